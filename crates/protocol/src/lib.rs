@@ -1,0 +1,47 @@
+//! Postern's vocabulary, as types.
+//!
+//! Everything that two parts of Postern say to each other is defined here, once: what a tunnel's
+//! secret looks like ([`secret`]), what travels on a link ([`frame`], [`head`], [`control`]), what
+//! the control plane tells an edge and hears back ([`feed`], [`presence`], [`join`]), who may use a
+//! tunnel ([`access`]), how well it is ([`health`]) and how a "no" is said ([`refusal`]).
+//!
+//! The crate does no IO, reads no clock and draws no random number. Whatever comes from outside is
+//! an argument, so every rule can be tested with nothing but values.
+
+pub mod access;
+pub mod address;
+pub mod claims;
+pub mod control;
+pub mod credential;
+pub mod feed;
+pub mod fields;
+pub mod frame;
+pub mod head;
+pub mod health;
+pub mod id;
+pub mod join;
+pub mod key;
+pub mod name;
+pub mod phases;
+pub mod presence;
+pub mod refusal;
+pub mod secret;
+pub mod varint;
+
+mod armour;
+mod base64url;
+
+pub use armour::ArmourError;
+
+/// Version of the link protocol that this build speaks. An edge refuses a connector whose version
+/// it does not know; the number changes only when old and new can no longer talk.
+pub const LINK_VERSION: u16 = 1;
+
+/// ALPN of a link over QUIC.
+pub const ALPN_QUIC: &[u8] = b"postern/1";
+/// ALPN of a link over HTTP/2 on TLS.
+pub const ALPN_HTTP2: &[u8] = b"postern/1-h2";
+/// Label under which both ends export keying material from TLS for the link's proof (RFC 9266).
+pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+/// Number of links that a connector wants.
+pub const SLOTS: u8 = 4;

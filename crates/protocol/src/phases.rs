@@ -1,0 +1,134 @@
+//! How long each part of a request took, from the policy to the body's last byte. Each part of
+//! Postern measures its own phases and hands them back in the [`HEADER`], so that whoever asked can
+//! see where the time went, and where it stopped.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Response header that carries phases, such as `link=180, dns=95, tcp=410, first_byte=2100`.
+pub const HEADER: &str = "postern-phases";
+
+/// One part of a request's way, in the order in which they happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The edge judges token, access and policy.
+    Policy,
+    /// The edge does the rest of its work.
+    Edge,
+    /// From the edge to the connector and back, without the connector's own phases.
+    Link,
+    /// The connector resolves the origin's name.
+    Dns,
+    /// It connects.
+    Tcp,
+    /// It shakes hands in TLS.
+    Tls,
+    /// From the request's last byte to the response's first.
+    FirstByte,
+    /// From the response's first byte to its last.
+    Body,
+}
+
+impl Phase {
+    const ALL: [Self; 8] = [
+        Self::Policy,
+        Self::Edge,
+        Self::Link,
+        Self::Dns,
+        Self::Tcp,
+        Self::Tls,
+        Self::FirstByte,
+        Self::Body,
+    ];
+
+    /// As it stands in the header, in runs and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Edge => "edge",
+            Self::Link => "link",
+            Self::Dns => "dns",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::FirstByte => "first_byte",
+            Self::Body => "body",
+        }
+    }
+}
+
+/// Phases with their lengths in microseconds. A phase that did not happen, such as TCP on a pooled
+/// connection, is absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Phases([Option<u64>; 8]);
+
+impl Phases {
+    /// Sets a phase's length in microseconds.
+    pub fn set(&mut self, phase: Phase, microseconds: u64) {
+        self.0[phase as usize] = Some(microseconds);
+    }
+
+    /// A phase's length in microseconds.
+    pub fn get(&self, phase: Phase) -> Option<u64> {
+        self.0[phase as usize]
+    }
+
+    /// The phases that happened, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Phase, u64)> + '_ {
+        Phase::ALL.into_iter().filter_map(|phase| Some((phase, self.get(phase)?)))
+    }
+
+    /// Takes over what `other` measured.
+    pub fn merge(&mut self, other: &Self) {
+        other.iter().for_each(|(phase, length)| self.set(phase, length));
+    }
+
+    /// All phases together, in microseconds.
+    pub fn total(&self) -> u64 {
+        self.iter().map(|(_, length)| length).fold(0, u64::saturating_add)
+    }
+
+    /// Reads the header's value; what it does not understand it leaves out.
+    pub fn parse(value: &str) -> Self {
+        let mut phases = Self::default();
+        for part in value.split(',').take(Phase::ALL.len()) {
+            let Some((name, length)) = part.trim().split_once('=') else { continue };
+            let phase = Phase::ALL.into_iter().find(|phase| phase.as_str() == name);
+            if let (Some(phase), Ok(length)) = (phase, length.parse()) {
+                phases.set(phase, length);
+            }
+        }
+        phases
+    }
+}
+
+impl fmt::Display for Phases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (phase, length)) in self.iter().enumerate() {
+            let separator = if n == 0 { "" } else { ", " };
+            write!(f, "{separator}{}={length}", phase.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_survive_their_header() {
+        let mut phases = Phases::default();
+        phases.set(Phase::FirstByte, 2_100);
+        phases.set(Phase::Dns, 95);
+        assert_eq!(phases.to_string(), "dns=95, first_byte=2100");
+        assert_eq!(Phases::parse(&phases.to_string()), phases);
+        assert_eq!(phases.total(), 2_195);
+        assert_eq!(Phases::parse("dns=x, nonsense, =, tcp=5"), {
+            let mut only = Phases::default();
+            only.set(Phase::Tcp, 5);
+            only
+        });
+    }
+}
