@@ -7,7 +7,7 @@
 //!   │ ── Registered{directory} ──────────► │      or Refused{code, retry_after_ms}, and the end
 //!   │ ◄── Ping ── ── Pong ──────────────►  │      every few seconds
 //!   │ ── Directory, Drain ───────────────► │      whenever
-//!   │ ◄── Goodbye ──────────────────────── │      the connector leaves: no new requests
+//!   │ ◄── Goodbye ──────────────────────── │      no new requests; the edge closes when none is left
 //! ```
 //!
 //! A message is JSON in a CONTROL frame. Unknown fields and unknown types are ignored, so that either
@@ -80,7 +80,8 @@ pub enum FromConnector {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rtt_us: Option<u64>,
     },
-    /// The connector leaves: no new requests on this link, those under way will finish.
+    /// No new requests on this link, please: the edge closes it once those under way have finished.
+    /// Said when the connector leaves, and on a draining link whose replacement is up.
     Goodbye,
     /// Something that a newer connector says.
     #[serde(other)]

@@ -3,11 +3,15 @@
 //! ```text
 //! text      = varint length, bytes
 //! fields    = varint count, count × { name: text, value: text }
-//! request   = method: text, scheme 1 (0 none, 1 http, 2 https), authority: text, path: text,
-//!             protocol: text (empty, or what to upgrade to), fields
-//! response  = varint status, fields
+//! follows   = 1 byte: 0 the message ends here, 1 a body, trailers or a tunnel may follow
+//! request   = follows, method: text, scheme 1 (0 none, 1 http, 2 https), authority: text,
+//!             path: text, protocol: text (empty, or what to upgrade to), fields
+//! response  = follows, varint status, fields
 //! trailers  = fields
 //! ```
+//!
+//! `follows` tells at once what the stream's end would tell only later: a request without a body must
+//! be sent on as one, while a client that waits for `100 Continue` has a body but does not send it yet.
 //!
 //! Path bytes are carried as they came. Values are slices of the frame, not copies.
 
@@ -27,15 +31,25 @@ pub const MAX_FIELDS: u64 = 128;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protocol(pub HeaderValue);
 
+/// What comes behind a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follows {
+    /// Nothing: the message is complete.
+    Nothing,
+    /// A body, trailers, or tunnelled bytes may come.
+    More,
+}
+
 /// The peer's head does not follow this module's grammar, or holds what HTTP forbids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed {0} in a message head")]
 pub struct HeadError(pub &'static str);
 
 /// Appends a HEAD frame for a request. Its URI is absolute, or an authority alone for CONNECT.
-pub fn encode_request<B>(request: &Request<B>, out: &mut BytesMut) {
+pub fn encode_request<B>(request: &Request<B>, follows: Follows, out: &mut BytesMut) {
     encode_frame(Kind::Head, out, |out| {
         let uri = request.uri();
+        out.put_u8(follows as u8);
         put_text(request.method().as_str().as_bytes(), out);
         out.put_u8(match uri.scheme() {
             None => 0,
@@ -51,11 +65,13 @@ pub fn encode_request<B>(request: &Request<B>, out: &mut BytesMut) {
 }
 
 /// Appends a HEAD frame, or an INFORMATIONAL one for a 1xx response other than 101.
-pub fn encode_response<B>(response: &Response<B>, out: &mut BytesMut) {
+/// Behind an informational one there is always more.
+pub fn encode_response<B>(response: &Response<B>, follows: Follows, out: &mut BytesMut) {
     let status = response.status();
     let is_final = !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS;
     let kind = if is_final { Kind::Head } else { Kind::Informational };
     encode_frame(kind, out, |out| {
+        out.put_u8(if is_final { follows as u8 } else { Follows::More as u8 });
         varint::encode(status.as_u16().into(), out);
         put_fields(response.headers(), out);
     });
@@ -70,7 +86,8 @@ pub fn encode_trailers(trailers: &HeaderMap, out: &mut BytesMut) {
 ///
 /// # Errors
 /// When it is malformed.
-pub fn decode_request(mut bytes: Bytes) -> Result<Request<()>, HeadError> {
+pub fn decode_request(mut bytes: Bytes) -> Result<(Request<()>, Follows), HeadError> {
+    let follows = take_follows(&mut bytes)?;
     let method = take_text(&mut bytes).ok_or(HeadError("method"))?;
     let method = Method::from_bytes(&method).map_err(|_| HeadError("method"))?;
     let scheme = match take_byte(&mut bytes) {
@@ -107,14 +124,15 @@ pub fn decode_request(mut bytes: Bytes) -> Result<Request<()>, HeadError> {
             HeaderValue::from_maybe_shared(protocol).map_err(|_| HeadError("protocol"))?;
         request.extensions_mut().insert(Protocol(protocol));
     }
-    Ok(request)
+    Ok((request, follows))
 }
 
 /// Reads a response's head, final or informational.
 ///
 /// # Errors
 /// When it is malformed.
-pub fn decode_response(mut bytes: Bytes) -> Result<Response<()>, HeadError> {
+pub fn decode_response(mut bytes: Bytes) -> Result<(Response<()>, Follows), HeadError> {
+    let follows = take_follows(&mut bytes)?;
     let status = take_varint(&mut bytes).and_then(|status| u16::try_from(status).ok());
     let status = status.and_then(|status| StatusCode::from_u16(status).ok());
     let status = status.filter(|status| status.as_u16() < 600).ok_or(HeadError("status"))?;
@@ -125,7 +143,7 @@ pub fn decode_response(mut bytes: Bytes) -> Result<Response<()>, HeadError> {
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    Ok(response)
+    Ok((response, follows))
 }
 
 /// Reads trailers.
@@ -159,6 +177,14 @@ fn put_fields(fields: &HeaderMap, out: &mut BytesMut) {
     for (name, value) in fields {
         put_text(name.as_str().as_bytes(), out);
         put_text(value.as_bytes(), out);
+    }
+}
+
+fn take_follows(bytes: &mut Bytes) -> Result<Follows, HeadError> {
+    match take_byte(bytes) {
+        Some(0) => Ok(Follows::Nothing),
+        Some(1) => Ok(Follows::More),
+        _ => Err(HeadError("start")),
     }
 }
 
@@ -206,7 +232,7 @@ mod tests {
 
     fn encoded(request: &Request<()>) -> Bytes {
         let mut out = BytesMut::new();
-        encode_request(request, &mut out);
+        encode_request(request, Follows::Nothing, &mut out);
         let Frame::Head(head) = frame(Role::Request, out) else { panic!("a head") };
         head
     }
@@ -215,20 +241,29 @@ mod tests {
     fn the_bytes_of_known_heads_never_change() {
         let request = Request::get("http://wiki.corp/a?b=c").header("x-a", "1").body(()).unwrap();
         let mut out = BytesMut::new();
-        encode_request(&request, &mut out);
-        let golden = b"\x01\x80\x00\x00\x1e\x03GET\x01\x09wiki.corp\x06/a?b=c\x00\x01\x03x-a\x011";
+        encode_request(&request, Follows::More, &mut out);
+        let golden =
+            b"\x01\x80\x00\x00\x1f\x01\x03GET\x01\x09wiki.corp\x06/a?b=c\x00\x01\x03x-a\x011";
         assert_eq!(out.as_ref(), golden);
 
         let connect = Request::connect("wiki.corp:443").body(()).unwrap();
-        assert_eq!(encoded(&connect).as_ref(), b"\x07CONNECT\x00\x0dwiki.corp:443\x00\x00\x00");
+        assert_eq!(encoded(&connect).as_ref(), b"\x00\x07CONNECT\x00\x0dwiki.corp:443\x00\x00\x00");
 
         let mut out = BytesMut::new();
-        encode_response(&Response::builder().status(404).body(()).unwrap(), &mut out);
-        assert_eq!(out.as_ref(), b"\x01\x80\x00\x00\x03\x41\x94\x00");
+        encode_response(
+            &Response::builder().status(404).body(()).unwrap(),
+            Follows::Nothing,
+            &mut out,
+        );
+        assert_eq!(out.as_ref(), b"\x01\x80\x00\x00\x04\x00\x41\x94\x00");
 
         let mut out = BytesMut::new();
-        encode_response(&Response::builder().status(103).body(()).unwrap(), &mut out);
-        assert_eq!(out.as_ref(), b"\x02\x80\x00\x00\x03\x40\x67\x00");
+        encode_response(
+            &Response::builder().status(103).body(()).unwrap(),
+            Follows::Nothing,
+            &mut out,
+        );
+        assert_eq!(out.as_ref(), b"\x02\x80\x00\x00\x04\x01\x40\x67\x00");
 
         let mut out = BytesMut::new();
         let trailers = HeaderMap::from_iter([(
@@ -243,27 +278,28 @@ mod tests {
     fn an_upgrade_keeps_its_protocol() {
         let mut request = Request::get("https://wiki.corp/ws").body(()).unwrap();
         request.extensions_mut().insert(Protocol(HeaderValue::from_static("websocket")));
-        let back = decode_request(encoded(&request)).unwrap();
+        let (back, follows) = decode_request(encoded(&request)).unwrap();
         assert_eq!(back.extensions().get::<Protocol>().unwrap().0, "websocket");
         assert_eq!(back.uri(), request.uri());
+        assert_eq!(follows, Follows::Nothing);
     }
 
     #[test]
     fn malformed_heads_are_refused() {
         let cases: [&[u8]; 8] = [
             b"",
-            b"\x03GET",
-            b"\x03G T\x01\x01a\x01/\x00\x00",
-            b"\x03GET\x00\x01a\x01/\x00\x00",
-            b"\x03GET\x03\x01a\x01/\x00\x00",
-            b"\x03GET\x01\x00\x01/\x00\x00",
-            b"\x03GET\x01\x01a\x01/\x00\x01\x01a\x01\n",
-            b"\x03GET\x01\x01a\x01/\x00\x00extra",
+            b"\x00\x03GET",
+            b"\x00\x03G T\x01\x01a\x01/\x00\x00",
+            b"\x00\x03GET\x00\x01a\x01/\x00\x00",
+            b"\x00\x03GET\x03\x01a\x01/\x00\x00",
+            b"\x00\x03GET\x01\x00\x01/\x00\x00",
+            b"\x00\x03GET\x01\x01a\x01/\x00\x01\x01a\x01\n",
+            b"\x00\x03GET\x01\x01a\x01/\x00\x00extra",
         ];
         for case in cases {
             assert!(decode_request(Bytes::from_static(case)).is_err(), "{case:?}");
         }
-        assert!(decode_response(Bytes::from_static(b"\x41\x94\xbf\xff\xff\xff")).is_err());
+        assert!(decode_response(Bytes::from_static(b"\x00\x41\x94\xbf\xff\xff\xff")).is_err());
     }
 
     proptest! {
@@ -282,7 +318,7 @@ mod tests {
                 request = request.header(name, value);
             }
             let request = request.body(()).unwrap();
-            let back = decode_request(encoded(&request)).unwrap();
+            let (back, _) = decode_request(encoded(&request)).unwrap();
             prop_assert_eq!(back.method(), request.method());
             prop_assert_eq!(back.uri(), request.uri());
             prop_assert_eq!(back.headers(), request.headers());
