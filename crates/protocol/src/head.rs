@@ -107,6 +107,9 @@ pub fn decode_request(mut bytes: Bytes) -> Result<(Request<()>, Follows), HeadEr
         None => {}
         Some(scheme) => {
             let path = PathAndQuery::from_maybe_shared(path).map_err(|_| HeadError("path"))?;
+            if path == "*" && method != Method::OPTIONS {
+                return Err(HeadError("path"));
+            }
             uri.scheme = Some(scheme);
             uri.path_and_query = Some(path);
         }
@@ -286,7 +289,7 @@ mod tests {
 
     #[test]
     fn malformed_heads_are_refused() {
-        let cases: [&[u8]; 8] = [
+        let cases: [&[u8]; 9] = [
             b"",
             b"\x00\x03GET",
             b"\x00\x03G T\x01\x01a\x01/\x00\x00",
@@ -295,6 +298,7 @@ mod tests {
             b"\x00\x03GET\x01\x00\x01/\x00\x00",
             b"\x00\x03GET\x01\x01a\x01/\x00\x01\x01a\x01\n",
             b"\x00\x03GET\x01\x01a\x01/\x00\x00extra",
+            b"\x00\x03GET\x01\x01a\x01*\x00\x00",
         ];
         for case in cases {
             assert!(decode_request(Bytes::from_static(case)).is_err(), "{case:?}");
