@@ -156,9 +156,9 @@ codes! {
         "The origin cannot be reached"
         "Check routes and firewalls between the connector and the server.";
     /// The origin did not answer in time.
-    OriginTimeout "origin_timeout" GATEWAY_TIMEOUT Origin true
+    OriginTimeout "origin_timeout" GATEWAY_TIMEOUT Origin false
         "The origin did not answer in time"
-        "Check the server's load, or give the request more time.";
+        "Check the server's load, or give the request more time; it may have acted on the request.";
     /// TLS with the origin failed.
     OriginTls "origin_tls" BAD_GATEWAY Origin false
         "TLS with the origin failed"
