@@ -201,6 +201,20 @@ pub enum LinkRefusalCode {
 }
 
 impl LinkRefusalCode {
+    /// Every code, in the order of the documentation.
+    pub const ALL: [Self; 10] = [
+        Self::UnknownTunnel,
+        Self::UnknownKey,
+        Self::RevokedSecret,
+        Self::BadProof,
+        Self::VersionTooOld,
+        Self::Malformed,
+        Self::FeedStale,
+        Self::Capacity,
+        Self::Draining,
+        Self::Unknown,
+    ];
+
     /// False when only a person can change the answer: a new secret, another image, the network.
     pub fn is_retryable(self) -> bool {
         match self {
@@ -347,6 +361,13 @@ mod tests {
             decode::<FromEdge>(br#"{"type":"refused","code":"full_moon"}"#).unwrap(),
             FromEdge::Refused(LinkRefusal { code: LinkRefusalCode::Unknown, retry_after_ms: None })
         );
+    }
+
+    #[test]
+    fn a_refusal_code_has_one_name_on_the_wire_and_in_metrics() {
+        for code in LinkRefusalCode::ALL {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+        }
     }
 
     #[test]
