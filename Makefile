@@ -1,0 +1,88 @@
+# Everything that is done to this repository has its word here; `make` prints them.
+# Assumes Rust and make. What else a target needs it installs, or names.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO_DENY := 0.20.2
+CARGO_FUZZ := 0.13.2
+# How long `make fuzz` spends on each decoder, in seconds.
+FUZZ_SECONDS ?= 60
+
+FUZZ := crates/protocol/fuzz
+# Inputs that fuzzing finds are collected here, outside what is committed.
+FOUND := $(FUZZ)/target/found
+# The tests that compare generated files with what they are generated from.
+GENERATED := cargo test --locked -p postern-protocol -p postern-control-plane is_current
+
+.PHONY: help
+help: ## Print these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Build, start everything here and run a workflow through a tunnel (DEMO_ONCE=1: then end)
+	cargo build --locked --release --bins
+	cargo run --locked --release -p postern-tests --bin demo
+
+.PHONY: test
+test: ## Run every test
+	tests/tools/prepare
+	cargo build --locked --workspace --bins
+	cargo test --locked --workspace
+
+.PHONY: check
+check: ## Judge style, lints, dependencies and generated files
+	cargo fmt --all --check
+	cargo fmt --manifest-path $(FUZZ)/Cargo.toml --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(GENERATED)
+	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny@$(CARGO_DENY)
+	cargo deny --locked check --hide-inclusion-graph bans licenses sources
+	if timeout 120 cargo deny --locked fetch db; then \
+		cargo deny --locked check --disable-fetch --hide-inclusion-graph advisories; \
+	else \
+		echo 'NOT CHECKED: advisories. Their database cannot be fetched from here.' >&2; \
+	fi
+
+.PHONY: fmt
+fmt: ## Format all Rust
+	cargo fmt --all
+	cargo fmt --manifest-path $(FUZZ)/Cargo.toml
+
+.PHONY: generate
+generate: ## Rewrite the files that are generated
+	POSTERN_UPDATE=1 $(GENERATED)
+
+.PHONY: bench
+bench: ## Measure requests/s, CPU per request and MB/s against a direct connection
+	cargo build --locked --release --bins
+	cargo run --locked --release -p postern-tests --bin bench
+
+.PHONY: soak
+soak: ## Run what takes too long for `make test`: long tests, many property cases, long fuzzing
+	tests/tools/prepare
+	cargo build --locked --release --bins
+	PROPTEST_CASES=20000 cargo test --locked --release -p postern-protocol -p postern-link -p postern-connector
+	cargo test --locked --release -p postern-tests -- --ignored --test-threads=1
+	$(MAKE) fuzz FUZZ_SECONDS=1800
+
+.PHONY: fuzz-tools
+fuzz-tools:
+	rustup toolchain list | grep -q ^nightly || rustup toolchain install nightly --profile minimal
+	command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz@$(CARGO_FUZZ)
+
+.PHONY: fuzz
+fuzz: fuzz-tools ## Fuzz every decoder for FUZZ_SECONDS (60) each
+	for target in $$(ls $(FUZZ)/corpus); do \
+		mkdir -p $(FOUND)/$$target; \
+		cargo +nightly fuzz run --fuzz-dir $(FUZZ) $$target $(FOUND)/$$target $(FUZZ)/corpus/$$target \
+			-- -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1; \
+	done
+
+.PHONY: corpus
+corpus: fuzz-tools ## Add to the committed corpus what fuzzing found that reaches code nothing else reaches
+	for target in $$(ls $(FOUND)); do \
+		cargo +nightly fuzz run --fuzz-dir $(FUZZ) $$target $(FUZZ)/corpus/$$target $(FOUND)/$$target \
+			-- -set_cover_merge=1 -use_counters=0; \
+	done
