@@ -6,8 +6,8 @@ use zeroize::Zeroizing;
 
 use crate::base64url;
 
-/// Longest text that is looked at, in bytes: far above any real one, small enough to be no burden.
-const MAX_TEXT: usize = 4096;
+/// Longest text that is looked at, in bytes: above the largest secret, small enough to be no burden.
+const MAX_TEXT: usize = 8192;
 
 /// Why a text is not what it was given as. Never holds any part of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

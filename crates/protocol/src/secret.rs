@@ -140,6 +140,17 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_secret_can_be_read_back() {
+        let edge = EdgeAddress {
+            region: "r".repeat(63).parse().unwrap(),
+            address: HostPort::new("h".repeat(253), 7844).unwrap(),
+            fallback_port: Some(443),
+        };
+        let largest = TunnelSecret { edges: vec![edge; MAX_EDGES], ..example() };
+        assert_eq!(TunnelSecret::decode(&largest.encode()), Ok(largest));
+    }
+
+    #[test]
     fn what_is_wrong_is_said_without_the_secret() {
         let text = example().encode();
         let decode = |text: &str| TunnelSecret::decode(text).unwrap_err();
