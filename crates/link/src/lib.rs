@@ -1,1 +1,36 @@
-//! placeholder
+//! One link: a live, authenticated connection from a connector to an edge, over QUIC or HTTP/2.
+//!
+//! The connector dials ([`dial`]), the edge accepts ([`listen`]); then requests flow the other way,
+//! from edge to connector. The edge holds a [`Session`], which sends; the connector holds an
+//! [`Inbound`], which receives. Both carriers behave the same; the suite in `tests/` runs over both.
+//!
+//! ```text
+//!  edge                                         connector
+//!  QuicListener, Http2Listener ◄──── dials ──── Dialer
+//!    Pending ─ TLS, Welcome, Hello ─► Candidate
+//!    Candidate::register ─ Registered ────────► Dialled
+//!  Session::send ──────── a request ──────────► Inbound::accept → Exchange
+//!  Response<Body> ◄────── its answer ────────── Reply::send
+//! ```
+//!
+//! Whether a request that failed may be sent again rests on [`SendError::is_not_delivered`]: true only
+//! if the connector did not begin it.
+
+mod body;
+pub mod control;
+pub mod dial;
+mod error;
+mod http2;
+mod inbound;
+pub mod listen;
+mod quic;
+mod sender;
+mod session;
+pub mod tls;
+mod upgraded;
+
+pub use body::Body;
+pub use error::{BoxError, CloseReason, DialError, LinkError, SendError, TlsError};
+pub use inbound::{Arrival, Exchange, Inbound, Reply};
+pub use session::{Opened, Session};
+pub use upgraded::Upgraded;

@@ -1,0 +1,69 @@
+//! A message's body as it comes off a link: pieces as they arrive, then trailers.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use crate::{error::LinkError, http2, quic, sender::Sender};
+
+/// A request's body at the connector, a response's body at the edge. Only what is read makes room for
+/// more; dropping it before its end cancels the stream.
+#[derive(Debug)]
+pub struct Body {
+    source: Source,
+    /// Sends the request's own body while this response is read; stops with it.
+    _sender: Option<Sender>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Source {
+    Empty,
+    Quic(quic::Receiving),
+    Http2(http2::Receiving),
+}
+
+impl Body {
+    pub(crate) fn empty() -> Self {
+        Self::new(Source::Empty)
+    }
+
+    pub(crate) fn new(source: Source) -> Self {
+        Self { source, _sender: None }
+    }
+
+    pub(crate) fn with_sender(self, sender: Option<Sender>) -> Self {
+        Self { _sender: sender, ..self }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = LinkError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, LinkError>>> {
+        match &mut self.source {
+            Source::Empty => Poll::Ready(None),
+            Source::Quic(receiving) => receiving.poll_body(cx),
+            Source::Http2(receiving) => receiving.poll_body(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Empty => true,
+            Source::Quic(receiving) => receiving.is_ended(),
+            Source::Http2(receiving) => receiving.is_ended(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.is_end_stream() { SizeHint::with_exact(0) } else { SizeHint::default() }
+    }
+}

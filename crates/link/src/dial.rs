@@ -1,0 +1,241 @@
+//! The connector dials: TCP or UDP, TLS, the proof, and a link is up.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use protocol::{
+    EXPORTER_LABEL, LINK_VERSION,
+    control::{DirectoryEdge, Facts, FromConnector, FromEdge, Hello},
+    id::{ConnectorId, EdgeId, KeyId, TunnelId},
+    key::{Binding, Seed},
+    name::RegionName,
+    presence::Transport,
+};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    control::{ControlReceiver, ControlSender, ReceiveCarrier, SendCarrier},
+    error::{DialError, LinkError, TlsError},
+    http2,
+    inbound::Inbound,
+    quic,
+    tls::{Trust, client_configs},
+};
+
+/// Who dials.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The tunnel to serve.
+    pub tunnel: TunnelId,
+    /// Which of its keys signs.
+    pub key: KeyId,
+    /// The key's seed.
+    pub seed: Seed,
+    /// This process.
+    pub connector: ConnectorId,
+    /// What it tells of itself.
+    pub facts: Facts,
+}
+
+/// Where to, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The carrier.
+    pub transport: Transport,
+    /// The edge's address.
+    pub address: SocketAddr,
+    /// The name, or IP address, that its certificate must bear.
+    pub server_name: String,
+    /// Which link this is to be, from 0.
+    pub slot: u8,
+}
+
+/// A link that is up, at the connector.
+pub struct Dialled {
+    /// The edge at the other end.
+    pub edge: EdgeId,
+    /// Where it stands.
+    pub region: RegionName,
+    /// All edges that it knows.
+    pub directory: Vec<DirectoryEdge>,
+    /// The requests.
+    pub inbound: Inbound,
+    /// Says things to the edge.
+    pub control_sender: ControlSender<FromConnector>,
+    /// Hears what the edge says.
+    pub control_receiver: ControlReceiver<FromEdge>,
+}
+
+/// Dials edges. Holds one UDP socket for each address family, made when first needed.
+pub struct Dialer {
+    quic: quinn::ClientConfig,
+    tls: TlsConnector,
+    v4: tokio::sync::OnceCell<quinn::Endpoint>,
+    v6: tokio::sync::OnceCell<quinn::Endpoint>,
+}
+
+impl Dialer {
+    /// A dialer that judges edges by `trust`.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(trust: &Trust) -> Result<Self, TlsError> {
+        let (quic, tls) = client_configs(trust)?;
+        Ok(Self {
+            quic: quic::client_config(quic)?,
+            tls: TlsConnector::from(Arc::new(tls)),
+            v4: tokio::sync::OnceCell::new(),
+            v6: tokio::sync::OnceCell::new(),
+        })
+    }
+
+    /// Dials, proves, registers. Has no deadline of its own; dropping the future gives up.
+    ///
+    /// # Errors
+    /// Says how far it got; [`DialError::Refused`] is the edge's own answer.
+    pub async fn dial(&self, target: &Target, identity: &Identity) -> Result<Dialled, DialError> {
+        match target.transport {
+            Transport::Quic => self.dial_quic(target, identity).await,
+            Transport::Http2 => self.dial_http2(target, identity).await,
+        }
+    }
+
+    async fn dial_quic(&self, target: &Target, identity: &Identity) -> Result<Dialled, DialError> {
+        let endpoint = self.endpoint(target.address).await.map_err(DialError::Connect)?;
+        let connecting = endpoint
+            .connect_with(self.quic.clone(), target.address, &target.server_name)
+            .map_err(|error| DialError::Connect(io::Error::other(error)))?;
+        let connection = connecting.await.map_err(quic_dial_error)?;
+        let mut exporter = [0; 32];
+        connection
+            .export_keying_material(&mut exporter, EXPORTER_LABEL, b"")
+            .map_err(|_| LinkError::Unexpected("no keying material"))?;
+        let inbound = Inbound::quic(connection.clone());
+        let (sending, receiving) = connection.accept_bi().await.map_err(LinkError::from)?;
+        let receiving = quic::Receiving::new(receiving, protocol::frame::Role::Control);
+        let control = Control {
+            sender: ControlSender::new(SendCarrier::Quic(quic::Sending::new(sending))),
+            receiver: ControlReceiver::new(ReceiveCarrier::Quic(receiving)),
+        };
+        handshake(inbound, control, &exporter, target.slot, identity).await
+    }
+
+    async fn dial_http2(&self, target: &Target, identity: &Identity) -> Result<Dialled, DialError> {
+        let stream = TcpStream::connect(target.address).await.map_err(DialError::Connect)?;
+        stream.set_nodelay(true).map_err(DialError::Connect)?;
+        let name = ServerName::try_from(target.server_name.clone())
+            .map_err(|error| DialError::Tls(error.into()))?;
+        let stream = self.tls.connect(name, stream).await.map_err(tls_dial_error)?;
+        let exporter = stream
+            .get_ref()
+            .1
+            .export_keying_material([0; 32], EXPORTER_LABEL, None)
+            .map_err(|_| LinkError::Unexpected("no keying material"))?;
+        let handshaken = http2::server_builder().handshake(stream).await;
+        let mut connection = handshaken.map_err(http2::stream_error)?;
+        let first = connection.accept().await.ok_or(LinkError::ClosedByPeer)?;
+        let (request, mut respond) = first.map_err(http2::stream_error)?;
+        if request.uri().path() != http2::CONTROL_PATH {
+            return Err(LinkError::Unexpected("no control stream").into());
+        }
+        let sending =
+            respond.send_response(http::Response::new(()), false).map_err(http2::stream_error)?;
+        let receiving = http2::Receiving::new(request.into_body());
+        let control = Control {
+            sender: ControlSender::new(SendCarrier::Http2(http2::Sending::new(sending))),
+            receiver: ControlReceiver::new(ReceiveCarrier::Http2(receiving)),
+        };
+        handshake(Inbound::http2(connection), control, &exporter, target.slot, identity).await
+    }
+
+    async fn endpoint(&self, address: SocketAddr) -> io::Result<&quinn::Endpoint> {
+        match address {
+            SocketAddr::V4(_) => {
+                let bind = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+                self.v4.get_or_try_init(|| async { quic::client_endpoint(bind) }).await
+            }
+            SocketAddr::V6(_) => {
+                let bind = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+                self.v6.get_or_try_init(|| async { quic::client_endpoint(bind) }).await
+            }
+        }
+    }
+}
+
+struct Control {
+    sender: ControlSender<FromConnector>,
+    receiver: ControlReceiver<FromEdge>,
+}
+
+async fn handshake(
+    mut inbound: Inbound,
+    mut control: Control,
+    exporter: &[u8; 32],
+    slot: u8,
+    identity: &Identity,
+) -> Result<Dialled, DialError> {
+    let registration = register(&mut control, exporter, slot, identity);
+    let (edge, region, directory) = inbound.drive(registration).await?;
+    let Control { sender: control_sender, receiver: control_receiver } = control;
+    Ok(Dialled { edge, region, directory, inbound, control_sender, control_receiver })
+}
+
+async fn register(
+    control: &mut Control,
+    exporter: &[u8; 32],
+    slot: u8,
+    identity: &Identity,
+) -> Result<(EdgeId, RegionName, Vec<DirectoryEdge>), DialError> {
+    let (edge, region) = match control.receiver.receive().await? {
+        Some(FromEdge::Welcome { edge, region, .. }) => (edge, region),
+        Some(FromEdge::Refused(refusal)) => return Err(DialError::Refused(refusal)),
+        Some(_) => return Err(LinkError::Unexpected("no welcome").into()),
+        None => return Err(LinkError::ClosedByPeer.into()),
+    };
+    let Identity { tunnel, key, seed, connector, facts } = identity;
+    let binding =
+        Binding { exporter, edge, tunnel: *tunnel, key: *key, connector: *connector, slot };
+    let hello = Hello {
+        version: LINK_VERSION,
+        tunnel: *tunnel,
+        key: *key,
+        connector: *connector,
+        slot,
+        proof: seed.prove(&binding),
+        facts: facts.clone(),
+    };
+    control.sender.send(&FromConnector::Hello(hello)).await?;
+    match control.receiver.receive().await? {
+        Some(FromEdge::Registered { directory }) => Ok((edge, region, directory)),
+        Some(FromEdge::Refused(refusal)) => Err(DialError::Refused(refusal)),
+        Some(_) => Err(LinkError::Unexpected("no answer to the hello").into()),
+        None => Err(LinkError::ClosedByPeer.into()),
+    }
+}
+
+fn quic_dial_error(error: quinn::ConnectionError) -> DialError {
+    match error {
+        // Code 0x100 + n is a TLS alert (RFC 9001 §4.8).
+        quinn::ConnectionError::TransportError(error)
+            if (0x100..0x200).contains(&u64::from(error.code)) =>
+        {
+            DialError::Tls(error.into())
+        }
+        quinn::ConnectionError::TimedOut => {
+            DialError::Connect(io::Error::new(io::ErrorKind::TimedOut, "no answer over UDP"))
+        }
+        error => DialError::Link(error.into()),
+    }
+}
+
+fn tls_dial_error(error: io::Error) -> DialError {
+    match error.downcast::<rustls::Error>() {
+        Ok(error) => DialError::Tls(error.into()),
+        Err(error) => DialError::Connect(error),
+    }
+}

@@ -1,0 +1,172 @@
+//! The HTTP/2 carrier: TLS on TCP, and on it HTTP/2 with the roles turned round. The connector, which
+//! dialled, is the HTTP/2 server; the edge is the client.
+//!
+//! Requests and responses are what they are in HTTP/2. Only an upgrade needs a word: it travels as an
+//! extended CONNECT (RFC 8441), whose success is a 200; the field [`UPGRADED`] on it tells that the
+//! origin said 101, since an origin may also answer an upgrade with a plain 200.
+
+mod connection;
+mod receiving;
+mod sending;
+
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body as HttpBody;
+use protocol::head::Protocol;
+
+pub(crate) use self::{
+    connection::{CONTROL_PATH, client_builder, server_builder},
+    receiving::Receiving,
+    sending::Sending,
+};
+use crate::{
+    body::{Body, Source},
+    error::{BoxError, LinkError},
+    sender::Sender,
+    session::Opened,
+    upgraded::Upgraded,
+};
+
+/// Marks a 200 to an extended CONNECT as the origin's 101.
+const UPGRADED: HeaderName = HeaderName::from_static("postern-upgraded");
+
+/// What an HTTP/2 error means for a stream.
+pub(crate) fn stream_error(error: h2::Error) -> LinkError {
+    // A GOAWAY from the peer fails exactly the streams that it has not begun.
+    let is_untouched = error.is_go_away() && error.is_remote();
+    match error.reason() {
+        Some(h2::Reason::REFUSED_STREAM) => LinkError::NotDelivered,
+        _ if is_untouched => LinkError::NotDelivered,
+        Some(reason) if error.is_reset() => reset_error(reason),
+        _ => LinkError::Broken(error.into()),
+    }
+}
+
+pub(crate) fn reset_error(reason: h2::Reason) -> LinkError {
+    match reason {
+        h2::Reason::REFUSED_STREAM => LinkError::NotDelivered,
+        h2::Reason::INTERNAL_ERROR => LinkError::Incomplete,
+        _ => LinkError::Cancelled,
+    }
+}
+
+/// Edge: sends a request, streams its body, returns the answer's head with its body behind it.
+pub(crate) async fn send<B>(
+    requests: h2::client::SendRequest<Bytes>,
+    request: Request<B>,
+    mut informational: impl FnMut(Response<()>),
+) -> Result<Response<Body>, LinkError>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (parts, body) = request.into_parts();
+    let mut request = Request::from_parts(parts, ());
+    *request.version_mut() = Version::HTTP_2;
+    let is_complete = body.is_end_stream();
+    let (response, stream) = begin(requests, request, is_complete).await?;
+    let mut sender = (!is_complete).then(|| {
+        let mut sending = Sending::new(stream);
+        Sender::spawn(async move { sending.body(body).await })
+    });
+    let answer = answer(response, &mut informational);
+    let response = match &mut sender {
+        None => answer.await?,
+        Some(pump) => tokio::select! {
+            biased;
+            answer = answer => answer?,
+            failed = pump.body_failure() => return Err(failed),
+        },
+    };
+    Ok(response.map(|stream| into_body(stream).with_sender(sender)))
+}
+
+/// Edge: sends a CONNECT or an upgrade, which leaves HTTP if the answer agrees.
+pub(crate) async fn open(
+    requests: h2::client::SendRequest<Bytes>,
+    mut request: Request<()>,
+) -> Result<Opened, LinkError> {
+    *request.version_mut() = Version::HTTP_2;
+    let is_connect = request.method() == Method::CONNECT;
+    if let Some(Protocol(protocol)) = request.extensions_mut().remove() {
+        let protocol = protocol.to_str().map_err(|_| LinkError::Unexpected("an odd protocol"))?;
+        *request.method_mut() = Method::CONNECT;
+        request.extensions_mut().insert(h2::ext::Protocol::from(protocol));
+    }
+    let (response, stream) = begin(requests, request, false).await?;
+    let mut sending = Sending::new(stream);
+    let mut response = answer(response, &mut |_| {}).await?;
+    let was_upgraded = response.headers_mut().remove(UPGRADED).is_some();
+    if was_upgraded {
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    }
+    if was_upgraded || (is_connect && response.status().is_success()) {
+        let (parts, stream) = response.into_parts();
+        let upgraded = Upgraded::http2(sending, Receiving::new(stream));
+        return Ok(Opened::Tunnel(Response::from_parts(parts, ()), upgraded));
+    }
+    sending.finish();
+    Ok(Opened::Response(response.map(into_body)))
+}
+
+/// Connector: a request as it came, turned back into what the edge was asked to send; and whether it
+/// asks to leave HTTP.
+pub(crate) fn restore(
+    request: Request<h2::RecvStream>,
+) -> Result<(Request<h2::RecvStream>, bool), LinkError> {
+    let mut request = request;
+    if request.method() != Method::CONNECT {
+        return Ok((request, false));
+    }
+    if let Some(protocol) = request.extensions_mut().remove::<h2::ext::Protocol>() {
+        let protocol = HeaderValue::from_str(protocol.as_str())
+            .map_err(|_| LinkError::Unexpected("an odd protocol"))?;
+        *request.method_mut() = Method::GET;
+        request.extensions_mut().insert(Protocol(protocol));
+    }
+    Ok((request, true))
+}
+
+/// Connector: the head that lets a stream leave HTTP.
+pub(crate) fn leave_http(mut response: Response<()>) -> Response<()> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        *response.status_mut() = StatusCode::OK;
+        response.headers_mut().insert(UPGRADED, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+pub(crate) fn into_body(stream: h2::RecvStream) -> Body {
+    if stream.is_end_stream() {
+        return Body::empty();
+    }
+    Body::new(Source::Http2(Receiving::new(stream)))
+}
+
+async fn begin(
+    mut requests: h2::client::SendRequest<Bytes>,
+    request: Request<()>,
+    is_complete: bool,
+) -> Result<(h2::client::ResponseFuture, h2::SendStream<Bytes>), LinkError> {
+    // Until the request is accepted here, nothing has left for the connector.
+    std::future::poll_fn(|cx| requests.poll_ready(cx))
+        .await
+        .map_err(|_| LinkError::NotDelivered)?;
+    requests.send_request(request, is_complete).map_err(|_| LinkError::NotDelivered)
+}
+
+async fn answer(
+    mut response: h2::client::ResponseFuture,
+    informational: &mut impl FnMut(Response<()>),
+) -> Result<Response<h2::RecvStream>, LinkError> {
+    std::future::poll_fn(|cx| {
+        while let Poll::Ready(Some(Ok(early))) = response.poll_informational(cx) {
+            informational(early);
+        }
+        std::pin::Pin::new(&mut response).poll(cx)
+    })
+    .await
+    .map_err(stream_error)
+}

@@ -1,0 +1,46 @@
+//! HTTP/2 connections: every figure that shapes a link over HTTP/2.
+
+/// Path of the control stream, the first stream on every connection.
+pub(crate) const CONTROL_PATH: &str = "/postern/control";
+
+/// How much of one stream may wait for its reader, in bytes; as over QUIC.
+const STREAM_WINDOW: u32 = 512 * 1024;
+/// The connection's window is left open: it may never be smaller than the streams' windows together,
+/// or stalled readers would exhaust it.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// Most requests under way on one link.
+const STREAMS: u32 = 1024;
+/// Longest header list, in bytes.
+const HEADER_LIST: u32 = protocol::frame::MAX_HEAD as u32;
+/// Largest frame, in bytes: TLS records hold 16 KiB; a few of them at once save work.
+const FRAME: u32 = 64 * 1024;
+/// How much one stream may hold that waits to be sent, in bytes.
+const SEND_BUFFER: usize = 256 * 1024;
+
+/// The edge's end.
+pub(crate) fn client_builder() -> h2::client::Builder {
+    let mut builder = h2::client::Builder::new();
+    builder
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_max_send_streams(STREAMS as usize)
+        .max_header_list_size(HEADER_LIST)
+        .max_frame_size(FRAME)
+        .max_send_buffer_size(SEND_BUFFER);
+    builder
+}
+
+/// The connector's end.
+pub(crate) fn server_builder() -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .enable_connect_protocol()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_LIST)
+        .max_frame_size(FRAME)
+        .max_send_buffer_size(SEND_BUFFER);
+    builder
+}

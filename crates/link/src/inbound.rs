@@ -1,0 +1,315 @@
+//! The connector's end of a link: it receives requests.
+
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, Response};
+use http_body::Body as HttpBody;
+use protocol::{
+    frame::Role,
+    head::{self, Follows, Protocol},
+    presence::Transport,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use crate::{
+    body::Body,
+    error::{BoxError, CloseReason, LinkError},
+    http2,
+    quic::{self, Message},
+    upgraded::Upgraded,
+};
+
+/// How long an edge may take to send a request's head. It sends heads whole, so only a broken path
+/// takes longer.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+
+pub(crate) type Http2Connection = h2::server::Connection<TlsStream<TcpStream>, Bytes>;
+
+/// The requests of one link, at the connector. The link lives only while [`Inbound::accept`] is called.
+pub struct Inbound(Carrier);
+
+enum Carrier {
+    Quic(quinn::Connection),
+    Http2 {
+        connection: Box<Http2Connection>,
+        /// Requests that came while the handshake was being finished.
+        early: VecDeque<Arrival>,
+        is_closed: bool,
+    },
+}
+
+/// A request that has begun to arrive.
+pub struct Arrival(Stream);
+
+enum Stream {
+    Quic(quic::Sending, quic::Receiving),
+    Http2(Box<Request<h2::RecvStream>>, h2::server::SendResponse<Bytes>),
+}
+
+/// A request, and the way to answer it.
+pub struct Exchange {
+    /// Its URI is absolute, or an authority for CONNECT. A GET that carries [`Protocol`] asks for an
+    /// upgrade. The bodies of both are empty.
+    pub request: Request<Body>,
+    /// The way to answer it.
+    pub reply: Reply,
+}
+
+/// The way to answer one request. Dropped without an answer, it cancels the stream.
+pub struct Reply(Answer);
+
+enum Answer {
+    Quic { sending: quic::Sending, tunnel: Option<quic::Receiving> },
+    Http2 { respond: Responder, tunnel: Option<h2::RecvStream> },
+}
+
+/// Resets the stream if it is dropped without an answer.
+struct Responder {
+    respond: h2::server::SendResponse<Bytes>,
+    is_over: bool,
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.respond.send_reset(h2::Reason::CANCEL);
+        }
+    }
+}
+
+impl Inbound {
+    pub(crate) fn quic(connection: quinn::Connection) -> Self {
+        Self(Carrier::Quic(connection))
+    }
+
+    pub(crate) fn http2(connection: Http2Connection) -> Self {
+        let connection = Box::new(connection);
+        Self(Carrier::Http2 { connection, early: VecDeque::new(), is_closed: false })
+    }
+
+    /// How the link is carried.
+    pub fn transport(&self) -> Transport {
+        match &self.0 {
+            Carrier::Quic(_) => Transport::Quic,
+            Carrier::Http2 { .. } => Transport::Http2,
+        }
+    }
+
+    /// The next request; `None` when the link is over. Cancel-safe.
+    pub async fn accept(&mut self) -> Option<Arrival> {
+        match &mut self.0 {
+            Carrier::Quic(connection) => {
+                let (sending, receiving) = connection.accept_bi().await.ok()?;
+                let receiving = quic::Receiving::new(receiving, Role::Request);
+                Some(Arrival(Stream::Quic(quic::Sending::new(sending), receiving)))
+            }
+            Carrier::Http2 { is_closed: true, .. } => None,
+            Carrier::Http2 { connection, early, .. } => {
+                if let Some(arrival) = early.pop_front() {
+                    return Some(arrival);
+                }
+                let (request, respond) = connection.accept().await?.ok()?;
+                Some(Arrival(Stream::Http2(Box::new(request), respond)))
+            }
+        }
+    }
+
+    /// Ends the link at once, with all that is under way on it.
+    pub fn close(&mut self, reason: CloseReason) {
+        match &mut self.0 {
+            Carrier::Quic(connection) => quic::close(connection, reason),
+            Carrier::Http2 { connection, is_closed, .. } => {
+                connection.abrupt_shutdown(h2::Reason::CANCEL);
+                *is_closed = true;
+            }
+        }
+    }
+
+    /// Runs `future` while the connection below it is being moved.
+    pub(crate) async fn drive<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(output);
+            }
+            self.poll_early(cx);
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    fn poll_early(&mut self, cx: &mut Context<'_>) {
+        let Carrier::Http2 { connection, early, .. } = &mut self.0 else { return };
+        while let Poll::Ready(Some(Ok((request, respond)))) = connection.poll_accept(cx) {
+            early.push_back(Arrival(Stream::Http2(Box::new(request), respond)));
+        }
+    }
+}
+
+impl Arrival {
+    /// Reads the request's head, for ten seconds at most. To be called in the request's own task, so
+    /// that one slow stream delays no other.
+    ///
+    /// # Errors
+    /// When the edge gives up, or breaks the protocol.
+    pub async fn exchange(self) -> Result<Exchange, LinkError> {
+        match self.0 {
+            Stream::Quic(sending, mut receiving) => {
+                let message = tokio::time::timeout(HEAD_DEADLINE, receiving.message());
+                let message = message.await.map_err(|_| LinkError::TimedOut)??;
+                let Message::Request(request, follows) = message else {
+                    return Err(LinkError::Unexpected("no request"));
+                };
+                if leaves_http(&request) {
+                    let reply = Reply(Answer::Quic { sending, tunnel: Some(receiving) });
+                    return Ok(Exchange { request: request.map(|()| Body::empty()), reply });
+                }
+                let body = receiving.into_body(follows);
+                let reply = Reply(Answer::Quic { sending, tunnel: None });
+                Ok(Exchange { request: request.map(|()| body), reply })
+            }
+            Stream::Http2(request, respond) => {
+                let respond = Responder { respond, is_over: false };
+                let (request, leaves_http) = http2::restore(*request)?;
+                if leaves_http {
+                    let (parts, stream) = request.into_parts();
+                    let reply = Reply(Answer::Http2 { respond, tunnel: Some(stream) });
+                    let request = Request::from_parts(parts, Body::empty());
+                    return Ok(Exchange { request, reply });
+                }
+                let reply = Reply(Answer::Http2 { respond, tunnel: None });
+                Ok(Exchange { request: request.map(http2::into_body), reply })
+            }
+        }
+    }
+
+    /// Tells the edge that the request was not begun.
+    pub fn reject(self) {
+        match self.0 {
+            Stream::Quic(sending, receiving) => {
+                sending.reject();
+                receiving.reject();
+            }
+            Stream::Http2(_, mut respond) => respond.send_reset(h2::Reason::REFUSED_STREAM),
+        }
+    }
+}
+
+impl Reply {
+    /// Sends a 1xx response other than 101.
+    ///
+    /// # Errors
+    /// When the edge has given up on the request.
+    pub async fn inform(&mut self, response: Response<()>) -> Result<(), LinkError> {
+        match &mut self.0 {
+            Answer::Quic { sending, .. } => {
+                let mut bytes = BytesMut::new();
+                head::encode_response(&response, Follows::More, &mut bytes);
+                sending.write(bytes.freeze()).await
+            }
+            Answer::Http2 { respond, .. } => {
+                respond.respond.send_informational(response).map_err(http2::stream_error)
+            }
+        }
+    }
+
+    /// Sends the final response: head, body, trailers. Returns when all of it is handed to the
+    /// transport.
+    ///
+    /// # Errors
+    /// When the edge gives up on it, or when the body fails; the edge then sees the message break off.
+    pub async fn send<B>(self, response: Response<B>) -> Result<(), LinkError>
+    where
+        B: HttpBody<Data = Bytes>,
+        B::Error: Into<BoxError>,
+    {
+        let (parts, body) = response.into_parts();
+        let response = Response::from_parts(parts, ());
+        let is_complete = body.is_end_stream();
+        match self.0 {
+            Answer::Quic { mut sending, .. } => {
+                let mut head = BytesMut::with_capacity(512);
+                if is_complete {
+                    head::encode_response(&response, Follows::Nothing, &mut head);
+                    sending.write(head.freeze()).await?;
+                    sending.finish();
+                    return Ok(());
+                }
+                head::encode_response(&response, Follows::More, &mut head);
+                sending.message(head, body).await
+            }
+            Answer::Http2 { mut respond, .. } => {
+                respond.is_over = true;
+                let stream = respond.respond.send_response(response, is_complete);
+                let stream = stream.map_err(http2::stream_error)?;
+                if is_complete {
+                    return Ok(());
+                }
+                http2::Sending::new(stream).body(body).await
+            }
+        }
+    }
+
+    /// Leaves HTTP: 2xx to a CONNECT, 101 to an upgrade.
+    ///
+    /// # Errors
+    /// When the request asked for neither, or the edge has given up on it.
+    pub async fn tunnel(self, response: Response<()>) -> Result<Upgraded, LinkError> {
+        const NOT_ASKED: LinkError = LinkError::Unexpected("a tunnel that nobody asked for");
+        match self.0 {
+            Answer::Quic { mut sending, tunnel } => {
+                let receiving = tunnel.ok_or(NOT_ASKED)?;
+                let mut bytes = BytesMut::new();
+                head::encode_response(&response, Follows::More, &mut bytes);
+                sending.write(bytes.freeze()).await?;
+                Ok(Upgraded::quic(sending, receiving))
+            }
+            Answer::Http2 { mut respond, tunnel } => {
+                let stream = tunnel.ok_or(NOT_ASKED)?;
+                respond.is_over = true;
+                let sending = respond.respond.send_response(http2::leave_http(response), false);
+                let sending = http2::Sending::new(sending.map_err(http2::stream_error)?);
+                Ok(Upgraded::http2(sending, http2::Receiving::new(stream)))
+            }
+        }
+    }
+
+    /// Tells the edge that the request was not begun.
+    pub fn reject(self) {
+        match self.0 {
+            Answer::Quic { sending, tunnel } => {
+                sending.reject();
+                if let Some(receiving) = tunnel {
+                    receiving.reject();
+                }
+            }
+            Answer::Http2 { mut respond, .. } => {
+                respond.is_over = true;
+                respond.respond.send_reset(h2::Reason::REFUSED_STREAM);
+            }
+        }
+    }
+
+    /// Resolves when the edge has given up on the request. Cancel-safe.
+    pub async fn cancelled(&mut self) {
+        match &mut self.0 {
+            Answer::Quic { sending, .. } => {
+                sending.stopped().await;
+            }
+            Answer::Http2 { respond, .. } => {
+                // An error is a connection that is gone, which is the same.
+                let _ = std::future::poll_fn(|cx| respond.respond.poll_reset(cx)).await;
+            }
+        }
+    }
+}
+
+fn leaves_http(request: &Request<()>) -> bool {
+    request.method() == Method::CONNECT || request.extensions().get::<Protocol>().is_some()
+}

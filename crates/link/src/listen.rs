@@ -1,0 +1,325 @@
+//! The edge listens: UDP and TCP, TLS, the connector's hello, and the decision whether a link is to be.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+
+use http::Request;
+use protocol::{
+    EXPORTER_LABEL, LINK_VERSION,
+    control::{DirectoryEdge, FromConnector, FromEdge, Hello, LinkRefusal},
+    frame::Role,
+    id::EdgeId,
+    key::{Binding, PublicKey},
+    name::RegionName,
+    presence::Transport,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    control::{ControlReceiver, ControlSender, ReceiveCarrier, SendCarrier},
+    error::{CloseReason, LinkError, TlsError},
+    http2, quic,
+    session::{Http2Driver, Session},
+    tls::ServerIdentity,
+};
+
+/// TLS, welcome and hello together may take this long.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// Longest hello, in bytes: a real one has some 600.
+const MAX_HELLO: u64 = 16 * 1024;
+/// A refusal is worth this long a wait for the connector to have read it.
+const REFUSAL_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Accepts links over QUIC.
+#[derive(Debug)]
+pub struct QuicListener {
+    endpoint: quinn::Endpoint,
+    address: SocketAddr,
+}
+
+/// Accepts links over HTTP/2.
+pub struct Http2Listener {
+    listener: TcpListener,
+    address: SocketAddr,
+    acceptor: RwLock<TlsAcceptor>,
+}
+
+/// A connection that has just begun; nothing is known of who is at the other end.
+pub struct Pending {
+    remote: SocketAddr,
+    stage: Stage,
+}
+
+enum Stage {
+    Quic(Box<quinn::Incoming>),
+    Http2(TcpStream, TlsAcceptor),
+}
+
+/// A connector that has said its hello; whether the proof holds is for [`Candidate::is_proven_by`].
+pub struct Candidate {
+    hello: Hello,
+    edge: EdgeId,
+    connection: Secured,
+}
+
+/// A connection with TLS and a control stream.
+struct Secured {
+    exporter: [u8; 32],
+    session: Session,
+    sender: ControlSender<FromEdge>,
+    receiver: ControlReceiver<FromConnector>,
+}
+
+impl QuicListener {
+    /// Listens on a UDP address.
+    ///
+    /// # Errors
+    /// When the address cannot be bound, or the identity cannot be used.
+    pub fn bind(address: SocketAddr, identity: &ServerIdentity) -> io::Result<Self> {
+        let endpoint = quic::server_endpoint(address, identity)?;
+        let address = endpoint.local_addr()?;
+        Ok(Self { endpoint, address })
+    }
+
+    /// The address that is listened on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Shows another certificate from the next connection on.
+    ///
+    /// # Errors
+    /// When the identity cannot be used.
+    pub fn set_identity(&self, identity: &ServerIdentity) -> Result<(), TlsError> {
+        self.endpoint.set_server_config(Some(quic::server_config(identity)?));
+        Ok(())
+    }
+
+    /// The next connection whose address is known to be real; `None` once closed. Cancel-safe.
+    pub async fn accept(&self) -> Option<Pending> {
+        loop {
+            let incoming = self.endpoint.accept().await?;
+            if !incoming.remote_address_validated() && incoming.may_retry() {
+                // A stranger may have lied about its address: nothing is spent on it, and nothing
+                // large is sent there, before it has answered from there.
+                let _ = incoming.retry();
+                continue;
+            }
+            let remote = incoming.remote_address();
+            return Some(Pending { remote, stage: Stage::Quic(Box::new(incoming)) });
+        }
+    }
+
+    /// Closes every link and waits until the peers have been told.
+    pub async fn close(&self) {
+        self.endpoint.close(0u32.into(), b"");
+        self.endpoint.wait_idle().await;
+    }
+}
+
+impl Http2Listener {
+    /// Listens on a TCP address.
+    ///
+    /// # Errors
+    /// When the address cannot be bound, or the identity cannot be used.
+    pub async fn bind(address: SocketAddr, identity: &ServerIdentity) -> io::Result<Self> {
+        let acceptor = RwLock::new(acceptor(identity).map_err(io::Error::other)?);
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address, acceptor })
+    }
+
+    /// The address that is listened on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Shows another certificate from the next connection on.
+    ///
+    /// # Errors
+    /// When the identity cannot be used.
+    pub fn set_identity(&self, identity: &ServerIdentity) -> Result<(), TlsError> {
+        let acceptor = acceptor(identity)?;
+        *self.acceptor.write().expect("nobody panics while holding this lock") = acceptor;
+        Ok(())
+    }
+
+    /// The next connection. Cancel-safe.
+    ///
+    /// # Errors
+    /// What the operating system says, such as too many open files; the listener itself lives on.
+    pub async fn accept(&self) -> io::Result<Pending> {
+        let (stream, remote) = self.listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let acceptor = self.acceptor.read().expect("nobody panics while holding this lock").clone();
+        Ok(Pending { remote, stage: Stage::Http2(stream, acceptor) })
+    }
+}
+
+fn acceptor(identity: &ServerIdentity) -> Result<TlsAcceptor, TlsError> {
+    Ok(TlsAcceptor::from(Arc::new(identity.server_config(protocol::ALPN_HTTP2)?)))
+}
+
+impl Pending {
+    /// The address at the other end.
+    pub fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+
+    /// How the link would be carried.
+    pub fn transport(&self) -> Transport {
+        match self.stage {
+            Stage::Quic(_) => Transport::Quic,
+            Stage::Http2(..) => Transport::Http2,
+        }
+    }
+
+    /// Shakes hands in TLS, introduces this edge, and hears the connector's hello: all in five seconds.
+    ///
+    /// # Errors
+    /// When the other end is no connector, too slow, or gone.
+    pub async fn handshake(self, edge: EdgeId, region: RegionName) -> Result<Candidate, LinkError> {
+        let candidate = async {
+            let mut connection = match self.stage {
+                Stage::Quic(incoming) => secure_quic(*incoming).await?,
+                Stage::Http2(stream, acceptor) => {
+                    secure_http2(stream, acceptor, self.remote).await?
+                }
+            };
+            let welcome = FromEdge::Welcome { version: LINK_VERSION, edge, region };
+            connection.sender.send(&welcome).await?;
+            match connection.receiver.receive().await? {
+                Some(FromConnector::Hello(hello)) => {
+                    let hello = Hello { facts: hello.facts.clean(), ..hello };
+                    Ok(Candidate { hello, edge, connection })
+                }
+                Some(_) => Err(LinkError::Unexpected("no hello")),
+                None => Err(LinkError::ClosedByPeer),
+            }
+        };
+        tokio::time::timeout(HANDSHAKE_DEADLINE, candidate)
+            .await
+            .unwrap_or(Err(LinkError::TimedOut))
+    }
+}
+
+async fn secure_quic(incoming: quinn::Incoming) -> Result<Secured, LinkError> {
+    let connection = incoming.accept()?.await?;
+    // A stranger may fill this much and no more; raised once it has proven itself.
+    connection.set_receive_window(quinn::VarInt::from_u32(MAX_HELLO as u32));
+    let mut exporter = [0; 32];
+    connection
+        .export_keying_material(&mut exporter, EXPORTER_LABEL, b"")
+        .map_err(|_| LinkError::Unexpected("no keying material"))?;
+    let (sending, receiving) = connection.open_bi().await?;
+    let receiving = quic::Receiving::new(receiving, Role::Control);
+    Ok(Secured::new(
+        exporter,
+        Session::quic(connection),
+        SendCarrier::Quic(quic::Sending::new(sending)),
+        ReceiveCarrier::Quic(receiving),
+    ))
+}
+
+async fn secure_http2(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    remote: SocketAddr,
+) -> Result<Secured, LinkError> {
+    let stream = acceptor.accept(stream).await?;
+    let exporter = stream
+        .get_ref()
+        .1
+        .export_keying_material([0; 32], EXPORTER_LABEL, None)
+        .map_err(|_| LinkError::Unexpected("no keying material"))?;
+    let handshaken = http2::client_builder().handshake(stream).await;
+    let (mut requests, connection) = handshaken.map_err(http2::stream_error)?;
+    let driver = Http2Driver::spawn(connection);
+    std::future::poll_fn(|cx| requests.poll_ready(cx)).await.map_err(http2::stream_error)?;
+    let opening = Request::post(format!("https://edge{}", http2::CONTROL_PATH))
+        .version(http::Version::HTTP_2)
+        .body(())
+        .expect("a constant request is valid");
+    let (response, sending) = requests.send_request(opening, false).map_err(http2::stream_error)?;
+    let receiving = response.await.map_err(http2::stream_error)?.into_body();
+    Ok(Secured::new(
+        exporter,
+        Session::http2(remote, requests, driver),
+        SendCarrier::Http2(http2::Sending::new(sending)),
+        ReceiveCarrier::Http2(http2::Receiving::new(receiving)),
+    ))
+}
+
+impl Secured {
+    fn new(
+        exporter: [u8; 32],
+        session: Session,
+        sending: SendCarrier,
+        receiving: ReceiveCarrier,
+    ) -> Self {
+        let mut receiver = ControlReceiver::new(receiving);
+        receiver.set_limit(MAX_HELLO);
+        Self { exporter, session, sender: ControlSender::new(sending), receiver }
+    }
+}
+
+impl Candidate {
+    /// What the connector claims.
+    pub fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// Did the holder of `key` make the hello's proof, for this very connection?
+    pub fn is_proven_by(&self, key: &PublicKey) -> bool {
+        let Hello { tunnel, key: key_id, connector, slot, proof, .. } = &self.hello;
+        let binding = Binding {
+            exporter: &self.connection.exporter,
+            edge: self.edge,
+            tunnel: *tunnel,
+            key: *key_id,
+            connector: *connector,
+            slot: *slot,
+        };
+        binding.verify(key, proof)
+    }
+
+    /// The address at the other end.
+    pub fn remote(&self) -> SocketAddr {
+        self.connection.session.remote()
+    }
+
+    /// How the link would be carried.
+    pub fn transport(&self) -> Transport {
+        self.connection.session.transport()
+    }
+
+    /// Takes the link.
+    ///
+    /// # Errors
+    /// When the connection is gone meanwhile.
+    pub async fn register(
+        self,
+        directory: Vec<DirectoryEdge>,
+    ) -> Result<(Session, ControlSender<FromEdge>, ControlReceiver<FromConnector>), LinkError> {
+        let Secured { session, mut sender, mut receiver, .. } = self.connection;
+        session.open_window();
+        receiver.set_limit(protocol::frame::MAX_CONTROL);
+        sender.send(&FromEdge::Registered { directory }).await?;
+        Ok((session, sender, receiver))
+    }
+
+    /// Does not take it: says why, gives the connector two seconds to read it, and closes.
+    pub async fn refuse(self, refusal: LinkRefusal) {
+        let Secured { session, mut sender, .. } = self.connection;
+        if sender.send(&FromEdge::Refused(refusal)).await.is_ok() {
+            // The connector closes once it has read the refusal; one that does not is cut.
+            let _ = tokio::time::timeout(REFUSAL_DEADLINE, session.closed()).await;
+        }
+        session.close(CloseReason::Refused);
+    }
+}

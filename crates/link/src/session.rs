@@ -1,0 +1,182 @@
+//! The edge's end of a link: it sends requests.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use protocol::presence::Transport;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    body::Body,
+    error::{BoxError, CloseReason, LinkError, SendError},
+    http2, quic,
+    upgraded::Upgraded,
+};
+
+/// One live link, at the edge. A clone is another handle on the same link; the link ends when it is
+/// closed, when the connector leaves, or when the last handle is dropped.
+#[derive(Debug, Clone)]
+pub struct Session {
+    remote: SocketAddr,
+    carrier: Carrier,
+}
+
+#[derive(Debug, Clone)]
+enum Carrier {
+    Quic(quinn::Connection),
+    Http2(Arc<Http2>),
+}
+
+#[derive(Debug)]
+struct Http2 {
+    requests: h2::client::SendRequest<Bytes>,
+    /// Holds why this end closed the link, once it did.
+    closing: watch::Sender<Option<CloseReason>>,
+    /// Turns true when the connection is over.
+    is_over: watch::Receiver<bool>,
+    /// Moves the connection's bytes.
+    _driver: AbortOnDropHandle<()>,
+}
+
+/// The answer to a CONNECT or an upgrade.
+#[derive(Debug)]
+pub enum Opened {
+    /// The stream has left HTTP: a 2xx to CONNECT, a 101 to an upgrade.
+    Tunnel(Response<()>, Upgraded),
+    /// It has not: an ordinary answer.
+    Response(Response<Body>),
+}
+
+impl Session {
+    pub(crate) fn quic(connection: quinn::Connection) -> Self {
+        Self { remote: connection.remote_address(), carrier: Carrier::Quic(connection) }
+    }
+
+    /// Takes over a connection whose driver runs already; `is_over` is told when it has ended, and
+    /// `closing` tells it to end.
+    pub(crate) fn http2(
+        remote: SocketAddr,
+        requests: h2::client::SendRequest<Bytes>,
+        driver: Http2Driver,
+    ) -> Self {
+        let Http2Driver { closing, is_over, task } = driver;
+        let http2 = Http2 { requests, closing, is_over, _driver: task };
+        Self { remote, carrier: Carrier::Http2(Arc::new(http2)) }
+    }
+
+    /// Lets a connector that has proven itself send as much as its streams' windows allow.
+    pub(crate) fn open_window(&self) {
+        match &self.carrier {
+            Carrier::Quic(connection) => connection.set_receive_window(quinn::VarInt::MAX),
+            Carrier::Http2(_) => {}
+        }
+    }
+
+    /// How the link is carried.
+    pub fn transport(&self) -> Transport {
+        match &self.carrier {
+            Carrier::Quic(_) => Transport::Quic,
+            Carrier::Http2(_) => Transport::Http2,
+        }
+    }
+
+    /// The connector's address, as this edge sees it.
+    pub fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+
+    /// Sends a request with an absolute URI, streams its body and trailers, and returns the response
+    /// with its body behind it. 1xx responses go to `informational`. Dropping the future, or the
+    /// returned body, cancels the stream.
+    ///
+    /// # Errors
+    /// [`SendError::is_not_delivered`] tells whether the origin can have seen anything.
+    pub async fn send<B>(
+        &self,
+        request: Request<B>,
+        informational: impl FnMut(Response<()>),
+    ) -> Result<Response<Body>, SendError>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let response = match &self.carrier {
+            Carrier::Quic(connection) => quic::send(connection, request, informational).await,
+            Carrier::Http2(link) => {
+                http2::send(link.requests.clone(), request, informational).await
+            }
+        };
+        Ok(response?)
+    }
+
+    /// Sends a CONNECT (its URI is an authority), or a GET that carries
+    /// [`Protocol`](protocol::head::Protocol) and so asks for an upgrade.
+    ///
+    /// # Errors
+    /// [`SendError::is_not_delivered`] tells whether the origin can have seen anything.
+    pub async fn open(&self, request: Request<()>) -> Result<Opened, SendError> {
+        let opened = match &self.carrier {
+            Carrier::Quic(connection) => quic::open(connection, request).await,
+            Carrier::Http2(link) => http2::open(link.requests.clone(), request).await,
+        };
+        Ok(opened?)
+    }
+
+    /// Ends the link at once, with all that is under way on it.
+    pub fn close(&self, reason: CloseReason) {
+        match &self.carrier {
+            Carrier::Quic(connection) => quic::close(connection, reason),
+            Carrier::Http2(link) => {
+                link.closing.send_if_modified(|closing| {
+                    let is_first = closing.is_none();
+                    closing.get_or_insert(reason);
+                    is_first
+                });
+            }
+        }
+    }
+
+    /// Resolves when the link is gone, and tells why.
+    pub async fn closed(&self) -> LinkError {
+        match &self.carrier {
+            Carrier::Quic(connection) => connection.closed().await.into(),
+            Carrier::Http2(link) => {
+                let mut is_over = link.is_over.clone();
+                // An error means that the driver is gone, which is the same.
+                let _ = is_over.wait_for(|is_over| *is_over).await;
+                match *link.closing.borrow() {
+                    Some(reason) => LinkError::Closed(reason),
+                    None => LinkError::ClosedByPeer,
+                }
+            }
+        }
+    }
+}
+
+/// The task behind an HTTP/2 link at the edge.
+#[derive(Debug)]
+pub(crate) struct Http2Driver {
+    closing: watch::Sender<Option<CloseReason>>,
+    is_over: watch::Receiver<bool>,
+    task: AbortOnDropHandle<()>,
+}
+
+impl Http2Driver {
+    /// Drives `connection` until it ends or is told to.
+    pub(crate) fn spawn(connection: impl Future + Send + 'static) -> Self {
+        let (closing, mut told) = watch::channel(None);
+        let (over, is_over) = watch::channel(false);
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                _ = connection => {}
+                _ = told.wait_for(|reason: &Option<CloseReason>| reason.is_some()) => {}
+            }
+            // Nobody listening is fine.
+            let _ = over.send(true);
+        });
+        Self { closing, is_over, task: AbortOnDropHandle::new(task) }
+    }
+}
