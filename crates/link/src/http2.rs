@@ -72,14 +72,21 @@ where
         Sender::spawn(async move { sending.body(body).await })
     });
     let answer = answer(response, &mut informational);
-    let response = match &mut sender {
-        None => answer.await?,
-        Some(pump) => tokio::select! {
+    let answer = match &mut sender {
+        None => answer.await,
+        Some(sender) => tokio::select! {
             biased;
-            answer = answer => answer?,
-            failed = pump.body_failure() => return Err(failed),
+            failed = sender.body_failure() => return Err(failed),
+            answer = answer => match answer {
+                // The reset is our own: the body's sender has made it, and knows why.
+                Err(error) if error.is_reset() && !error.is_remote() => {
+                    return Err(sender.failure().await);
+                }
+                answer => answer,
+            },
         },
     };
+    let response = answer.map_err(stream_error)?;
     Ok(response.map(|stream| into_body(stream).with_sender(sender)))
 }
 
@@ -97,7 +104,7 @@ pub(crate) async fn open(
     }
     let (response, stream) = begin(requests, request, false).await?;
     let mut sending = Sending::new(stream);
-    let mut response = answer(response, &mut |_| {}).await?;
+    let mut response = answer(response, &mut |_| {}).await.map_err(stream_error)?;
     let was_upgraded = response.headers_mut().remove(UPGRADED).is_some();
     if was_upgraded {
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -160,7 +167,7 @@ async fn begin(
 async fn answer(
     mut response: h2::client::ResponseFuture,
     informational: &mut impl FnMut(Response<()>),
-) -> Result<Response<h2::RecvStream>, LinkError> {
+) -> Result<Response<h2::RecvStream>, h2::Error> {
     std::future::poll_fn(|cx| {
         while let Poll::Ready(Some(Ok(early))) = response.poll_informational(cx) {
             informational(early);
@@ -168,5 +175,4 @@ async fn answer(
         std::pin::Pin::new(&mut response).poll(cx)
     })
     .await
-    .map_err(stream_error)
 }

@@ -121,10 +121,10 @@ where
     };
     let (response, follows) = match &mut sender {
         None => answer.await?,
-        Some(pump) => tokio::select! {
+        Some(sender) => tokio::select! {
             biased;
+            failed = sender.body_failure() => return Err(failed),
             answer = answer => answer?,
-            failed = pump.body_failure() => return Err(failed),
         },
     };
     let body = receiving.into_body(follows).with_sender(sender);

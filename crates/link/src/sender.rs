@@ -24,4 +24,12 @@ impl Sender {
             Ok(_) | Err(_) => std::future::pending().await,
         }
     }
+
+    /// Why sending ended. To be asked once it is known to have ended early.
+    pub(crate) async fn failure(&mut self) -> LinkError {
+        match (&mut self.0).await {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) | Err(_) => LinkError::Cancelled,
+        }
+    }
 }

@@ -44,12 +44,16 @@ impl Receiving {
         if self.is_ended {
             return Poll::Ready(None);
         }
-        match ready!(self.poll_bytes(cx)) {
-            Ok(Some(data)) => return Poll::Ready(Some(Ok(BodyFrame::data(data)))),
-            Ok(None) => {}
-            Err(error) => {
-                self.is_ended = true;
-                return Poll::Ready(Some(Err(error)));
+        loop {
+            match ready!(self.poll_bytes(cx)) {
+                // An empty frame only carries the end of the stream.
+                Ok(Some(data)) if data.is_empty() => {}
+                Ok(Some(data)) => return Poll::Ready(Some(Ok(BodyFrame::data(data)))),
+                Ok(None) => break,
+                Err(error) => {
+                    self.is_ended = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
             }
         }
         let trailers = ready!(self.stream.poll_trailers(cx));
