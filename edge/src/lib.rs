@@ -1,1 +1,53 @@
-//! placeholder
+//! One data-plane process of Postern. It accepts links from connectors ([`Options::listen`]), offers
+//! the gateway to workflows ([`Options::gateway_listen`]), and sends requests from the one down the
+//! other. It holds no database: the control plane's feed tells it everything, and what it has heard
+//! last is enough to go on for a day without it.
+//!
+//! ```text
+//!   control plane ──feed──► Knowledge ◄──judge── Gateway ◄── client
+//!         ▲                     │ enforce           │ pick, send
+//!         └────presence──── Registry of links ◄─────┘
+//!                               ▲
+//!                           Links ◄── connectors dial
+//! ```
+//!
+//! A change from the feed is in force when [`core::Core::apply`] returns: new requests are judged by it,
+//! and live streams and links that it forbids have been cut.
+
+mod backoff;
+mod control_plane;
+mod core;
+mod disk;
+mod edge;
+mod gateway;
+mod identity;
+mod join;
+mod knowledge;
+mod lines;
+mod links;
+mod metrics;
+mod observe;
+mod options;
+mod registry;
+mod streams;
+mod tasks;
+
+pub use edge::{Edge, StartError};
+pub use join::JoinError;
+pub use options::{JoinTokenText, Options};
+
+use tokio_util::sync::CancellationToken;
+
+/// Starts an edge and serves until `shutdown`.
+///
+/// # Errors
+/// When it cannot start; once it is up, it stays up.
+pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let edge = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => return Ok(()),
+        edge = Edge::bind(options) => edge?,
+    };
+    edge.run(shutdown).await;
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! What all parts of one edge share, and the one order in which a change from the feed takes effect:
+//! first it is known, then everything live is judged by it, then the control plane hears that it is
+//! obeyed.
+
+use std::time::SystemTime;
+
+use link::CloseReason;
+use protocol::{
+    control::DirectoryEdge,
+    feed::{Applied, FeedMessage},
+    id::EdgeId,
+    name::RegionName,
+};
+use tokio::sync::watch;
+
+use crate::{
+    control_plane::presence::Unreported,
+    knowledge::{Knowledge, Touched},
+    metrics::Metrics,
+    registry::Registry,
+};
+
+/// One edge's shared parts.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) edge: EdgeId,
+    pub(crate) region: RegionName,
+    pub(crate) knowledge: Knowledge,
+    pub(crate) registry: Registry,
+    pub(crate) unreported: Unreported,
+    pub(crate) directory: watch::Sender<Vec<DirectoryEdge>>,
+    pub(crate) metrics: Metrics,
+}
+
+impl Core {
+    /// Puts in force what was known before the start.
+    pub(crate) fn begin(&self) {
+        let state = self.knowledge.read();
+        self.directory.send_replace(state.directory());
+        self.unreported.applied(state.feed().generation);
+    }
+
+    /// Takes a message from the feed; when this returns, nothing lives on that it forbids.
+    pub(crate) fn apply(&self, message: FeedMessage, now: SystemTime) -> Applied {
+        let (applied, touched) = self.knowledge.apply(message, now);
+        if applied == Applied::Changed {
+            self.enforce(&touched);
+            let generation = self.knowledge.read().feed().generation;
+            self.unreported.applied(generation);
+            tracing::debug!(generation, "a change from the feed is in force");
+        }
+        applied
+    }
+
+    fn enforce(&self, touched: &Touched) {
+        let state = self.knowledge.read();
+        let tunnels = if touched.everything || touched.tokens {
+            self.registry.all()
+        } else {
+            touched.tunnels.iter().filter_map(|id| self.registry.get(*id)).collect()
+        };
+        for tunnel in tunnels {
+            tunnel.streams.judge(|grant| state.judge(grant).is_ok());
+            for link in tunnel.links() {
+                if let Err(code) = state.link_key(link.key.tunnel, link.secret) {
+                    tracing::info!(
+                        tunnel.id = %link.key.tunnel,
+                        key.id = %link.secret,
+                        reason = code.as_str(),
+                        "a link is cut"
+                    );
+                    link.session.close(CloseReason::Revoked);
+                    self.registry.remove(&link, &self.unreported);
+                }
+            }
+        }
+        if touched.everything || touched.directory {
+            let directory = state.directory();
+            self.directory.send_if_modified(|known| {
+                let is_new = *known != directory;
+                *known = directory;
+                is_new
+            });
+        }
+    }
+}

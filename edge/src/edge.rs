@@ -1,0 +1,321 @@
+//! One edge, from its first bind to its last goodbye.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, TcpListener as StdTcpListener, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+
+use link::{
+    TlsError,
+    listen::{Http2Listener, QuicListener},
+};
+use protocol::{
+    address::{EdgeAddress, HostPort, InvalidHostPort},
+    id::EdgeId,
+};
+use rustls::ClientConfig;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use crate::{
+    control_plane::{self, feed},
+    core::Core,
+    disk,
+    gateway::Gateway,
+    identity::Identity,
+    join::{self, JoinError},
+    knowledge::Knowledge,
+    links::Links,
+    metrics::Metrics,
+    observe,
+    options::{JOIN_TOKEN_VARIABLE, JoinTokenText, Options},
+    registry::Registry,
+    tasks::Tasks,
+};
+
+/// How long what was cut at the end of the grace period has to leave.
+const HARD_STOP_WITHIN: Duration = Duration::from_secs(2);
+
+/// Why an edge cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory")]
+    DataDir(#[source] io::Error),
+    /// An address is taken, or not this machine's.
+    #[error("cannot listen on {address} ({what})")]
+    Listen {
+        /// What was to be offered there.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The address to tell others is missing or not valid.
+    #[error("tell where others reach this edge: --address HOST:PORT")]
+    Address(#[from] InvalidHostPort),
+    /// The edge has not joined yet and has no token.
+    #[error(
+        "this edge has not joined yet: set POSTERN_JOIN_TOKEN, or POSTERN_JOIN_TOKEN_FILE, to the \
+         token that the control plane gave out"
+    )]
+    NoToken,
+    /// The edge's address is not the one that it joined with.
+    #[error(
+        "this edge joined as {joined}, and its certificate is for that address: start it with that \
+         address, or with a new join token"
+    )]
+    Moved {
+        /// The address that it joined with.
+        joined: HostPort,
+    },
+    /// The token file cannot be read.
+    #[error("cannot read the join token's file")]
+    TokenFile(#[source] io::Error),
+    /// Joining failed for good.
+    #[error("cannot join")]
+    Join(#[from] JoinError),
+    /// The identity in the data directory cannot be used.
+    #[error("the edge's certificate or key cannot be used")]
+    Identity(#[from] TlsError),
+    /// TLS towards the control plane cannot be set up.
+    #[error("cannot set up TLS towards the control plane")]
+    Tls(#[from] rustls::Error),
+    /// The metrics cannot be set up.
+    #[error("cannot set up metrics")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+}
+
+/// An edge that has joined and holds its ports, but serves nothing yet.
+pub struct Edge {
+    options: Options,
+    core: Arc<Core>,
+    control_plane: HostPort,
+    tls: Arc<ClientConfig>,
+    quic: Arc<QuicListener>,
+    http2: Vec<Http2Listener>,
+    gateway: TcpListener,
+    metrics: TcpListener,
+    addresses: Addresses,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Addresses {
+    links: SocketAddr,
+    gateway: SocketAddr,
+    metrics: SocketAddr,
+}
+
+impl Edge {
+    /// Takes the ports and joins the deployment, if that has not happened before. While the control
+    /// plane is away a first start waits for it; a later one does not need it.
+    ///
+    /// # Errors
+    /// What only the operator can mend.
+    pub async fn bind(mut options: Options) -> Result<Self, StartError> {
+        disk::create_directory(&options.data_dir).map_err(StartError::DataDir)?;
+        let gateway = listen("gateway", options.gateway_listen).await?;
+        let metrics = listen("metrics", options.metrics_listen).await?;
+        options.listen = choose_port(options.listen)?;
+        if let Some(fallback) = &mut options.fallback_listen {
+            *fallback = choose_port(*fallback)?;
+        }
+        let addresses = Addresses {
+            links: options.listen,
+            gateway: local(&gateway, "gateway", options.gateway_listen)?,
+            metrics: local(&metrics, "metrics", options.metrics_listen)?,
+        };
+        let identity = identity(&options, addresses).await?;
+        let server = identity.server_identity()?;
+        let failed = |address| move |source| StartError::Listen { what: "links", address, source };
+        let quic = QuicListener::bind(options.listen, &server).map_err(failed(options.listen))?;
+        let mut http2 = Vec::new();
+        for address in [Some(options.listen), options.fallback_listen].into_iter().flatten() {
+            http2.push(Http2Listener::bind(address, &server).await.map_err(failed(address))?);
+        }
+        let (feed, heard_at) = feed::load(&options.data_dir);
+        let core = Core {
+            edge: identity.edge,
+            region: options.region.clone(),
+            knowledge: Knowledge::new(feed, heard_at, options.feed_max_age),
+            registry: Registry::new(options.max_links, options.max_streams_per_tunnel),
+            unreported: Default::default(),
+            directory: Default::default(),
+            metrics: Metrics::new()?,
+        };
+        core.begin();
+        Ok(Self {
+            tls: control_plane::mutual_tls(&identity)?,
+            control_plane: identity.control_plane,
+            core: Arc::new(core),
+            quic: Arc::new(quic),
+            http2,
+            gateway,
+            metrics,
+            addresses,
+            options,
+        })
+    }
+
+    /// The edge's identity.
+    pub fn id(&self) -> EdgeId {
+        self.core.edge
+    }
+
+    /// Where links are accepted, over UDP and TCP.
+    pub fn link_addr(&self) -> SocketAddr {
+        self.addresses.links
+    }
+
+    /// Where the gateway is.
+    pub fn gateway_addr(&self) -> SocketAddr {
+        self.addresses.gateway
+    }
+
+    /// Where metrics and probes are.
+    pub fn metrics_addr(&self) -> SocketAddr {
+        self.addresses.metrics
+    }
+
+    /// Serves until `shutdown`; then asks connectors to go elsewhere, lets requests under way finish
+    /// within the grace period, and leaves.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self { options, core, .. } = self;
+        let grace = options.grace_period;
+        let (requests, background) = (Tasks::default(), Tasks::default());
+        let link_tasks = Tasks::default();
+        let links = Links::new(core.clone(), link_tasks.clone(), grace);
+        let gateway = Gateway::new(
+            core.clone(),
+            requests.clone(),
+            options.max_clients,
+            options.max_request_body,
+        );
+        link_tasks.spawn(links.clone().accept_quic(self.quic.clone()));
+        for listener in self.http2 {
+            background.spawn(links.clone().accept_http2(listener));
+        }
+        requests.spawn(gateway.clone().serve(self.gateway));
+        background.spawn(control_plane::run(core.clone(), self.control_plane, self.tls));
+        background.spawn({
+            let core = core.clone();
+            async move { feed::save_changes(&core, &options.data_dir).await }
+        });
+        let observing = (core.clone(), self.metrics, background.clone(), shutdown.clone());
+        background.spawn(observe::serve(observing.0, observing.1, observing.2, observing.3));
+        tracing::info!(
+            edge.id = %core.edge,
+            edge.region = %core.region,
+            links = %self.addresses.links,
+            gateway = %self.addresses.gateway,
+            metrics = %self.addresses.metrics,
+            "the edge is up"
+        );
+
+        shutdown.cancelled().await;
+        tracing::info!(links = core.registry.count(), "the edge is leaving");
+        links.drain();
+        gateway.close();
+        requests.finish(grace).await;
+        // Connectors leave once their replacements are up; those that stay are cut.
+        let left = tokio::time::timeout(grace, async {
+            while core.registry.count() > 0 {
+                core.registry.changed().await;
+            }
+        });
+        let _ = left.await;
+        for link in core.registry.links() {
+            link.session.close(link::CloseReason::Shutdown);
+        }
+        let _ = tokio::time::timeout(HARD_STOP_WITHIN, self.quic.close()).await;
+        link_tasks.stop().await;
+        background.stop().await;
+        tracing::info!("the edge has left");
+    }
+}
+
+async fn identity(options: &Options, bound: Addresses) -> Result<Identity, StartError> {
+    let data_dir = &options.data_dir;
+    let address = match &options.address {
+        Some(address) => address.clone(),
+        None => HostPort::new(reachable(bound.links.ip())?, bound.links.port())?,
+    };
+    let fallback_port =
+        options.fallback_port.or(options.fallback_listen.map(|fallback| fallback.port()));
+    let link = EdgeAddress { region: options.region.clone(), address, fallback_port };
+    let gateway = match &options.gateway_address {
+        Some(gateway) => gateway.clone(),
+        None => HostPort::new(link.address.host.clone(), bound.gateway.port())?,
+    };
+    let known = Identity::load(data_dir).map_err(StartError::DataDir)?;
+    let joined = match known {
+        Some(identity) if identity.link == link && identity.gateway == gateway => {
+            return Ok(identity);
+        }
+        Some(identity) => Some(identity.link.address),
+        None => None,
+    };
+    let token = match (token(options)?, joined) {
+        (Some(token), _) => token,
+        (None, Some(joined)) => return Err(StartError::Moved { joined }),
+        (None, None) => return Err(StartError::NoToken),
+    };
+    let identity = join::join(&token, link, gateway).await?;
+    identity.save(data_dir).map_err(StartError::DataDir)?;
+    Ok(identity)
+}
+
+fn token(options: &Options) -> Result<Option<JoinTokenText>, StartError> {
+    if let Some(token) = &options.join_token {
+        return Ok(Some(token.clone()));
+    }
+    if let Some(file) = &options.join_token_file {
+        let text = std::fs::read_to_string(file).map_err(StartError::TokenFile)?;
+        return Ok(Some(Zeroizing::new(text).into()));
+    }
+    let text = std::env::var(JOIN_TOKEN_VARIABLE).ok().filter(|text| !text.is_empty());
+    Ok(text.map(|text| Zeroizing::new(text).into()))
+}
+
+/// The host under which others reach a listening address: itself, unless it stands for all.
+fn reachable(listen: IpAddr) -> Result<String, StartError> {
+    if listen.is_unspecified() { Err(InvalidHostPort.into()) } else { Ok(listen.to_string()) }
+}
+
+async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let failed = |source| StartError::Listen { what, address, source };
+    TcpListener::bind(address).await.map_err(failed)
+}
+
+fn local(
+    listener: &TcpListener,
+    what: &'static str,
+    address: SocketAddr,
+) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Listen { what, address, source })
+}
+
+/// Port 0 stands for any port that is free for both UDP and TCP. It must be known before the listeners
+/// exist, because joining tells it to the control plane and only then is there a certificate.
+fn choose_port(address: SocketAddr) -> Result<SocketAddr, StartError> {
+    const TRIES: usize = 16;
+    if address.port() != 0 {
+        return Ok(address);
+    }
+    let choose = || {
+        let chosen = StdTcpListener::bind(address)?.local_addr()?;
+        UdpSocket::bind(chosen)?;
+        Ok(chosen)
+    };
+    let mut tries = (0..TRIES).map(|_| choose());
+    let last = |source| StartError::Listen { what: "links", address, source };
+    let mut outcome: io::Result<SocketAddr> = Err(io::ErrorKind::AddrInUse.into());
+    while let (Err(_), Some(next)) = (&outcome, tries.next()) {
+        outcome = next;
+    }
+    outcome.map_err(last)
+}

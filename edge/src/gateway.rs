@@ -1,0 +1,190 @@
+//! The gateway: the edge's way in, an ordinary HTTP proxy. Absolute-form requests and CONNECT, over
+//! HTTP/1.1 and over HTTP/2 with prior knowledge; the tunnel's name and a token are the proxy
+//! credentials.
+//!
+//! ```text
+//! admission ─ is this a request that a proxy can serve?     431, 414, 400
+//! caller    ─ whose is it, and may it use the tunnel?       407, 404, 403
+//! exchange  ─ over which link, and what came of it?         503, 502, 429, 413
+//! answer    ─ the refusal, or the origin's response
+//! ```
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use protocol::refusal::{Code, Refusal};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{core::Core, links::rest, tasks::Tasks};
+use answer::{Account, Answer};
+use caller::Callers;
+use client::{Client, ClientStream};
+
+mod admission;
+mod answer;
+mod caller;
+mod capability;
+mod client;
+mod exchange;
+mod tunnel;
+mod upload;
+
+/// Time for a request's head to arrive, and for an idle connection to be used again.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// What hyper reads of a head before it gives up on its own, with a bare 431. Above our own limits, so
+/// that theirs is the answer which tells what is wrong.
+const HEAD_BUFFER: usize = 128 * 1024;
+const HEAD_FIELDS: usize = 128;
+/// Streams that one HTTP/2 client may have open.
+const STREAMS: u32 = 128;
+/// What a stream's client may send ahead of the link, in bytes.
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// All streams' windows together: a stalled one takes nothing from the others.
+const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
+/// What waits for a client that does not read, per stream, in bytes.
+const SEND_BUFFER: usize = 128 * 1024;
+/// Resets that wait for the handler (rapid reset), and resets that we had to send.
+const PENDING_RESETS: usize = 20;
+const LOCAL_RESETS: usize = 128;
+const PING_EVERY: Duration = Duration::from_secs(10);
+
+/// What all the gateway's connections share.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    core: Arc<Core>,
+    tasks: Tasks,
+    callers: Callers,
+    clients: Arc<Semaphore>,
+    max_request_body: u64,
+    closing: CancellationToken,
+}
+
+impl Gateway {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        tasks: Tasks,
+        max_clients: usize,
+        max_request_body: Option<u64>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            core,
+            tasks,
+            callers: Callers::default(),
+            clients: Arc::new(Semaphore::new(max_clients.min(Semaphore::MAX_PERMITS))),
+            max_request_body: max_request_body.unwrap_or(u64::MAX),
+            closing: CancellationToken::new(),
+        })
+    }
+
+    /// Lets requests under way finish, and takes no others.
+    pub(crate) fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// Serves clients until [`close`](Self::close).
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let accept = async {
+                let permit = self.clients.clone().acquire_owned().await;
+                (permit, listener.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                biased;
+                () = self.closing.cancelled() => return,
+                accepted = accept => accepted,
+            };
+            match accepted {
+                Ok((stream, remote)) => {
+                    let gateway = self.clone();
+                    self.tasks.spawn(async move {
+                        gateway.serve_client(stream, remote).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => rest(&error).await,
+            }
+        }
+    }
+
+    async fn serve_client(self: Arc<Self>, stream: TcpStream, remote: SocketAddr) {
+        // Without it a client only waits a little longer.
+        let _ = stream.set_nodelay(true);
+        let broken = Arc::new(AtomicBool::new(false));
+        let stream = ClientStream::new(stream, broken.clone());
+        let service = service_fn(|request: Request<Incoming>| {
+            let client = Client::new(broken.clone(), request.version());
+            let gateway = self.clone();
+            async move { Ok::<_, Infallible>(gateway.respond(request, client).await) }
+        });
+        let builder = self.builder();
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.closing.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(reason) = ended {
+            tracing::debug!(%remote, reason, "a client's connection ended");
+        }
+    }
+
+    fn builder(&self) -> auto::Builder<Tasks> {
+        let mut builder = auto::Builder::new(self.tasks.clone());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_WITHIN)
+            .max_buf_size(HEAD_BUFFER)
+            .max_headers(HEAD_FIELDS);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_EVERY)
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(HEAD_BUFFER as u32)
+            .max_pending_accept_reset_streams(PENDING_RESETS)
+            .max_local_error_reset_streams(LOCAL_RESETS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .enable_connect_protocol();
+        builder
+    }
+
+    async fn respond(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        client: Client,
+    ) -> Response<Answer> {
+        let account = Account::open(self.core.clone());
+        match exchange::forward(&self, request, client, account).await {
+            Ok(response) => response,
+            Err((refusal, account)) => answer::refuse(&refusal, account),
+        }
+    }
+}
+
+/// A refusal of a request that is not under way yet, or no longer.
+type Refused = (Refusal, Account);
+
+fn no_link() -> Refusal {
+    Refusal::from(Code::NoLink)
+}

@@ -1,0 +1,176 @@
+//! What the client gets: a refusal that says whose fault it is, or the origin's response as it streams.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use protocol::{
+    fields,
+    refusal::{Code, Refusal},
+};
+
+use crate::{
+    core::Core,
+    gateway::client::Client,
+    metrics::Outcome,
+    registry::InFlight,
+    streams::{Broken, Live},
+};
+
+/// One request in the books: under way until this is dropped, then counted by its outcome.
+#[derive(Debug)]
+pub(crate) struct Account {
+    core: Arc<Core>,
+    pub(crate) outcome: Outcome,
+}
+
+impl Account {
+    pub(crate) fn open(core: Arc<Core>) -> Self {
+        core.metrics.in_flight.increment(1.0);
+        // Until there is an answer, only the client can end the request.
+        Self { core, outcome: Outcome::ClientGone }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.core.metrics.in_flight.decrement(1.0);
+        self.core.metrics.request(self.outcome);
+    }
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// A refusal's, or nothing.
+    Whole(Option<Bytes>),
+    /// An origin's, off a link.
+    Stream(Stream),
+}
+
+/// An origin's body: streams until its end, until the link breaks, or until it is cut.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    live: Live,
+    client: Client,
+    /// Bytes that are still to come, where the head tells.
+    left: Option<u64>,
+    // Dropped last, in this order: the link may close when nothing is under way on it.
+    _in_flight: InFlight,
+    account: Account,
+}
+
+impl Stream {
+    pub(crate) fn new(
+        live: Live,
+        client: Client,
+        length: Option<u64>,
+        in_flight: InFlight,
+        account: Account,
+    ) -> Self {
+        Self { live, client, left: length, _in_flight: in_flight, account }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let stream = match &mut *self {
+            Self::Whole(bytes) => return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Self::Stream(stream) => stream,
+        };
+        let frame = std::task::ready!(stream.live.poll_body(cx));
+        match &frame {
+            None => stream.left = Some(0),
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+                stream.left = stream.left.map(|left| left.saturating_sub(length));
+                stream.account.core.metrics.bytes_down.increment(length);
+            }
+            Some(Err(broken)) => {
+                stream.left = Some(0);
+                stream.account.outcome = Outcome::Refused(match broken {
+                    Broken::Link(_) => Code::LinkLost,
+                    Broken::Cut => Code::AccessRevoked,
+                });
+                stream.client.break_off();
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Stream(stream) => stream.live.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Self::Stream(stream) => stream.live.size_hint(),
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let is_over = self.left == Some(0) || self.live.is_end_stream();
+        if !is_over && self.account.outcome == Outcome::Ok {
+            self.account.outcome = Outcome::ClientGone;
+        }
+    }
+}
+
+/// The answer that is a refusal.
+pub(crate) fn refuse(refusal: &Refusal, mut account: Account) -> Response<Answer> {
+    let code = refusal.code;
+    if account.outcome != Outcome::ClientGone || code != Code::BadRequest {
+        account.outcome = Outcome::Refused(code);
+    }
+    let problem = Bytes::from(refusal.to_problem().to_string());
+    let mut response = Response::new(Answer::Whole(Some(problem)));
+    *response.status_mut() = code.status();
+    let headers = response.headers_mut();
+    let text = HeaderValue::from_static;
+    headers.insert(header::CONTENT_TYPE, text("application/problem+json"));
+    headers.insert(fields::ERROR, text(code.as_str()));
+    headers.insert(fields::ERROR_SOURCE, text(code.source().as_str()));
+    if code.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        headers.insert(header::PROXY_AUTHENTICATE, text("Basic realm=\"postern\""));
+    }
+    if let Some(seconds) = retry_after(code) {
+        headers.insert(header::RETRY_AFTER, text(seconds));
+    }
+    response
+}
+
+/// When to ask again, in seconds.
+fn retry_after(code: Code) -> Option<&'static str> {
+    match code.status() {
+        StatusCode::TOO_MANY_REQUESTS => Some("1"),
+        StatusCode::SERVICE_UNAVAILABLE => Some(match code {
+            Code::FeedStale => "30",
+            Code::NoLink => "5",
+            _ => "1",
+        }),
+        _ => None,
+    }
+}

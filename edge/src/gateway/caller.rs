@@ -1,0 +1,127 @@
+//! Whose request is it, and may it use the tunnel? Everything is judged here and now, by what the feed
+//! has told: no question goes out.
+
+use std::time::SystemTime;
+
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use http::{HeaderMap, header};
+use protocol::{
+    credential::ProxyToken,
+    feed::FeedTunnel,
+    refusal::{Code, Refusal},
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    gateway::capability::Capabilities,
+    knowledge::{Grant, Knowledge, State},
+};
+
+/// Longest credentials that are looked at, in bytes; a capability has some 700.
+const MAX_CREDENTIALS: usize = 8 * 1024;
+/// As `Basic` writes it (RFC 7617), with or without the padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Judges who calls.
+#[derive(Debug, Default)]
+pub(crate) struct Callers {
+    capabilities: Capabilities,
+}
+
+impl Callers {
+    /// The right to use a tunnel that the request's credentials give.
+    pub(crate) fn judge(
+        &self,
+        knowledge: &Knowledge,
+        headers: &HeaderMap,
+        now: SystemTime,
+    ) -> Result<Grant, Refusal> {
+        if knowledge.is_stale(now) {
+            return Err(Code::FeedStale.into());
+        }
+        let credentials = Credentials::read(headers)?;
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let state = knowledge.read();
+        let grant = if credentials.token.starts_with(ProxyToken::PREFIX) {
+            proxy_token(&credentials, &state, seconds)?
+        } else {
+            self.capability(&credentials, &state, seconds)?
+        };
+        state.judge(&grant).map_err(Refusal::from)?;
+        Ok(grant)
+    }
+
+    fn capability(
+        &self,
+        credentials: &Credentials,
+        state: &State,
+        now: u64,
+    ) -> Result<Grant, Refusal> {
+        let verified = self.capabilities.verify(&credentials.token, state, now);
+        let (caller, tunnel) = verified.ok_or_else(bad_credentials)?;
+        let named = named(state, caller.tenant, &credentials.tunnel)?;
+        if named.id != tunnel {
+            let detail = "the token is for another tunnel than the one that the user name names";
+            return Err(Refusal::new(Code::BadCredentials, detail));
+        }
+        Ok(Grant { tunnel, caller, token: None })
+    }
+}
+
+fn proxy_token(credentials: &Credentials, state: &State, now: u64) -> Result<Grant, Refusal> {
+    let token = ProxyToken::decode(&credentials.token).map_err(|_| bad_credentials())?;
+    let known = state.feed().proxy_tokens.get(&token.id).ok_or_else(bad_credentials)?;
+    if !known.digest.matches(&token.secret) || known.expires_at <= now {
+        return Err(bad_credentials());
+    }
+    let caller = known.caller();
+    let tunnel = named(state, caller.tenant, &credentials.tunnel)?.id;
+    Ok(Grant { tunnel, caller, token: Some(token.id) })
+}
+
+fn named<'a>(
+    state: &'a State,
+    tenant: protocol::id::TenantId,
+    name: &str,
+) -> Result<&'a FeedTunnel, Refusal> {
+    state.tunnel_named(tenant, name).ok_or_else(|| Code::UnknownTunnel.into())
+}
+
+fn bad_credentials() -> Refusal {
+    Code::BadCredentials.into()
+}
+
+/// What `Proxy-Authorization` holds.
+struct Credentials {
+    tunnel: String,
+    token: Zeroizing<String>,
+}
+
+impl Credentials {
+    fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let mut values = headers.get_all(header::PROXY_AUTHORIZATION).iter();
+        let value = values.next().ok_or(Code::NoCredentials)?;
+        if values.next().is_some() || value.len() > MAX_CREDENTIALS {
+            return Err(bad_credentials());
+        }
+        let malformed = || Refusal::new(Code::BadCredentials, "Basic credentials were expected");
+        let value = value.to_str().map_err(|_| malformed())?;
+        let (scheme, encoded) = value.split_once(' ').ok_or_else(malformed)?;
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return Err(malformed());
+        }
+        let decoded = BASE64.decode(encoded.trim()).map_err(|_| malformed())?;
+        let decoded = String::from_utf8(decoded).map(Zeroizing::new).map_err(|_| malformed())?;
+        let (tunnel, token) = decoded.split_once(':').ok_or_else(malformed)?;
+        Ok(Self { tunnel: tunnel.to_owned(), token: Zeroizing::new(token.to_owned()) })
+    }
+}
+
+#[cfg(test)]
+mod tests;

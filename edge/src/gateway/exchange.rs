@@ -1,0 +1,276 @@
+//! One request's way: a link is picked, the request sent, the response streamed back. Another link gets
+//! a second chance only if the first one provably delivered nothing, or if the request is safe to
+//! repeat.
+
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
+    request::Parts,
+};
+use hyper::body::Incoming;
+use link::SendError;
+use protocol::{
+    fields,
+    phases::{Phase, Phases},
+    refusal::{Code, Refusal},
+};
+
+use crate::{
+    gateway::{
+        Gateway, Refused, admission,
+        admission::Target,
+        answer::{Account, Answer, Stream},
+        client::Client,
+        no_link, tunnel,
+        upload::Source,
+    },
+    metrics::Outcome,
+    registry::{InFlight, Link, Tunnel},
+    streams::Live,
+};
+
+/// Links that one request may be tried on: a connector has four, and a client should not wait for more.
+const MAX_TRIES: usize = 4;
+
+/// What a request needs from here to its end.
+pub(crate) struct Journey {
+    pub(crate) tunnel: Arc<Tunnel>,
+    pub(crate) live: Live,
+    pub(crate) client: Client,
+    pub(crate) account: Account,
+    pub(crate) clock: Clock,
+}
+
+/// Measures the edge's own phases.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    judged_us: u64,
+    judged_at: Instant,
+}
+
+/// Serves one request.
+pub(crate) async fn forward(
+    gateway: &Gateway,
+    mut request: Request<Incoming>,
+    client: Client,
+    account: Account,
+) -> Result<Response<Answer>, Refused> {
+    let began_at = Instant::now();
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (mut head, body) = request.into_parts();
+    let source = Source::new(body, gateway.max_request_body, gateway.core.clone());
+    let (target, tunnel, live) = match admit(gateway, &head, &source) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return Err((refusal, account)),
+    };
+    let judged_at = Instant::now();
+    let judged_us = micros(began_at, judged_at);
+    let clock = Clock { judged_us, judged_at };
+    let journey = Journey { tunnel, live, client, account, clock };
+    match target {
+        Target::Message => {
+            prepare(&mut head);
+            send(head, &source, journey).await
+        }
+        Target::Connect => {
+            fields::strip(&mut head.headers);
+            head.headers.remove(header::EXPECT);
+            tunnel::open(gateway, head, None, upgrade, journey).await
+        }
+        Target::Upgrade(protocol) => {
+            prepare(&mut head);
+            tunnel::open(gateway, head, Some(protocol), upgrade, journey).await
+        }
+    }
+}
+
+/// Everything that must hold before a link is asked.
+fn admit(
+    gateway: &Gateway,
+    head: &Parts,
+    source: &Source,
+) -> Result<(Target, Arc<Tunnel>, Live), Refusal> {
+    let target = admission::admit(head, !source.is_empty())?;
+    let knowledge = &gateway.core.knowledge;
+    let grant = gateway.callers.judge(knowledge, &head.headers, SystemTime::now())?;
+    let announced = head.headers.get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > gateway.max_request_body) {
+        return Err(Code::BodyTooLarge.into());
+    }
+    if gateway.closing.is_cancelled() {
+        return Err(Code::EdgeUnavailable.into());
+    }
+    let tunnel = gateway.core.registry.get(grant.tunnel).ok_or_else(no_link)?;
+    let live = tunnel.streams.begin(grant).ok_or(Code::TooManyRequests)?;
+    // Access may have been taken away since it was judged; whoever takes it from now on finds the
+    // stream among the live ones.
+    knowledge.read().judge(&grant)?;
+    Ok((target, tunnel, live))
+}
+
+/// Makes a head that may leave: what belongs to the client's connection is gone, and `Host` says what
+/// the target says (RFC 9112 §3.2.2).
+fn prepare(head: &mut Parts) {
+    fields::strip(&mut head.headers);
+    // hyper answers 100-continue as soon as the link asks for the body.
+    head.headers.remove(header::EXPECT);
+    let authority = head.uri.authority().map_or("", |authority| authority.as_str());
+    if let Ok(host) = HeaderValue::from_str(authority) {
+        head.headers.insert(header::HOST, host);
+    }
+}
+
+async fn send(head: Parts, source: &Source, journey: Journey) -> Result<Response<Answer>, Refused> {
+    let mut tries = Tries::new(journey.tunnel.clone());
+    loop {
+        let in_flight = match tries.next() {
+            Ok(in_flight) => in_flight,
+            Err(refusal) => return Err((refusal, journey.account)),
+        };
+        let request = Request::from_parts(copy(&head), source.lend());
+        let sent_at = Instant::now();
+        let sent = tokio::select! {
+            biased;
+            // hyper's server cannot pass 1xx on; it says 100 itself.
+            sent = in_flight.link().session.send(request, |_| {}) => sent,
+            () = journey.live.cut() => return Err((Code::AccessRevoked.into(), journey.account)),
+        };
+        let error = match sent {
+            Ok(response) => return Ok(stream(response, &head.method, in_flight, sent_at, journey)),
+            Err(error) => error,
+        };
+        if error.is_request_body() {
+            let refusal = if source.is_too_large() {
+                Code::BodyTooLarge.into()
+            } else {
+                Refusal::new(Code::BadRequest, "the request's body broke off")
+            };
+            return Err((refusal, journey.account));
+        }
+        let may_repeat = source.is_empty() && head.method.is_safe();
+        tries.failed(&in_flight, &error, source.is_whole(), may_repeat);
+        if tries.is_over() {
+            return Err((tries.refusal(), journey.account));
+        }
+        journey.account.core().metrics.retries.increment(1);
+    }
+}
+
+/// Which links a request was tried on, and what came of it.
+pub(crate) struct Tries {
+    tunnel: Arc<Tunnel>,
+    tried: Vec<Arc<Link>>,
+    last: Option<Code>,
+    is_over: bool,
+}
+
+impl Tries {
+    pub(crate) fn new(tunnel: Arc<Tunnel>) -> Self {
+        Self { tunnel, tried: Vec::new(), last: None, is_over: false }
+    }
+
+    /// The next link; when there is none left, what came of the last one.
+    pub(crate) fn next(&self) -> Result<InFlight, Refusal> {
+        self.tunnel.pick(&self.tried).ok_or_else(|| self.refusal())
+    }
+
+    /// Notes a failure: another link may follow if nothing was delivered and `is_whole`, or if the
+    /// request `may_repeat` whatever came of it.
+    pub(crate) fn failed(
+        &mut self,
+        in_flight: &InFlight,
+        error: &SendError,
+        is_whole: bool,
+        may_repeat: bool,
+    ) {
+        let is_not_delivered = error.is_not_delivered();
+        self.last = Some(if is_not_delivered { Code::NotDelivered } else { Code::LinkLost });
+        self.tried.push(in_flight.link().clone());
+        let may_follow = is_not_delivered && is_whole || may_repeat;
+        self.is_over = !may_follow || self.tried.len() >= MAX_TRIES;
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    pub(crate) fn refusal(&self) -> Refusal {
+        self.last.map_or_else(no_link, Refusal::from)
+    }
+}
+
+/// The head once more: an attempt takes it along.
+fn copy(head: &Parts) -> Parts {
+    let (mut copy, ()) = Request::new(()).into_parts();
+    copy.method = head.method.clone();
+    copy.uri = head.uri.clone();
+    copy.headers = head.headers.clone();
+    copy
+}
+
+/// The response as it streams back.
+pub(crate) fn stream(
+    response: Response<link::Body>,
+    method: &Method,
+    in_flight: InFlight,
+    sent_at: Instant,
+    journey: Journey,
+) -> Response<Answer> {
+    let Journey { live, client, mut account, clock, .. } = journey;
+    let (mut head, body) = response.into_parts();
+    account.outcome = finish(&mut head.headers, clock, sent_at, &account);
+    let is_bodyless = *method == Method::HEAD
+        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let length = head.headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    let length = if is_bodyless { Some(0) } else { length };
+    live.hold(body);
+    let stream = Stream::new(live, client, length, in_flight, account);
+    let mut response = Response::new(Answer::Stream(stream));
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    response
+}
+
+/// Cleans a response's fields, keeps what the connector says in Postern's name, adds the edge's phases,
+/// and tells what became of the request.
+pub(crate) fn finish(
+    headers: &mut HeaderMap,
+    clock: Clock,
+    sent_at: Instant,
+    account: &Account,
+) -> Outcome {
+    let mut keep = |name: HeaderName| headers.remove(name);
+    let (error, source) = (keep(fields::ERROR), keep(fields::ERROR_SOURCE));
+    let phases = keep(fields::PHASES);
+    fields::strip(headers);
+    let mut outcome = Outcome::Ok;
+    if let Some(error) = error {
+        if let Some(code) = error.to_str().ok().and_then(|code| code.parse().ok()) {
+            outcome = Outcome::Refused(code);
+        }
+        headers.insert(fields::ERROR, error);
+    }
+    if let Some(source) = source {
+        headers.insert(fields::ERROR_SOURCE, source);
+    }
+    let phases = phases.as_ref().and_then(|phases| phases.to_str().ok());
+    let mut phases = phases.map(Phases::parse).unwrap_or_default();
+    let link_us = micros(sent_at, Instant::now()).saturating_sub(phases.total());
+    phases.set(Phase::Policy, clock.judged_us);
+    phases.set(Phase::Edge, micros(clock.judged_at, sent_at));
+    phases.set(Phase::Link, link_us);
+    account.core().metrics.phases(&phases);
+    let text = HeaderValue::try_from(phases.to_string()).expect("phases are digits and names");
+    headers.insert(fields::PHASES, text);
+    outcome
+}
+
+fn micros(from: Instant, to: Instant) -> u64 {
+    to.saturating_duration_since(from).as_micros() as u64
+}

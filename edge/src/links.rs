@@ -1,0 +1,209 @@
+//! Accepts links: whoever dials has a few seconds to prove a tunnel's secret; who does is in the
+//! registry from then on, until the link or the right to it is gone.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use link::listen::{Candidate, Http2Listener, Pending, QuicListener};
+use protocol::{
+    LINK_VERSION, SLOTS,
+    control::{Hello, LinkRefusal, LinkRefusalCode},
+    key::PublicKey,
+};
+use rand::RngExt as _;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    core::Core,
+    registry::{Link, LinkKey},
+    tasks::Tasks,
+};
+
+mod control;
+
+/// Handshakes under way at once. One that stalls is gone after 5 s, so even a thousand stalled ones
+/// let 200 a second through; each holds some 50 KiB at most.
+const HALF_OPEN: usize = 1024;
+/// How long an accept loop rests after an error such as too many open files.
+const REST: Duration = Duration::from_millis(100);
+/// A feed that has been silent for longer may not know the newest tunnels.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// What the accept loops and the links share.
+#[derive(Debug)]
+pub(crate) struct Links {
+    core: Arc<Core>,
+    tasks: Tasks,
+    half_open: Arc<Semaphore>,
+    draining: CancellationToken,
+    grace: Duration,
+}
+
+impl Links {
+    pub(crate) fn new(core: Arc<Core>, tasks: Tasks, grace: Duration) -> Arc<Self> {
+        let half_open = Arc::new(Semaphore::new(HALF_OPEN));
+        Arc::new(Self { core, tasks, half_open, draining: CancellationToken::new(), grace })
+    }
+
+    /// Asks every connector to go elsewhere, and takes no new links.
+    pub(crate) fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    /// Accepts QUIC links until the listener is closed.
+    pub(crate) async fn accept_quic(self: Arc<Self>, listener: Arc<QuicListener>) {
+        while let Some(pending) = listener.accept().await {
+            self.begin(pending);
+        }
+    }
+
+    /// Accepts HTTP/2 links until the future is dropped.
+    pub(crate) async fn accept_http2(self: Arc<Self>, listener: Http2Listener) {
+        loop {
+            match listener.accept().await {
+                Ok(pending) => self.begin(pending),
+                Err(error) => rest(&error).await,
+            }
+        }
+    }
+
+    fn begin(self: &Arc<Self>, pending: Pending) {
+        let Ok(permit) = self.half_open.clone().try_acquire_owned() else {
+            self.core.metrics.handshakes_dropped.increment(1);
+            return;
+        };
+        let links = self.clone();
+        self.tasks.spawn(async move {
+            let remote = pending.remote();
+            let (edge, region) = (links.core.edge, links.core.region.clone());
+            match Box::pin(pending.handshake(edge, region)).await {
+                Ok(candidate) => {
+                    Box::pin(links.admit(candidate, permit)).await;
+                }
+                Err(error) => {
+                    let reason = crate::control_plane::reason(&error);
+                    tracing::debug!(%remote, reason, "a handshake came to nothing");
+                }
+            }
+        });
+    }
+
+    async fn admit(&self, candidate: Candidate, permit: tokio::sync::OwnedSemaphorePermit) {
+        let core = &self.core;
+        let hello = candidate.hello().clone();
+        let remote = candidate.remote();
+        let refusal = match self.judge(&hello) {
+            Ok(key) if candidate.is_proven_by(&key) => None,
+            Ok(_) => Some(LinkRefusalCode::BadProof),
+            Err(code) => Some(code),
+        };
+        if let Some(code) = refusal {
+            core.metrics.link_refusal(code);
+            tracing::info!(
+                %remote,
+                tunnel.id = %hello.tunnel,
+                key.id = %hello.key,
+                reason = code.as_str(),
+                "a link is refused"
+            );
+            candidate.refuse(refuse(code)).await;
+            return;
+        }
+        let directory = core.directory.borrow().clone();
+        let (session, sender, receiver) = match candidate.register(directory).await {
+            Ok(registered) => registered,
+            Err(error) => {
+                let reason = crate::control_plane::reason(&error);
+                tracing::debug!(%remote, reason, "a link broke while it came up");
+                return;
+            }
+        };
+        drop(permit);
+        let Hello { tunnel, connector, slot, key, facts, .. } = hello;
+        let since_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let since_ms = since_ms.map_or(0, |since| since.as_millis() as u64);
+        let key = (LinkKey { tunnel, connector, slot }, key);
+        let link = Arc::new(Link::new(key.0, key.1, session, facts.clean(), since_ms));
+        core.registry.insert(&link, &core.unreported);
+        // The secret may have been revoked since it was judged; whoever revokes from now on finds
+        // the link in the registry.
+        if core.knowledge.read().link_key(tunnel, link.secret).is_err() {
+            link.session.close(link::CloseReason::Revoked);
+        }
+        let transport = link.transport.as_str();
+        tracing::info!(
+            tunnel.id = %tunnel,
+            connector.id = %connector,
+            link.slot = slot,
+            link.transport = transport,
+            %remote,
+            "a link is up"
+        );
+        let ended = control::run(core, &link, sender, receiver, &self.draining, self.grace).await;
+        core.registry.remove(&link, &core.unreported);
+        tracing::info!(
+            tunnel.id = %tunnel,
+            connector.id = %connector,
+            link.slot = slot,
+            link.transport = transport,
+            reason = crate::control_plane::reason(&ended),
+            "a link is gone"
+        );
+    }
+
+    /// The key that the proof must fit, if this link may be.
+    fn judge(&self, hello: &Hello) -> Result<PublicKey, LinkRefusalCode> {
+        if hello.version < LINK_VERSION {
+            return Err(LinkRefusalCode::VersionTooOld);
+        }
+        if hello.version > LINK_VERSION || hello.slot >= SLOTS {
+            return Err(LinkRefusalCode::Malformed);
+        }
+        if self.draining.is_cancelled() {
+            return Err(LinkRefusalCode::Draining);
+        }
+        let now = SystemTime::now();
+        if self.core.knowledge.is_stale(now) {
+            return Err(LinkRefusalCode::FeedStale);
+        }
+        if self.core.registry.is_full() {
+            return Err(LinkRefusalCode::Capacity);
+        }
+        let key = self.core.knowledge.read().link_key(hello.tunnel, hello.key);
+        key.map_err(|code| match code {
+            LinkRefusalCode::UnknownTunnel | LinkRefusalCode::UnknownKey
+                if self.core.knowledge.age(now) > FRESH =>
+            {
+                LinkRefusalCode::FeedStale
+            }
+            code => code,
+        })
+    }
+}
+
+/// The refusal, with a wait that spreads those who come back.
+fn refuse(code: LinkRefusalCode) -> LinkRefusal {
+    let after_ms = match code {
+        LinkRefusalCode::Draining => Some(1_000),
+        LinkRefusalCode::FeedStale | LinkRefusalCode::Capacity => Some(5_000),
+        LinkRefusalCode::UnknownTunnel
+        | LinkRefusalCode::UnknownKey
+        | LinkRefusalCode::RevokedSecret
+        | LinkRefusalCode::BadProof
+        | LinkRefusalCode::VersionTooOld
+        | LinkRefusalCode::Malformed
+        | LinkRefusalCode::Unknown => None,
+    };
+    let retry_after_ms = after_ms.map(|ms| rand::rng().random_range(ms..=2 * ms));
+    LinkRefusal { code, retry_after_ms }
+}
+
+/// After a failed accept: the loop must live on, and must not spin.
+pub(crate) async fn rest(error: &io::Error) {
+    tracing::warn!(%error, "cannot accept a connection");
+    tokio::time::sleep(REST).await;
+}

@@ -1,0 +1,101 @@
+//! The edge's side of a link's control stream, once the link is up.
+
+use std::time::Duration;
+
+use link::{
+    CloseReason, LinkError,
+    control::{ControlReceiver, ControlSender},
+};
+use protocol::control::{FromConnector, FromEdge};
+use rand::RngExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::{core::Core, registry::Link};
+
+/// A connector pings every 5 s; three missing pings mean that nobody is there.
+const SILENCE: Duration = Duration::from_secs(15);
+/// Most that a drained connector is asked to wait before it dials elsewhere.
+const LONGEST_SMEAR: Duration = Duration::from_secs(3);
+
+/// Speaks with the connector until the link is gone; tells why it went.
+pub(crate) async fn run(
+    core: &Core,
+    link: &Link,
+    mut sender: ControlSender<FromEdge>,
+    mut receiver: ControlReceiver<FromConnector>,
+    draining: &CancellationToken,
+    grace: Duration,
+) -> LinkError {
+    let speak = async {
+        let mut directory = core.directory.subscribe();
+        let mut heard_at = tokio::time::Instant::now();
+        let mut was_drained = false;
+        loop {
+            let message = tokio::select! {
+                message = receiver.receive() => {
+                    let Some(message) = message? else { return Ok(()) };
+                    heard_at = tokio::time::Instant::now();
+                    match answer(core, link, message) {
+                        Some(answer) => answer,
+                        None => continue,
+                    }
+                }
+                changed = directory.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    FromEdge::Directory { directory: directory.borrow_and_update().clone() }
+                }
+                () = draining.cancelled(), if !was_drained => {
+                    was_drained = true;
+                    drain(grace)
+                }
+                () = tokio::time::sleep_until(heard_at + SILENCE) => {
+                    link.session.close(CloseReason::Unresponsive);
+                    return Ok(());
+                }
+            };
+            sender.send(&message).await?;
+        }
+    };
+    let spoken: Result<(), LinkError> = tokio::select! {
+        spoken = speak => spoken,
+        ended = link.session.closed() => return ended,
+    };
+    match spoken {
+        // Whoever ends the control stream ends the link.
+        Ok(()) => {
+            link.session.close(CloseReason::Drained);
+            link.session.closed().await
+        }
+        Err(error) => {
+            link.session.close(CloseReason::Unresponsive);
+            error
+        }
+    }
+}
+
+fn answer(core: &Core, link: &Link, message: FromConnector) -> Option<FromEdge> {
+    match message {
+        FromConnector::Ping { sequence, rtt_us } => {
+            if rtt_us.is_some_and(|rtt_us| link.set_rtt(rtt_us)) {
+                core.unreported.up(link.presence(), true);
+            }
+            Some(FromEdge::Pong { sequence })
+        }
+        FromConnector::Goodbye => {
+            link.say_goodbye();
+            None
+        }
+        FromConnector::Hello(_) | FromConnector::Unknown => None,
+    }
+}
+
+/// Not every connector may come to the other edges in the same moment.
+fn drain(grace: Duration) -> FromEdge {
+    let smear = (grace / 4).min(LONGEST_SMEAR).as_millis() as u64;
+    FromEdge::Drain {
+        reconnect_in_ms: rand::rng().random_range(0..=smear),
+        deadline_ms: grace.as_millis() as u64,
+    }
+}

@@ -1,0 +1,94 @@
+//! What the edge tells about itself on its metrics port: `/metrics`, `/healthz` (the process lives) and
+//! `/ready` (it can serve). Nothing here is secret.
+
+use std::{convert::Infallible, sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::{core::Core, links::rest, tasks::Tasks};
+
+/// Connections at once: a few scrapers and probes.
+const CLIENTS: usize = 32;
+
+/// Serves until the future is dropped; `stopping` makes the edge not ready.
+pub(crate) async fn serve(
+    core: Arc<Core>,
+    listener: TcpListener,
+    tasks: Tasks,
+    stopping: CancellationToken,
+) {
+    let clients = Arc::new(Semaphore::new(CLIENTS));
+    loop {
+        let permit = clients.clone().acquire_owned().await;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                rest(&error).await;
+                continue;
+            }
+        };
+        let (core, stopping) = (core.clone(), stopping.clone());
+        tasks.spawn(async move {
+            let service = service_fn(|request: Request<Incoming>| {
+                let response = respond(&core, &request, stopping.is_cancelled());
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(stream), service);
+            // A scraper that goes away is nobody's concern.
+            let _ = connection.await;
+            drop(permit);
+        });
+    }
+}
+
+fn respond(core: &Core, request: &Request<Incoming>, is_stopping: bool) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "");
+    }
+    let now = SystemTime::now();
+    match request.uri().path() {
+        "/healthz" => answer(StatusCode::OK, "text/plain", "ok\n"),
+        "/metrics" => {
+            let generation = core.knowledge.read().feed().generation;
+            let links = core.registry.links();
+            let transports = links.iter().map(|link| link.transport);
+            let text = core.metrics.render(transports, generation, core.knowledge.age(now));
+            answer(StatusCode::OK, "text/plain; version=0.0.4", text)
+        }
+        "/ready" => {
+            let is_ready = !is_stopping && !core.knowledge.is_stale(now);
+            let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            let body = serde_json::json!({
+                "ready": is_ready,
+                "edge": core.edge,
+                "region": core.region,
+                "links": core.registry.count(),
+                "feed_generation": core.knowledge.read().feed().generation,
+                "feed_age_s": core.knowledge.age(now).as_secs(),
+                "stopping": is_stopping,
+            });
+            answer(status, "application/json", body.to_string())
+        }
+        _ => answer(StatusCode::NOT_FOUND, "text/plain", "not found\n"),
+    }
+}
+
+fn answer(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    Response::builder()
+        .status(status)
+        .header(header::CONTENT_TYPE, content_type)
+        .body(Full::new(body.into()))
+        .expect("the header is a constant")
+}

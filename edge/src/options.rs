@@ -1,0 +1,136 @@
+//! What an operator can set. Every flag has an environment variable; the join token has no flag,
+//! because arguments can be read by everybody on the machine.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use protocol::{address::HostPort, name::RegionName};
+use zeroize::Zeroizing;
+
+/// Variable that holds the join token.
+pub const JOIN_TOKEN_VARIABLE: &str = "POSTERN_JOIN_TOKEN";
+
+/// Settings of one edge.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Directory for the edge's identity and its last good feed
+    #[arg(long, env = "POSTERN_EDGE_DATA_DIR", default_value = "postern-edge")]
+    pub data_dir: PathBuf,
+
+    /// Region in which the edge stands
+    #[arg(long, env = "POSTERN_EDGE_REGION", default_value = "default")]
+    pub region: RegionName,
+
+    /// Where connectors' links are accepted: UDP and TCP
+    #[arg(long, env = "POSTERN_EDGE_LISTEN", default_value = "0.0.0.0:7844")]
+    pub listen: SocketAddr,
+
+    /// Where connectors reach the edge, if not at the address of --listen
+    #[arg(long, env = "POSTERN_EDGE_ADDRESS", value_name = "HOST:PORT")]
+    pub address: Option<HostPort>,
+
+    /// A second TCP address for links, for networks that let nothing but 443 out
+    #[arg(long, env = "POSTERN_EDGE_FALLBACK_LISTEN")]
+    pub fallback_listen: Option<SocketAddr>,
+
+    /// Port under which connectors reach --fallback-listen, if another one
+    #[arg(long, env = "POSTERN_EDGE_FALLBACK_PORT", requires = "fallback_listen")]
+    pub fallback_port: Option<u16>,
+
+    /// Where the gateway, an HTTP proxy, is offered
+    #[arg(long, env = "POSTERN_EDGE_GATEWAY_LISTEN", default_value = "0.0.0.0:3128")]
+    pub gateway_listen: SocketAddr,
+
+    /// Where workflows reach the gateway, if not at the host of --address
+    #[arg(long, env = "POSTERN_EDGE_GATEWAY_ADDRESS", value_name = "HOST:PORT")]
+    pub gateway_address: Option<HostPort>,
+
+    /// Where /metrics, /healthz and /ready are offered
+    #[arg(long, env = "POSTERN_EDGE_METRICS_LISTEN", default_value = "0.0.0.0:9001")]
+    pub metrics_listen: SocketAddr,
+
+    /// File that holds the join token; needed once
+    #[arg(long, env = "POSTERN_JOIN_TOKEN_FILE", value_name = "FILE")]
+    pub join_token_file: Option<PathBuf>,
+
+    /// The join token itself, where the caller has it at hand; otherwise POSTERN_JOIN_TOKEN counts
+    #[arg(skip)]
+    pub join_token: Option<JoinTokenText>,
+
+    /// How long the edge serves without a word from the control plane
+    #[arg(long, env = "POSTERN_EDGE_FEED_MAX_AGE", default_value = "24h", value_parser = duration)]
+    pub feed_max_age: Duration,
+
+    /// How long requests under way may take to finish after a signal to stop
+    #[arg(long, env = "POSTERN_EDGE_GRACE_PERIOD", default_value = "30s", value_parser = duration)]
+    pub grace_period: Duration,
+
+    /// Largest request body in bytes; no limit where it is not set
+    #[arg(long, env = "POSTERN_EDGE_MAX_REQUEST_BODY", value_name = "BYTES")]
+    pub max_request_body: Option<u64>,
+
+    /// Most requests under way through one tunnel
+    #[arg(long, env = "POSTERN_EDGE_MAX_STREAMS_PER_TUNNEL", default_value_t = 4096)]
+    pub max_streams_per_tunnel: usize,
+
+    /// Most client connections to the gateway
+    #[arg(long, env = "POSTERN_EDGE_MAX_CLIENTS", default_value_t = 10_000)]
+    pub max_clients: usize,
+
+    /// Most links
+    #[arg(long, env = "POSTERN_EDGE_MAX_LINKS", default_value_t = 20_000)]
+    pub max_links: usize,
+}
+
+/// A join token's text: zeroed on drop, never shown.
+#[derive(Clone)]
+pub struct JoinTokenText(pub(crate) Zeroizing<String>);
+
+impl From<Zeroizing<String>> for JoinTokenText {
+    fn from(text: Zeroizing<String>) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for JoinTokenText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JoinTokenText(…)")
+    }
+}
+
+/// Reads `250ms`, `30s`, `5m` or `24h`.
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    const EXPECTED: &str = "expected a number and its unit: 250ms, 30s, 5m or 24h";
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| EXPECTED)?;
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(EXPECTED),
+    };
+    number.checked_mul(milliseconds).map(Duration::from_millis).ok_or(EXPECTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_write_them() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("24h"), Ok(Duration::from_secs(86_400)));
+        for bad in ["", "s", "30", "-1s", "1d", "1.5h", "99999999999999999h"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_join_token_is_never_shown() {
+        let text = JoinTokenText::from(Zeroizing::new("ptj1_x".to_owned()));
+        assert_eq!(format!("{text:?}"), "JoinTokenText(…)");
+    }
+}

@@ -1,0 +1,276 @@
+//! Which links the edge holds, by tunnel, and which of them takes the next request.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use link::{CloseReason, Session};
+use protocol::{
+    control::Facts,
+    id::{ConnectorId, KeyId, TunnelId},
+    presence::{LinkPresence, Transport},
+};
+
+use tokio::sync::Notify;
+
+use crate::{control_plane::presence::Unreported, streams::Streams};
+
+/// A link's place: one connector holds one link in each slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct LinkKey {
+    pub(crate) tunnel: TunnelId,
+    pub(crate) connector: ConnectorId,
+    pub(crate) slot: u8,
+}
+
+impl From<&LinkPresence> for LinkKey {
+    fn from(link: &LinkPresence) -> Self {
+        Self { tunnel: link.tunnel, connector: link.connector, slot: link.slot }
+    }
+}
+
+/// One live link.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) key: LinkKey,
+    pub(crate) secret: KeyId,
+    pub(crate) session: Session,
+    pub(crate) facts: Facts,
+    pub(crate) since_ms: u64,
+    pub(crate) remote: SocketAddr,
+    pub(crate) transport: Transport,
+    in_flight: AtomicUsize,
+    said_goodbye: AtomicBool,
+    rtt_us: AtomicU64,
+}
+
+impl Link {
+    pub(crate) fn new(
+        key: LinkKey,
+        secret: KeyId,
+        session: Session,
+        facts: Facts,
+        since_ms: u64,
+    ) -> Self {
+        let (remote, transport) = (session.remote(), session.transport());
+        Self {
+            key,
+            secret,
+            session,
+            facts,
+            since_ms,
+            remote,
+            transport,
+            in_flight: AtomicUsize::new(0),
+            said_goodbye: AtomicBool::new(false),
+            rtt_us: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes no more requests, and closes once none is under way.
+    pub(crate) fn say_goodbye(&self) {
+        self.said_goodbye.store(true, Ordering::SeqCst);
+        self.close_if_drained();
+    }
+
+    pub(crate) fn has_said_goodbye(&self) -> bool {
+        self.said_goodbye.load(Ordering::SeqCst)
+    }
+
+    /// Takes a new round-trip time; true if it differs enough from the last one to be worth a word.
+    pub(crate) fn set_rtt(&self, rtt_us: u64) -> bool {
+        let known = self.rtt_us.load(Ordering::Relaxed);
+        let is_news = known == 0 || known.abs_diff(rtt_us) > known / 4;
+        if is_news {
+            self.rtt_us.store(rtt_us, Ordering::Relaxed);
+        }
+        is_news
+    }
+
+    pub(crate) fn presence(&self) -> LinkPresence {
+        let rtt_us = self.rtt_us.load(Ordering::Relaxed);
+        LinkPresence {
+            tunnel: self.key.tunnel,
+            connector: self.key.connector,
+            slot: self.key.slot,
+            key: self.secret,
+            transport: self.transport,
+            since_ms: self.since_ms,
+            rtt_us: (rtt_us > 0).then_some(rtt_us),
+            remote: self.remote,
+            facts: self.facts.clone(),
+        }
+    }
+
+    fn begin(self: Arc<Self>) -> Option<InFlight> {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        let in_flight = InFlight(self);
+        // Counted before it is asked: a link that says goodbye in between is not closed under us.
+        (!in_flight.0.has_said_goodbye()).then_some(in_flight)
+    }
+
+    fn close_if_drained(&self) {
+        if self.has_said_goodbye() && self.in_flight.load(Ordering::SeqCst) == 0 {
+            self.session.close(CloseReason::Drained);
+        }
+    }
+}
+
+/// A request on a link, for as long as it is under way.
+#[derive(Debug)]
+pub(crate) struct InFlight(Arc<Link>);
+
+impl InFlight {
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.0.close_if_drained();
+    }
+}
+
+/// A tunnel that has links here.
+#[derive(Debug)]
+pub(crate) struct Tunnel {
+    pub(crate) streams: Arc<Streams>,
+    links: RwLock<Vec<Arc<Link>>>,
+    turn: AtomicUsize,
+}
+
+impl Tunnel {
+    fn new(max_streams: usize) -> Self {
+        let streams = Arc::new(Streams::new(max_streams));
+        Self { streams, links: RwLock::default(), turn: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
+        self.links.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The link with the least in flight that is up and not among `tried`; links that are equally busy
+    /// take turns.
+    pub(crate) fn pick(&self, tried: &[Arc<Link>]) -> Option<InFlight> {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut left = links.len();
+        let offset = if left == 0 { 0 } else { turn % left };
+        // A link may say goodbye between the look and the pick; each round then has one fewer.
+        while left > 0 {
+            let best = (0..links.len())
+                .map(|n| &links[(n + offset) % links.len()])
+                .filter(|link| !link.has_said_goodbye())
+                .filter(|link| !tried.iter().any(|tried| Arc::ptr_eq(tried, link)))
+                .min_by_key(|link| link.in_flight.load(Ordering::Relaxed))?;
+            if let Some(in_flight) = best.clone().begin() {
+                return Some(in_flight);
+            }
+            left -= 1;
+        }
+        None
+    }
+}
+
+/// All links of the edge.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    tunnels: RwLock<HashMap<TunnelId, Arc<Tunnel>>>,
+    links: AtomicUsize,
+    changed: Notify,
+    max_links: usize,
+    max_streams_per_tunnel: usize,
+}
+
+impl Registry {
+    pub(crate) fn new(max_links: usize, max_streams_per_tunnel: usize) -> Self {
+        Self {
+            tunnels: RwLock::default(),
+            links: AtomicUsize::new(0),
+            changed: Notify::new(),
+            max_links,
+            max_streams_per_tunnel,
+        }
+    }
+
+    /// The tunnel, if it has links here.
+    pub(crate) fn get(&self, tunnel: TunnelId) -> Option<Arc<Tunnel>> {
+        self.tunnels.read().unwrap_or_else(PoisonError::into_inner).get(&tunnel).cloned()
+    }
+
+    /// Every tunnel that has links here.
+    pub(crate) fn all(&self) -> Vec<Arc<Tunnel>> {
+        let tunnels = self.tunnels.read().unwrap_or_else(PoisonError::into_inner);
+        tunnels.values().cloned().collect()
+    }
+
+    /// Every link of the edge.
+    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
+        self.all().iter().flat_map(|tunnel| tunnel.links()).collect()
+    }
+
+    /// Every link, as the control plane should see it.
+    pub(crate) fn presence(&self) -> Vec<LinkPresence> {
+        self.links().iter().map(|link| link.presence()).collect()
+    }
+
+    /// How many links there are.
+    pub(crate) fn count(&self) -> usize {
+        self.links.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.count() >= self.max_links
+    }
+
+    /// Resolves when a link has gone; for one waiter.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Takes a link; one that the same connector held in the same slot is closed.
+    pub(crate) fn insert(&self, link: &Arc<Link>, unreported: &Unreported) {
+        let replaced = {
+            let mut tunnels = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
+            let tunnel = tunnels
+                .entry(link.key.tunnel)
+                .or_insert_with(|| Arc::new(Tunnel::new(self.max_streams_per_tunnel)));
+            let mut links = tunnel.links.write().unwrap_or_else(PoisonError::into_inner);
+            let older = links.iter().position(|older| older.key == link.key);
+            let replaced = older.map(|at| links.swap_remove(at));
+            links.push(link.clone());
+            replaced
+        };
+        match replaced {
+            Some(older) => older.session.close(CloseReason::Replaced),
+            None => _ = self.links.fetch_add(1, Ordering::Relaxed),
+        }
+        unreported.up(link.presence(), false);
+    }
+
+    /// Forgets a link, unless it was replaced or removed before.
+    pub(crate) fn remove(&self, link: &Arc<Link>, unreported: &Unreported) {
+        {
+            let mut tunnels = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(tunnel) = tunnels.get(&link.key.tunnel) else { return };
+            let mut links = tunnel.links.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(at) = links.iter().position(|known| Arc::ptr_eq(known, link)) else { return };
+            links.swap_remove(at);
+            let is_last = links.is_empty();
+            drop(links);
+            if is_last {
+                tunnels.remove(&link.key.tunnel);
+            }
+        }
+        self.links.fetch_sub(1, Ordering::Relaxed);
+        unreported.down(link.key, link.has_said_goodbye());
+        self.changed.notify_one();
+    }
+}

@@ -1,0 +1,155 @@
+//! The streams under way through one tunnel: how many there may be, and how one is cut when its
+//! caller loses the right to it.
+//!
+//! A client that reads slowly, or not at all, must not keep a forbidden stream alive. So what a stream
+//! reads from the link is held here, and a cut takes it away whoever looks at it last.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use link::LinkError;
+use slab::Slab;
+use tokio_util::sync::CancellationToken;
+
+use crate::knowledge::Grant;
+
+/// All streams of one tunnel.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    live: Mutex<Slab<Arc<Stream>>>,
+    max: usize,
+}
+
+/// One stream under way.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    grant: Grant,
+    cut: CancellationToken,
+    response: Mutex<Response>,
+}
+
+#[derive(Debug, Default)]
+struct Response {
+    body: Option<link::Body>,
+    reader: Option<Waker>,
+}
+
+/// Why no more comes from a response.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// The link broke, or the origin did.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The caller lost the right to it.
+    #[error("access was taken away")]
+    Cut,
+}
+
+impl Streams {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { live: Mutex::default(), max }
+    }
+
+    /// Counts a new stream in, or `None` when there are too many.
+    pub(crate) fn begin(self: &Arc<Self>, grant: Grant) -> Option<Live> {
+        let cut = CancellationToken::new();
+        let stream = Arc::new(Stream { grant, cut, response: Mutex::default() });
+        let mut live = lock(&self.live);
+        if live.len() >= self.max {
+            return None;
+        }
+        let key = live.insert(stream.clone());
+        drop(live);
+        Some(Live { stream, key, streams: self.clone() })
+    }
+
+    /// Cuts every stream that `is_allowed` denies.
+    pub(crate) fn judge(&self, is_allowed: impl Fn(&Grant) -> bool) {
+        let denied: Vec<Arc<Stream>> = {
+            let live = lock(&self.live);
+            let streams = live.iter().map(|(_, stream)| stream);
+            streams.filter(|stream| !is_allowed(&stream.grant)).cloned().collect()
+        };
+        denied.iter().for_each(|stream| stream.cut());
+    }
+}
+
+impl Stream {
+    fn cut(&self) {
+        self.cut.cancel();
+        let response = std::mem::take(&mut *lock(&self.response));
+        if let Some(reader) = response.reader {
+            reader.wake();
+        }
+    }
+}
+
+/// A stream's place among the live ones, for as long as it is under way.
+#[derive(Debug)]
+pub(crate) struct Live {
+    stream: Arc<Stream>,
+    key: usize,
+    streams: Arc<Streams>,
+}
+
+impl Live {
+    /// Resolves when the caller has lost the right to the stream.
+    pub(crate) async fn cut(&self) {
+        self.stream.cut.cancelled().await;
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.stream.cut.is_cancelled()
+    }
+
+    /// Holds the response's body from here on.
+    pub(crate) fn hold(&self, body: link::Body) {
+        lock(&self.stream.response).body = Some(body);
+        if self.is_cut() {
+            self.stream.cut();
+        }
+    }
+
+    pub(crate) fn poll_body(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let mut response = lock(&self.stream.response);
+        let Some(body) = &mut response.body else {
+            return Poll::Ready(self.is_cut().then_some(Err(Broken::Cut)));
+        };
+        let frame = std::pin::Pin::new(body).poll_frame(cx);
+        if frame.is_pending() && !response.reader.as_ref().is_some_and(|w| w.will_wake(cx.waker()))
+        {
+            response.reader = Some(cx.waker().clone());
+        }
+        frame.map(|frame| frame.map(|frame| Ok(frame?)))
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        let response = lock(&self.stream.response);
+        match &response.body {
+            Some(body) => body.is_end_stream(),
+            None => !self.is_cut(),
+        }
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        let response = lock(&self.stream.response);
+        response.body.as_ref().map_or_else(SizeHint::default, |body| body.size_hint())
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        lock(&self.streams.live).remove(self.key);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,51 @@
+//! Who owns the tasks: everything that the edge spawns is counted here, and ends at the latest when
+//! the edge does. Shutdown is soft first (each part finishes what it has begun), then hard.
+
+use std::{future::Future, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Spawns tasks that never outlive the edge; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tasks {
+    tracker: TaskTracker,
+    hard_stop: CancellationToken,
+}
+
+impl Tasks {
+    /// Starts `work`; a hard stop drops it where it stands.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let hard_stop = self.hard_stop.clone();
+        self.tracker.spawn(async move {
+            tokio::select! {
+                biased;
+                () = hard_stop.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+
+    /// Waits until every task has ended, no longer than `grace`; then drops what is left.
+    pub(crate) async fn finish(&self, grace: Duration) {
+        self.tracker.close();
+        if tokio::time::timeout(grace, self.tracker.wait()).await.is_err() {
+            self.stop().await;
+        }
+    }
+
+    /// Drops every task, and waits until all are gone.
+    pub(crate) async fn stop(&self) {
+        self.tracker.close();
+        self.hard_stop.cancel();
+        self.tracker.wait().await;
+    }
+}
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, work: F) {
+        self.spawn(work);
+    }
+}
