@@ -1,0 +1,58 @@
+//! Every deadline and bound of the supervisor, in one table.
+
+use std::time::Duration;
+
+/// The next rung of an attempt's ladder joins in when the one before has been silent for this long.
+pub const NEXT_RUNG: Duration = Duration::from_millis(1_500);
+/// An attempt that nobody has answered is given up.
+pub const ATTEMPT: Duration = Duration::from_secs(5);
+/// The same, when TCP was refused and a link elsewhere shows that the network is well: the edge is
+/// not there, and asking afresh meets its return sooner than waiting.
+pub const ATTEMPT_AT_CLOSED_DOOR: Duration = Duration::from_secs(2);
+/// An attempt to move a link back to QUIC is given up: it would need as long again to be worth it.
+pub const ATTEMPT_UPGRADE: Duration = Duration::from_secs(3);
+
+/// Longest rest of an edge after its first failures: most outages are restarts, and are to be met
+/// within two seconds of the return.
+pub const REST_FIRST: Duration = Duration::from_secs(1);
+/// The bound doubles after this many failures in a row.
+pub const FAILURES_PER_DOUBLING: u32 = 8;
+/// Longest rest of an edge, ever: after a partition heals, four links are up again within 5 s.
+pub const REST_MOST: Duration = Duration::from_secs(4);
+/// A link that lived this long has shown its edge to be well: the failures before it count no more.
+pub const SETTLED: Duration = Duration::from_secs(10);
+
+/// Shortest and longest wait that an edge can ask for by `retry_after`.
+pub const RETRY_AFTER: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(300);
+/// Wait after a retryable refusal without `retry_after`.
+pub const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(5);
+/// Up to this is added to what an edge asked for, so that not all come back in the same moment.
+pub const RETRY_AFTER_SMEAR: Duration = Duration::from_secs(1);
+/// Wait after a refusal that only a person can change.
+pub const FATAL: Duration = Duration::from_secs(300);
+
+/// An edge that drains is not asked for this long.
+pub const REST_AFTER_DRAIN: Duration = Duration::from_secs(10);
+/// A replaced link may finish what is under way on it for this long. Generous: it costs an idle
+/// connection, and a stream cut short costs somebody their work.
+pub const LEAVE_WITHIN: Duration = Duration::from_secs(3_600);
+/// Edges that appear while links are up are first used within this time: every connector hears of
+/// them in the same moment.
+pub const NEWCOMER_SMEAR: Duration = Duration::from_secs(20);
+
+/// Links on HTTP/2 try to move back to QUIC after a wait drawn from this range.
+pub const UDP_PROBE: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(20)..=Duration::from_secs(40);
+
+/// Each link is pinged this often; the links take turns within it.
+pub const PING_EVERY: Duration = Duration::from_secs(5);
+/// A pong that is this late is a miss, and every link is pinged at once.
+pub const PONG_WITHIN: Duration = Duration::from_millis(1_500);
+/// A link that has not answered for this long after a miss is dead.
+pub const DEAD_AFTER_MISS: Duration = Duration::from_millis(2_500);
+
+/// Attempts that may begin in one burst: two for each slot.
+pub const DIAL_BURST: u32 = 8;
+/// One more attempt may begin after each such time.
+pub const DIAL_EVERY: Duration = Duration::from_millis(500);
