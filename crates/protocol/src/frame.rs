@@ -141,6 +141,8 @@ enum Stage {
 pub struct Decoder {
     role: Role,
     stage: Stage,
+    /// Longest payload that is held whole, below what the frame's type allows.
+    limit: u64,
     /// Bytes of the current DATA frame that are still to come.
     data_left: u64,
     /// The newest bytes from the stream.
@@ -155,10 +157,16 @@ impl Decoder {
         Self {
             role,
             stage: Stage::Start,
+            limit: varint::MAX,
             data_left: 0,
             chunk: Bytes::new(),
             partial: BytesMut::new(),
         }
+    }
+
+    /// Holds no payload longer than `limit` bytes, for peers that have not proven themselves yet.
+    pub fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
     }
 
     /// Adds bytes from the stream. Call only after [`Decoder::next_frame`] returned `None`, so that the
@@ -226,7 +234,7 @@ impl Decoder {
     fn next_header(&mut self) -> Result<Option<(Kind, Payload)>, FrameError> {
         // The usual case: the whole frame lies in one chunk and is cut out of it.
         if self.partial.is_empty() {
-            match parse_header(&self.chunk)? {
+            match self.parse_header(&self.chunk)? {
                 Some(header) if header.kind == Kind::Data => {
                     self.advance(header.kind)?;
                     let _ = self.chunk.split_to(header.size);
@@ -242,7 +250,7 @@ impl Decoder {
         }
         // Otherwise collect it, byte by byte until its length is known.
         loop {
-            let header = parse_header(&self.partial)?;
+            let header = self.parse_header(&self.partial)?;
             let wanted = match &header {
                 None => self.partial.len() + 1,
                 Some(header) if header.kind == Kind::Data => header.size,
@@ -264,6 +272,21 @@ impl Decoder {
             }
             self.partial.extend_from_slice(&self.chunk.split_to(take));
         }
+    }
+
+    fn parse_header(&self, bytes: &[u8]) -> Result<Option<Header>, FrameError> {
+        let Some((&first, rest)) = bytes.split_first() else {
+            return Ok(None);
+        };
+        let kind = Kind::from_byte(first)?;
+        let Some((length, size)) = varint::decode(rest) else {
+            return Ok(None);
+        };
+        let limit = if kind == Kind::Data { varint::MAX } else { self.limit.min(kind.limit()) };
+        if length > limit {
+            return Err(FrameError::TooLong { kind, length, limit });
+        }
+        Ok(Some(Header { kind, length, size: size + 1 }))
     }
 
     fn advance(&mut self, kind: Kind) -> Result<(), FrameError> {
@@ -299,21 +322,6 @@ struct Header {
     length: u64,
     /// Bytes that type and length take.
     size: usize,
-}
-
-fn parse_header(bytes: &[u8]) -> Result<Option<Header>, FrameError> {
-    let Some((&first, rest)) = bytes.split_first() else {
-        return Ok(None);
-    };
-    let kind = Kind::from_byte(first)?;
-    let Some((length, size)) = varint::decode(rest) else {
-        return Ok(None);
-    };
-    let limit = kind.limit();
-    if length > limit {
-        return Err(FrameError::TooLong { kind, length, limit });
-    }
-    Ok(Some(Header { kind, length, size: size + 1 }))
 }
 
 #[cfg(test)]
@@ -384,6 +392,15 @@ mod tests {
         decoder.push(Bytes::from_static(&[1, 5, b'x']));
         assert_eq!(decoder.next_frame(), Ok(None));
         assert_eq!(decoder.finish(), Err(FrameError::Truncated));
+    }
+
+    #[test]
+    fn a_stranger_is_held_to_a_smaller_limit() {
+        let mut decoder = Decoder::new(Role::Control);
+        decoder.set_limit(3);
+        decoder.push(Bytes::from_static(&[5, 3, 1, 2, 3, 5, 4]));
+        assert_eq!(decoder.next_frame(), Ok(Some(Frame::Control(Bytes::from_static(&[1, 2, 3])))));
+        assert!(matches!(decoder.next_frame(), Err(FrameError::TooLong { limit: 3, .. })));
     }
 
     #[test]
