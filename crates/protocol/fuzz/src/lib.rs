@@ -45,15 +45,17 @@ pub const TARGETS: [Target; 14] = [
     ("phases", phases),
 ];
 
-/// The stream of one direction, however it is cut: the first byte picks the role, the second says how
-/// many of the next ones are the sizes of chunks, the rest is the stream.
+/// The stream of one direction, however it is cut. The first byte picks the role; the lower half of the
+/// second says how many of the next ones are the sizes of chunks, its upper half which limit to set, if
+/// any; the rest is the stream.
 pub fn frame(data: &[u8]) {
     let [role, count, rest @ ..] = data else { return };
     let role = [Role::Request, Role::Response, Role::Control][usize::from(role % 3)];
     let Some((sizes, stream)) = rest.split_at_checked(usize::from(count % 16)) else { return };
 
-    let whole = decode_frames(role, stream, &[]);
-    let cut = decode_frames(role, stream, sizes);
+    let limit = (*count >= 16).then(|| 1 << (count / 16));
+    let whole = decode_frames(role, limit, stream, &[]);
+    let cut = decode_frames(role, limit, stream, sizes);
     assert_eq!(whole, cut, "a stream means the same however it is cut");
     let Ok(frames) = whole else { return };
 
@@ -68,14 +70,22 @@ pub fn frame(data: &[u8]) {
         };
         frame::encode(kind, payload, &mut again);
     }
-    assert_eq!(decode_frames(role, &again, sizes), Ok(frames));
+    assert_eq!(decode_frames(role, limit, &again, sizes), Ok(frames));
 }
 
 /// All frames of a complete stream that comes in chunks of these sizes, over and over; neighbouring
 /// pieces of the body are joined, since where they are cut means nothing.
-fn decode_frames(role: Role, stream: &[u8], sizes: &[u8]) -> Result<Vec<Frame>, FrameError> {
+fn decode_frames(
+    role: Role,
+    limit: Option<u64>,
+    stream: &[u8],
+    sizes: &[u8],
+) -> Result<Vec<Frame>, FrameError> {
     let mut sizes = sizes.iter().map(|size| usize::from(*size) + 1).cycle();
     let mut decoder = Decoder::new(role);
+    if let Some(limit) = limit {
+        decoder.set_limit(limit);
+    }
     let mut frames: Vec<Frame> = Vec::new();
     let mut rest = stream;
     while !rest.is_empty() {
