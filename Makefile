@@ -11,7 +11,8 @@ CARGO_FUZZ := 0.13.2
 FUZZ_SECONDS ?= 60
 
 FUZZ := crates/protocol/fuzz
-# Inputs that fuzzing finds are collected here, outside what is committed.
+# What fuzzing finds is collected here, outside what is committed. An input that broke a decoder belongs
+# into $(FUZZ)/corpus, under a name that says what it is, so that every `make test` replays it.
 FOUND := $(FUZZ)/target/found
 # The tests that compare generated files with what they are generated from.
 GENERATED := cargo test --locked -p postern-protocol -p postern-control-plane is_current
@@ -78,11 +79,4 @@ fuzz: fuzz-tools ## Fuzz every decoder for FUZZ_SECONDS (60) each
 		mkdir -p $(FOUND)/$$target; \
 		cargo +nightly fuzz run --fuzz-dir $(FUZZ) $$target $(FOUND)/$$target $(FUZZ)/corpus/$$target \
 			-- -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1; \
-	done
-
-.PHONY: corpus
-corpus: fuzz-tools ## Add to the committed corpus what fuzzing found that reaches code nothing else reaches
-	for target in $$(ls $(FOUND)); do \
-		cargo +nightly fuzz run --fuzz-dir $(FUZZ) $$target $(FUZZ)/corpus/$$target $(FOUND)/$$target \
-			-- -set_cover_merge=1 -use_counters=0; \
 	done
