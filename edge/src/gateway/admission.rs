@@ -30,18 +30,17 @@ pub(crate) fn admit(head: &Parts, has_body: bool) -> Result<Target, Refusal> {
         let detail = "the target names a user; credentials belong into Authorization";
         return Err(Refusal::new(Code::BadTarget, detail));
     }
+    let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    let has_port = matches!(port.strip_prefix(':').map(str::parse::<u16>), Some(Ok(1..)));
     let extended = head.extensions.get::<hyper::ext::Protocol>();
     if head.method == Method::CONNECT && extended.is_none() {
-        return match authority.port_u16() {
-            Some(1..) => Ok(Target::Connect),
-            Some(0) | None => Err(Refusal::new(Code::BadTarget, "CONNECT needs a host and a port")),
-        };
+        let detail = "CONNECT needs a host and a port";
+        return has_port
+            .then_some(Target::Connect)
+            .ok_or_else(|| Refusal::new(Code::BadTarget, detail));
     }
     let is_http = [Scheme::HTTP, Scheme::HTTPS].iter().any(|s| head.uri.scheme() == Some(s));
-    // A port that is no number from 1 to 65535 leaves the authority valid, but names no server.
-    let has_bad_port = authority.port().is_some() && !matches!(authority.port_u16(), Some(1..))
-        || authority.as_str().ends_with(':');
-    if !is_http || has_bad_port {
+    if !is_http || !(has_port || port.is_empty()) {
         return Err(Code::BadTarget.into());
     }
     if let Some(extended) = extended {
@@ -113,6 +112,8 @@ mod tests {
             ("GET", "http://user:password@wiki.corp/", Err(Code::BadTarget)),
             ("GET", "http://wiki.corp:99999/", Err(Code::BadTarget)),
             ("GET", "http://wiki.corp:0/", Err(Code::BadTarget)),
+            ("GET", "http://wiki.corp:/", Err(Code::BadTarget)),
+            ("CONNECT", "wiki.corp:70000", Err(Code::BadTarget)),
             ("GET", "ftp://wiki.corp/", Err(Code::BadTarget)),
         ] {
             assert_eq!(judge(Request::builder().method(method).uri(target)), expected, "{target}");

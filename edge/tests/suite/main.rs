@@ -1,0 +1,15 @@
+//! The edge through its public doors: a control plane that feeds it, connectors that dial it, clients
+//! that use its gateway; over both carriers.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
+mod bodies;
+mod client;
+mod connector;
+mod control_plane;
+mod feed;
+mod links;
+mod refusals;
+mod revocation;
+mod tunnels;
+mod world;
