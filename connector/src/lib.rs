@@ -1,5 +1,27 @@
 //! The appliance that sits in a private network and keeps four links dialled out.
 //!
-//! [`supervisor`] decides which links there are to be.
+//! ```text
+//!            ┌──────────── shell ────────────┐
+//!  edges ◄───┤ dials, links  ◄── effects ──  ├──► supervisor (no IO, no clock)
+//!            │               ─── inputs ──►  │
+//!            └──────┬────────────────────────┘
+//!        requests   ▼
+//!  origins ◄──── origin ◄─── guard               status server :9000
+//! ```
+//!
+//! [`supervisor`] decides which links there are to be; the shell executes that. Each request that comes
+//! down a link is served from its origin, after the guard has judged the address. [`config`] makes sense
+//! of the environment.
 
+pub mod config;
+mod guard;
+pub mod metrics;
+mod origin;
+mod race;
+mod run;
+mod shell;
+mod status;
 pub mod supervisor;
+
+pub use config::{Config, ConfigError, Options};
+pub use run::{StartError, run};

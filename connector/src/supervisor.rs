@@ -53,16 +53,16 @@ use protocol::{
 };
 use rand::Rng;
 
-pub use self::{
-    event::{Event, Failure, FailureKind, LossReason, Purpose},
-    network::Transports,
-    view::{LinkView, SlotState, SlotView, View},
-};
 use self::{
     attempt::Attempt,
     heartbeat::Heartbeat,
     network::{DialBudget, Network},
     places::Places,
+};
+pub use self::{
+    event::{Event, Failure, FailureKind, LossReason, Purpose},
+    network::Transports,
+    view::{LinkView, SlotState, SlotView, View},
 };
 
 /// Names a dial, and the link that it becomes. Never used twice.

@@ -128,10 +128,6 @@ impl Attempt {
     }
 
     pub(super) fn deadline(&self) -> Duration {
-        if self.rungs.is_empty() {
-            self.give_up_at
-        } else {
-            self.next_rung_at.min(self.give_up_at)
-        }
+        if self.rungs.is_empty() { self.give_up_at } else { self.next_rung_at.min(self.give_up_at) }
     }
 }

@@ -209,7 +209,8 @@ impl Place {
 
     /// Rests for a random while, up to a bound that grows with the failures in a row.
     pub(super) fn fail(&mut self, now: Duration, rng: &mut dyn Rng) {
-        let bound = REST_FIRST * 2u32.saturating_pow((self.failures / FAILURES_PER_DOUBLING).min(8));
+        let bound =
+            REST_FIRST * 2u32.saturating_pow((self.failures / FAILURES_PER_DOUBLING).min(8));
         self.failures = self.failures.saturating_add(1);
         self.rest_until = now + up_to(bound.min(REST_MOST), rng);
     }

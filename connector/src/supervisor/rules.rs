@@ -221,8 +221,7 @@ impl Supervisor {
         if link.stage != Stage::Up {
             return;
         }
-        link.stage =
-            Stage::Draining { reconnect_at: now + reconnect_in, deadline: now + deadline };
+        link.stage = Stage::Draining { reconnect_at: now + reconnect_in, deadline: now + deadline };
         let (slot, edge, region) = (link.slot, link.edge, link.region.clone());
         if let Some(place) = self.places.get_mut(&link.place) {
             place.spare(now + REST_AFTER_DRAIN);

@@ -284,9 +284,10 @@ fn a_new_edge_gets_its_share_and_not_from_everybody_at_once() {
     world.tell(Input::Directory(directory));
     world.run_for(timing::NEWCOMER_SMEAR + 2 * SECOND);
     assert_eq!(world.by_edge(), [(0, 2), (1, 2)].into());
-    let moved = world.said.iter().filter(|(_, event)| {
-        matches!(event, Event::Up { purpose: Purpose::Rebalance, .. })
-    });
+    let moved = world
+        .said
+        .iter()
+        .filter(|(_, event)| matches!(event, Event::Up { purpose: Purpose::Rebalance, .. }));
     assert_eq!(moved.count(), 2);
 }
 

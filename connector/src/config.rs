@@ -1,0 +1,379 @@
+//! What a connector is told at its start: environment variables, and flags of the same names. All of
+//! it is checked before anything is dialled, and every complaint is one line that says how to mend it.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+use metrics_exporter_prometheus::PrometheusHandle;
+use protocol::{
+    ArmourError, address::EdgeAddress, address::HostPort, name::RegionName, secret::TunnelSecret,
+};
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use tracing::level_filters::LevelFilter;
+use zeroize::Zeroizing;
+
+use crate::supervisor::Transports;
+
+/// Where container platforms put a secret of this name.
+const MOUNTED_SECRET: &str = "/run/secrets/TUNNEL_SECRET";
+/// Where `/metrics`, `/ready`, `/healthz` and `/status` are served, unless told otherwise.
+pub const METRICS_PORT: u16 = 9000;
+/// How long requests under way may take to finish after SIGTERM, unless told otherwise.
+const GRACE_PERIOD: Duration = Duration::from_secs(30);
+/// Longest grace period: whoever waits longer waits for something that never ends.
+const GRACE_PERIOD_MOST: Duration = Duration::from_secs(3_600);
+/// Most edges in `TUNNEL_EDGE`.
+const MAX_EDGES: usize = 64;
+/// Region of edges that `TUNNEL_EDGE` names without one; corrected by the edge's own word.
+const UNNAMED_REGION: &str = "unnamed";
+
+/// Every variable that a connector reads.
+const KNOWN: [&str; 10] = [
+    "TUNNEL_SECRET",
+    "TUNNEL_SECRET_FILE",
+    "TUNNEL_METRICS_PORT",
+    "TUNNEL_LOGLEVEL",
+    "TUNNEL_LOG_FORMAT",
+    "TUNNEL_TRANSPORT_PROTOCOL",
+    "TUNNEL_REGION",
+    "TUNNEL_EDGE",
+    "TUNNEL_GRACE_PERIOD",
+    "TUNNEL_ORIGIN_CA_FILE",
+];
+
+/// A connector's settings as they were given; [`Config::load`] makes sense of them. The secret is not
+/// among them: an argument can be read by everybody on the host.
+#[derive(Args, Clone, Default)]
+pub struct Options {
+    /// File that holds the secret; instead of TUNNEL_SECRET.
+    #[arg(long, env = "TUNNEL_SECRET_FILE", value_name = "PATH", hide_env_values = true)]
+    pub secret_file: Option<String>,
+    /// Port of /metrics, /ready, /healthz and /status [default: 9000].
+    #[arg(long, env = "TUNNEL_METRICS_PORT", value_name = "PORT")]
+    pub metrics_port: Option<String>,
+    /// error, warn, info, debug or trace [default: info].
+    #[arg(long, env = "TUNNEL_LOGLEVEL", value_name = "LEVEL")]
+    pub loglevel: Option<String>,
+    /// json or text [default: json].
+    #[arg(long, env = "TUNNEL_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// auto, quic or http2 [default: auto].
+    #[arg(long, env = "TUNNEL_TRANSPORT_PROTOCOL", value_name = "PROTOCOL")]
+    pub transport_protocol: Option<String>,
+    /// Use edges of this region only.
+    #[arg(long, env = "TUNNEL_REGION", value_name = "NAME")]
+    pub region: Option<String>,
+    /// Use these edges and no others: [REGION=]HOST:PORT, separated by commas.
+    #[arg(long, env = "TUNNEL_EDGE", value_name = "EDGES")]
+    pub edge: Option<String>,
+    /// How long requests under way may take to finish after SIGTERM, such as 30s or 2m [default: 30s].
+    #[arg(long, env = "TUNNEL_GRACE_PERIOD", value_name = "TIME")]
+    pub grace_period: Option<String>,
+    /// PEM file of authorities that sign origins' certificates, besides the public ones.
+    #[arg(long, env = "TUNNEL_ORIGIN_CA_FILE", value_name = "PATH")]
+    pub origin_ca_file: Option<String>,
+    /// What `/metrics` shows; the program that installs the metrics recorder hands it over.
+    #[arg(skip)]
+    pub prometheus: Option<PrometheusHandle>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Settings that make sense.
+#[derive(Debug)]
+pub struct Config {
+    /// Whose connector this is, and where the edges are.
+    pub secret: TunnelSecret,
+    /// Port of the status server; 0 takes any.
+    pub metrics_port: u16,
+    /// Which carriers may be used.
+    pub transports: Transports,
+    /// The only region whose edges are used, once one is known.
+    pub region: Option<RegionName>,
+    /// The only edges that are used; empty if the secret and the directory decide.
+    pub edges: Vec<EdgeAddress>,
+    /// How long requests under way may take to finish.
+    pub grace_period: Duration,
+    /// Authorities besides the public ones.
+    pub origin_authorities: Vec<CertificateDer<'static>>,
+}
+
+/// A setting that cannot be used. Its text is one line and never holds the secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No secret was given.
+    #[error(
+        "no secret: set TUNNEL_SECRET, or TUNNEL_SECRET_FILE, or mount a file at {MOUNTED_SECRET}"
+    )]
+    NoSecret,
+    /// The secret is not valid.
+    #[error("the secret in {source_name} cannot be used: {error}")]
+    Secret {
+        /// Where it stands.
+        source_name: &'static str,
+        /// What is wrong with it.
+        error: ArmourError,
+    },
+    /// Two different secrets were given.
+    #[error("{first} and {second} hold different secrets: keep the right one and remove the other")]
+    TwoSecrets {
+        /// Where the one stands.
+        first: &'static str,
+        /// Where the other stands.
+        second: &'static str,
+    },
+    /// A file cannot be read.
+    #[error("{variable}: cannot read {}: {error}; check the path and its permissions", path.display())]
+    File {
+        /// The setting.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A value has no meaning.
+    #[error("{variable} is {value:?}: expected {expected}")]
+    Value {
+        /// The setting.
+        variable: &'static str,
+        /// What it is set to.
+        value: String,
+        /// What it could be.
+        expected: &'static str,
+    },
+    /// The certificate file holds none.
+    #[error("TUNNEL_ORIGIN_CA_FILE: {} holds no certificate: expected PEM, -----BEGIN CERTIFICATE-----", .0.display())]
+    NoCertificate(PathBuf),
+    /// A variable that nobody reads, which may be a mistyped one.
+    #[error("{unknown} is not a setting of the connector: did you mean {nearest}?")]
+    Unknown {
+        /// The variable.
+        unknown: String,
+        /// The known one that looks most like it.
+        nearest: &'static str,
+    },
+}
+
+/// The process's environment.
+pub type Environment = BTreeMap<String, String>;
+
+/// What the process was started with; a variable that is not UTF-8 cannot hold a valid value and is
+/// taken for its nearest text.
+pub fn environment() -> Environment {
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
+}
+
+impl Options {
+    /// How much is logged, and how it looks.
+    ///
+    /// # Errors
+    /// When either is set to something else.
+    pub fn logging(&self) -> Result<(LevelFilter, LogFormat), ConfigError> {
+        let level = parse(
+            "TUNNEL_LOGLEVEL",
+            &self.loglevel,
+            "error, warn, info, debug or trace",
+            |text| match text.to_ascii_lowercase().as_str() {
+                "error" => Some(LevelFilter::ERROR),
+                "warn" => Some(LevelFilter::WARN),
+                "info" => Some(LevelFilter::INFO),
+                "debug" => Some(LevelFilter::DEBUG),
+                "trace" => Some(LevelFilter::TRACE),
+                _ => None,
+            },
+        )?;
+        let format =
+            parse("TUNNEL_LOG_FORMAT", &self.log_format, "json or text", |text| {
+                match text.to_ascii_lowercase().as_str() {
+                    "json" => Some(LogFormat::Json),
+                    "text" => Some(LogFormat::Text),
+                    _ => None,
+                }
+            })?;
+        Ok((level.unwrap_or(LevelFilter::INFO), format.unwrap_or(LogFormat::Json)))
+    }
+
+    /// The port of the status server.
+    ///
+    /// # Errors
+    /// When it is no port.
+    pub fn metrics_port(&self) -> Result<u16, ConfigError> {
+        let expected = "a port number from 0 to 65535, for instance 9000";
+        let port =
+            parse("TUNNEL_METRICS_PORT", &self.metrics_port, expected, |text| text.parse().ok())?;
+        Ok(port.unwrap_or(METRICS_PORT))
+    }
+}
+
+impl Config {
+    /// Makes sense of `options` and of the process's environment.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn load(options: &Options, environment: &Environment) -> Result<Self, ConfigError> {
+        Self::load_from(options, environment, Path::new(MOUNTED_SECRET))
+    }
+
+    fn load_from(
+        options: &Options,
+        environment: &Environment,
+        mounted: &Path,
+    ) -> Result<Self, ConfigError> {
+        refuse_unknown(environment)?;
+        options.logging()?;
+        let transports = parse(
+            "TUNNEL_TRANSPORT_PROTOCOL",
+            &options.transport_protocol,
+            "auto, quic or http2",
+            |text| match text.to_ascii_lowercase().as_str() {
+                "auto" => Some(Transports::Auto),
+                "quic" => Some(Transports::Quic),
+                "http2" => Some(Transports::Http2),
+                _ => None,
+            },
+        )?;
+        let expected = "a region's name: 1 to 63 of a-z, 0-9 and -";
+        let region = parse("TUNNEL_REGION", &options.region, expected, |text| text.parse().ok())?;
+        let expected = "host:port, or region=host:port, separated by commas";
+        let edges = parse("TUNNEL_EDGE", &options.edge, expected, edges)?;
+        let expected = "a time of at most 1h, for instance 30s or 2m";
+        let grace = parse("TUNNEL_GRACE_PERIOD", &options.grace_period, expected, duration)?;
+        Ok(Self {
+            metrics_port: options.metrics_port()?,
+            transports: transports.unwrap_or_default(),
+            region,
+            edges: edges.unwrap_or_default(),
+            grace_period: grace.unwrap_or(GRACE_PERIOD),
+            origin_authorities: authorities(options)?,
+            secret: secret(options, environment, mounted)?,
+        })
+    }
+}
+
+fn refuse_unknown(environment: &Environment) -> Result<(), ConfigError> {
+    let ours = environment.keys().filter(|name| name.starts_with("TUNNEL_"));
+    for name in ours {
+        if KNOWN.contains(&name.as_str()) {
+            continue;
+        }
+        let nearest = KNOWN.into_iter().min_by_key(|known| strsim::levenshtein(known, name));
+        let nearest = nearest.expect("there are known ones");
+        return Err(ConfigError::Unknown { unknown: name.clone(), nearest });
+    }
+    Ok(())
+}
+
+/// The setting, or `None` if it is not there; compose files set what they do not mean to be set to the
+/// empty text.
+fn given(value: &Option<String>) -> Option<&str> {
+    value.as_deref().map(str::trim).filter(|text| !text.is_empty())
+}
+
+fn parse<T>(
+    variable: &'static str,
+    value: &Option<String>,
+    expected: &'static str,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, ConfigError> {
+    let Some(text) = given(value) else { return Ok(None) };
+    match read(text) {
+        Some(value) => Ok(Some(value)),
+        None => Err(ConfigError::Value { variable, value: text.to_owned(), expected }),
+    }
+}
+
+fn edges(text: &str) -> Option<Vec<EdgeAddress>> {
+    let edge = |text: &str| {
+        let (region, address) = text.trim().split_once('=').unwrap_or((UNNAMED_REGION, text));
+        let address: HostPort = address.trim().parse().ok()?;
+        Some(EdgeAddress { region: region.trim().parse().ok()?, address, fallback_port: None })
+    };
+    let edges: Vec<_> = text.split(',').map(edge).collect::<Option<_>>()?;
+    (edges.len() <= MAX_EDGES).then_some(edges)
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let time = match unit.trim() {
+        "ms" => Duration::from_millis(number),
+        "s" | "" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.checked_mul(60)?),
+        "h" => Duration::from_secs(number.checked_mul(3_600)?),
+        _ => return None,
+    };
+    (time <= GRACE_PERIOD_MOST).then_some(time)
+}
+
+fn authorities(options: &Options) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let Some(path) = given(&options.origin_ca_file).map(PathBuf::from) else {
+        return Ok(Vec::new());
+    };
+    let pem = match fs::read(&path) {
+        Ok(pem) => pem,
+        Err(error) => {
+            return Err(ConfigError::File { variable: "TUNNEL_ORIGIN_CA_FILE", path, error });
+        }
+    };
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) | Err(_) => Err(ConfigError::NoCertificate(path)),
+    }
+}
+
+/// The one secret that was given, in whichever way.
+fn secret(
+    options: &Options,
+    environment: &Environment,
+    mounted: &Path,
+) -> Result<TunnelSecret, ConfigError> {
+    let mut found: Option<(&'static str, TunnelSecret)> = None;
+    let mut take = |source_name, text: &str| {
+        let secret = TunnelSecret::decode(text)
+            .map_err(|error| ConfigError::Secret { source_name, error })?;
+        match &found {
+            Some((first, other)) if *other != secret => {
+                Err(ConfigError::TwoSecrets { first, second: source_name })
+            }
+            Some(_) => Ok(()),
+            None => {
+                found = Some((source_name, secret));
+                Ok(())
+            }
+        }
+    };
+    if let Some(text) = environment.get("TUNNEL_SECRET").filter(|text| !text.trim().is_empty()) {
+        take("TUNNEL_SECRET", text)?;
+    }
+    if let Some(path) = given(&options.secret_file) {
+        take("TUNNEL_SECRET_FILE", &read_secret(Path::new(path))?)?;
+    }
+    if mounted.exists() {
+        take(MOUNTED_SECRET, &read_secret(mounted)?)?;
+    }
+    found.map(|(_, secret)| secret).ok_or(ConfigError::NoSecret)
+}
+
+fn read_secret(path: &Path) -> Result<Zeroizing<String>, ConfigError> {
+    fs::read_to_string(path).map(Zeroizing::new).map_err(|error| ConfigError::File {
+        variable: "TUNNEL_SECRET_FILE",
+        path: path.to_owned(),
+        error,
+    })
+}

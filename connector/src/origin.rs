@@ -1,0 +1,231 @@
+//! The private server's side of a request: connect, send, stream the answer back.
+//!
+//! ```text
+//!  Exchange ─┬─ CONNECT ──► TCP to the origin ───────────────► bytes both ways   (tunnel)
+//!            ├─ upgrade ──► HTTP/1.1 upgrade ── 101 ─────────► bytes both ways   (tunnel)
+//!            └─ request ──► pooled or new connection ─► head ► body, trailers    (here)
+//! ```
+//!
+//! Nothing is held back or collected: bodies stream both ways at the speed of the slower end. Whatever
+//! goes wrong becomes a [`Refusal`] that says whose fault it is. A request is sent a second time only if
+//! a pooled connection turned out to be closed before any of it was written.
+
+mod body;
+mod connect;
+mod failure;
+mod pool;
+mod tunnel;
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use link::{Exchange, LinkError, Reply};
+use protocol::{
+    fields,
+    head::Protocol,
+    phases::{Phase, Phases},
+    refusal::{Code, Refusal},
+};
+use rustls::pki_types::CertificateDer;
+use tokio::{sync::mpsc, time::Instant};
+
+use self::{
+    body::{Metered, RequestEnd},
+    connect::{Connector, Destination},
+    pool::Pool,
+};
+use crate::metrics::{Meter, Outcome};
+
+/// Longest silence between a request's last byte and its answer's first: a long poll ends sooner, and
+/// what takes longer is not coming.
+pub(crate) const RESPONSE_HEAD: Duration = Duration::from_secs(300);
+/// Interim responses that may wait to be passed on; more than that is no progress report.
+const INTERIM: usize = 8;
+/// Most header fields in an origin's answer: a head on the link takes 128, and some are ours.
+const MAX_RESPONSE_FIELDS: usize = 120;
+/// Largest head of an origin's answer, in bytes, within what a head on the link may have.
+const MAX_RESPONSE_HEAD: usize = 96 * 1024;
+
+/// The request's body on its way to the origin.
+type RequestBody = Metered<link::Body>;
+
+/// Serves exchanges from origins. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    connector: Arc<Connector>,
+    pool: Pool,
+    meter: Arc<Meter>,
+}
+
+/// An origin's answer, with what it took.
+struct Answer {
+    response: Response<Incoming>,
+    phases: Phases,
+}
+
+impl Origin {
+    /// Trusts the public authorities and `authorities`.
+    pub(crate) fn new(
+        authorities: Vec<CertificateDer<'static>>,
+        meter: Arc<Meter>,
+    ) -> Result<Self, rustls::Error> {
+        let connector = Arc::new(Connector::new(authorities)?);
+        Ok(Self { connector, pool: Pool::new(), meter })
+    }
+
+    /// Serves one exchange to its end and counts what became of it.
+    pub(crate) async fn serve(&self, exchange: Exchange) {
+        let _in_flight = self.meter.enter();
+        let Exchange { request, reply } = exchange;
+        let outcome = if request.method() == Method::CONNECT {
+            self.connect(request, reply).await
+        } else if request.extensions().get::<Protocol>().is_some() {
+            self.upgrade(request, reply).await
+        } else {
+            self.request(request, reply).await
+        };
+        self.meter.outcome(outcome);
+    }
+
+    async fn request(&self, request: Request<link::Body>, mut reply: Reply) -> Outcome {
+        let (interim_sender, mut interim) = mpsc::channel(INTERIM);
+        let answer = {
+            let answer = self.send(request, None, interim_sender);
+            tokio::pin!(answer);
+            loop {
+                tokio::select! {
+                    biased;
+                    Some(head) = interim.recv() => {
+                        if reply.inform(head).await.is_err() {
+                            return Outcome::Cancelled;
+                        }
+                    }
+                    answer = &mut answer => break answer,
+                    () = reply.cancelled() => return Outcome::Cancelled,
+                }
+            }
+        };
+        match answer {
+            Ok(answer) => self.respond(answer, reply).await,
+            Err(refusal) => refuse(refusal, reply).await,
+        }
+    }
+
+    /// Streams an origin's answer back.
+    async fn respond(&self, answer: Answer, reply: Reply) -> Outcome {
+        let Answer { mut response, phases } = answer;
+        fields::strip(response.headers_mut());
+        add_phases(&mut response, &phases);
+        self.meter.phases(&phases);
+        let began = Instant::now();
+        let body = |body| Metered::new(body, self.meter.response_bytes.clone(), None);
+        match reply.send(response.map(body)).await {
+            Ok(()) => {
+                self.meter.phase(Phase::Body, began.elapsed());
+                Outcome::Answered
+            }
+            Err(LinkError::Body(_)) => Outcome::BrokenOff,
+            Err(_) => Outcome::Cancelled,
+        }
+    }
+
+    /// Sends a request, and waits for the head of the answer. With a `protocol`, asks the origin to
+    /// upgrade to it.
+    async fn send(
+        &self,
+        request: Request<link::Body>,
+        protocol: Option<Protocol>,
+        interim: mpsc::Sender<Response<()>>,
+    ) -> Result<Answer, Refusal> {
+        let (destination, request) = prepare(request)?;
+        let (ended, mut request_end) = RequestEnd::new();
+        let body = |body| Metered::new(body, self.meter.request_bytes.clone(), Some(ended));
+        let mut request = request.map(body);
+        if let Some(protocol) = protocol {
+            tunnel::ask_for(&mut request, protocol);
+        }
+        hyper::ext::on_informational(&mut request, move |head| {
+            let mut response = Response::new(());
+            *response.status_mut() = head.status();
+            *response.headers_mut() = head.headers().clone();
+            fields::strip(response.headers_mut());
+            // A full channel drops it: the edge does not take them as fast as they come.
+            let _ = interim.try_send(response);
+        });
+        loop {
+            let (mut sender, mut phases) = match self.pool.take(&destination) {
+                Some(sender) => (sender, Phases::default()),
+                None => self.dial(&destination).await?,
+            };
+            let is_pooled = phases == Phases::default();
+            let began = Instant::now();
+            let response = tokio::select! {
+                response = sender.try_send_request(request) => response,
+                () = request_end.silence(RESPONSE_HEAD) => {
+                    return Err(failure::late(&destination, "the response", RESPONSE_HEAD));
+                }
+            };
+            match response {
+                Ok(response) => {
+                    let since = request_end.at().unwrap_or(began);
+                    phases.set(Phase::FirstByte, since.elapsed().as_micros() as u64);
+                    self.pool.give_back(destination, sender);
+                    return Ok(Answer { response, phases });
+                }
+                Err(mut error) => match error.take_message() {
+                    // It never left: the pooled connection was closed already.
+                    Some(again) if is_pooled => request = again,
+                    Some(_) | None => return Err(failure::http(&destination, error.error())),
+                },
+            }
+        }
+    }
+
+    async fn dial(&self, destination: &Destination) -> Result<(pool::Sender, Phases), Refusal> {
+        let (stream, phases) = self.connector.connect(destination).await?;
+        let (sender, connection) = hyper::client::conn::http1::Builder::new()
+            .max_headers(MAX_RESPONSE_FIELDS)
+            .max_header_size(MAX_RESPONSE_HEAD)
+            .handshake(stream)
+            .await
+            .map_err(|error| failure::http(destination, &error))?;
+        self.pool.drive(connection.with_upgrades());
+        Ok((sender, phases))
+    }
+}
+
+/// Where a request goes, and the request as the origin is to see it: in origin form, without what is
+/// not the origin's business.
+fn prepare(request: Request<link::Body>) -> Result<(Destination, Request<link::Body>), Refusal> {
+    let destination = Destination::of(request.uri())?;
+    let (mut parts, body) = request.into_parts();
+    fields::strip(&mut parts.headers);
+    let host = HeaderValue::try_from(destination.authority())
+        .map_err(|_| Refusal::from(Code::BadTarget))?;
+    parts.headers.insert(header::HOST, host);
+    let path = parts.uri.into_parts().path_and_query;
+    parts.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+    parts.version = Version::HTTP_11;
+    // Without a length, hyper would not send the body of a method that rarely has one.
+    if !body.is_end_stream() && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+        let chunked = HeaderValue::from_static("chunked");
+        parts.headers.insert(header::TRANSFER_ENCODING, chunked);
+    }
+    Ok((destination, Request::from_parts(parts, body)))
+}
+
+fn add_phases<B>(response: &mut Response<B>, phases: &Phases) {
+    let value = HeaderValue::try_from(phases.to_string());
+    response.headers_mut().insert(fields::PHASES, value.expect("phases are ASCII"));
+}
+
+async fn refuse(refusal: Refusal, reply: Reply) -> Outcome {
+    let outcome = Outcome::Refused(refusal.code);
+    tracing::debug!(code = refusal.code.as_str(), detail = refusal.detail, "request refused");
+    match reply.send(failure::response(&refusal)).await {
+        Ok(()) => outcome,
+        Err(_) => Outcome::Cancelled,
+    }
+}

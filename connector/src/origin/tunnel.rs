@@ -1,0 +1,97 @@
+//! Requests that leave HTTP: CONNECT and Upgrade. Afterwards bytes go both ways, each direction closed
+//! on its own, and an end that breaks off breaks the other off, too.
+
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use link::{Reply, Upgraded};
+use protocol::{fields, head::Protocol, refusal::Refusal};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
+    net::TcpStream,
+    sync::mpsc,
+};
+
+use super::{Answer, Origin, add_phases, connect::Destination, refuse};
+use crate::metrics::Outcome;
+
+/// Bytes that may be under way in each direction of a tunnel, besides what the sockets hold.
+const BUFFER: usize = 32 * 1024;
+
+impl Origin {
+    pub(super) async fn connect(&self, request: Request<link::Body>, mut reply: Reply) -> Outcome {
+        let connected = async {
+            let destination = Destination::of(request.uri())?;
+            self.connector.tcp(&destination).await
+        };
+        let connected = tokio::select! {
+            connected = connected => connected,
+            () = reply.cancelled() => return Outcome::Cancelled,
+        };
+        let (mut origin, phases) = match connected {
+            Ok(connected) => connected,
+            Err(refusal) => return refuse(refusal, reply).await,
+        };
+        self.meter.phases(&phases);
+        let mut response = Response::new(());
+        add_phases(&mut response, &phases);
+        let Ok(edge) = reply.tunnel(response).await else { return Outcome::Cancelled };
+        let outcome = self.relay(edge, &mut origin).await;
+        if outcome == Outcome::BrokenOff {
+            reset(&origin);
+        }
+        outcome
+    }
+
+    pub(super) async fn upgrade(&self, request: Request<link::Body>, mut reply: Reply) -> Outcome {
+        let answer = tokio::select! {
+            answer = self.ask_to_upgrade(request) => answer,
+            () = reply.cancelled() => return Outcome::Cancelled,
+        };
+        let Answer { mut response, phases } = match answer {
+            Ok(answer) => answer,
+            Err(refusal) => return refuse(refusal, reply).await,
+        };
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return self.respond(Answer { response, phases }, reply).await;
+        }
+        self.meter.phases(&phases);
+        let Ok(origin) = hyper::upgrade::on(&mut response).await else {
+            return Outcome::BrokenOff;
+        };
+        let mut head = response.map(|_| ());
+        fields::strip(head.headers_mut());
+        add_phases(&mut head, &phases);
+        let Ok(edge) = reply.tunnel(head).await else { return Outcome::Cancelled };
+        self.relay(edge, &mut TokioIo::new(origin)).await
+    }
+
+    async fn ask_to_upgrade(&self, mut request: Request<link::Body>) -> Result<Answer, Refusal> {
+        let protocol = request.extensions_mut().remove::<Protocol>();
+        let (interim, _) = mpsc::channel(1);
+        self.send(request, protocol, interim).await
+    }
+
+    async fn relay<O>(&self, mut edge: Upgraded, origin: &mut O) -> Outcome
+    where
+        O: AsyncRead + AsyncWrite + Unpin,
+    {
+        let relayed = copy_bidirectional_with_sizes(&mut edge, origin, BUFFER, BUFFER).await;
+        let Ok((up, down)) = relayed else { return Outcome::BrokenOff };
+        self.meter.request_bytes.increment(up);
+        self.meter.response_bytes.increment(down);
+        Outcome::Answered
+    }
+}
+
+/// Adds what asks an HTTP/1.1 origin to leave HTTP.
+pub(super) fn ask_for<B>(request: &mut Request<B>, protocol: Protocol) {
+    let headers = request.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, protocol.0);
+}
+
+/// Lets the origin see that the other end broke off: without this, it would be a clean end.
+fn reset(origin: &TcpStream) {
+    // A socket that is gone already needs no reset.
+    let _ = origin.set_zero_linger();
+}

@@ -1,0 +1,105 @@
+//! From settings to a running connector.
+
+use std::sync::Arc;
+
+use link::{
+    TlsError,
+    dial::{Dialer, Identity},
+    tls::Trust,
+};
+use protocol::{control::Facts, id::ConnectorId};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::{
+    config::{Config, ConfigError, Options, environment},
+    metrics::Meter,
+    origin::Origin,
+    shell::Shell,
+    status::{self, Status},
+    supervisor::{Plan, Supervisor},
+};
+
+/// A connector cannot start. Nothing but its settings can cause that.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// TLS towards the edges cannot be set up.
+    #[error("cannot set up TLS for links: {0}")]
+    LinkTls(#[from] TlsError),
+    /// TLS towards origins cannot be set up.
+    #[error("TUNNEL_ORIGIN_CA_FILE holds a certificate that cannot be used: {0}")]
+    OriginTls(#[from] rustls::Error),
+}
+
+/// Runs a connector until `shutdown`, and a grace period longer for requests under way. No network
+/// condition and no refusal ends it.
+///
+/// # Errors
+/// [`StartError`], before anything is dialled.
+pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let config = Config::load(&options, &environment()).map_err(StartError::from)?;
+    serve(config, options, shutdown).await?;
+    Ok(())
+}
+
+async fn serve(
+    config: Config,
+    options: Options,
+    shutdown: CancellationToken,
+) -> Result<(), StartError> {
+    let Config { secret, edges, region, transports, grace_period, .. } = config;
+    let meter = Arc::new(Meter::new());
+    let origin = Origin::new(config.origin_authorities, meter.clone())?;
+    let trust = secret.ca_pin.map_or(Trust::PublicRoots, Trust::Pinned);
+    let dialer = Dialer::new(&trust)?;
+    let connector = ConnectorId::from(Uuid::new_v4());
+    info!(
+        %connector,
+        tunnel = %secret.tunnel,
+        key = %secret.key,
+        version = env!("CARGO_PKG_VERSION"),
+        "connector starts"
+    );
+    let identity = Identity {
+        tunnel: secret.tunnel,
+        key: secret.key,
+        seed: secret.seed,
+        connector,
+        facts: facts(),
+    };
+    let follow_directory = edges.is_empty();
+    let edges = if follow_directory { secret.edges } else { edges };
+    let supervisor = Supervisor::new(Plan { edges, follow_directory, region, transports });
+    let shell = Shell::new(supervisor, dialer, identity, origin, meter);
+    let status =
+        Status { view: shell.view(), started: shell.started(), prometheus: options.prometheus };
+    let status_server = AbortOnDropHandle::new(tokio::spawn(async move {
+        match status::bind(config.metrics_port).await {
+            Ok(listener) => status::serve(listener, status).await,
+            Err(error) => {
+                let port = config.metrics_port;
+                warn!(port, %error, "status port cannot be used, going on without it");
+            }
+        }
+    }));
+    shell.run(shutdown, grace_period).await;
+    drop(status_server);
+    info!("connector has left");
+    Ok(())
+}
+
+fn facts() -> Facts {
+    // Linux tells the host's name here; elsewhere the environment may.
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let host = host.or_else(|_| std::env::var("HOSTNAME")).unwrap_or_default();
+    Facts {
+        version: env!("CARGO_PKG_VERSION").into(),
+        host: host.trim().into(),
+        platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+    }
+    .clean()
+}

@@ -1,0 +1,198 @@
+//! The supervisor's hands: executes its effects, tells it what happened, and decides nothing.
+
+mod dial;
+mod link;
+mod say;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use ::link::dial::{Dialer, Dialled, Identity};
+use protocol::control::FromConnector;
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    task::{AbortHandle, JoinSet},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    dial::NoLink,
+    link::{Handle, Shared, Stage},
+};
+use crate::{
+    metrics::{LinkMeter, Meter},
+    origin::Origin,
+    supervisor::{Effect, Input, LinkId, Supervisor, View},
+};
+
+/// Requests under way at once, over all links. Each holds two windows of at most 512 KiB, and nearly
+/// always far less.
+const MAX_REQUESTS: usize = 4_096;
+/// Reports from links that wait to be told to the supervisor, which takes microseconds for each.
+const REPORTS: usize = 64;
+
+pub(crate) struct Shell {
+    supervisor: Supervisor,
+    started: Instant,
+    dialer: Arc<Dialer>,
+    identity: Arc<Identity>,
+    shared: Shared,
+    reports: mpsc::Receiver<Input>,
+    dials: JoinSet<(LinkId, Result<Dialled, NoLink>)>,
+    dialling: HashMap<LinkId, AbortHandle>,
+    links: HashMap<LinkId, Handle>,
+    tasks: JoinSet<(LinkId, String)>,
+    view: watch::Sender<View>,
+    meter: LinkMeter,
+}
+
+impl Shell {
+    pub(crate) fn new(
+        supervisor: Supervisor,
+        dialer: Dialer,
+        identity: Identity,
+        origin: Origin,
+        meter: Arc<Meter>,
+    ) -> Self {
+        let (sender, reports) = mpsc::channel(REPORTS);
+        let capacity = Arc::new(Semaphore::new(MAX_REQUESTS));
+        Self {
+            view: watch::Sender::new(supervisor.view()),
+            supervisor,
+            started: Instant::now(),
+            dialer: Arc::new(dialer),
+            identity: Arc::new(identity),
+            shared: Shared { origin, meter, capacity, reports: sender },
+            reports,
+            dials: JoinSet::new(),
+            dialling: HashMap::new(),
+            links: HashMap::new(),
+            tasks: JoinSet::new(),
+            meter: LinkMeter::default(),
+        }
+    }
+
+    /// The slots, as they change.
+    pub(crate) fn view(&self) -> watch::Receiver<View> {
+        self.view.subscribe()
+    }
+
+    /// The moment from which the view counts.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Keeps links up until `shutdown`, then lets them finish for at most `grace`.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken, grace: Duration) {
+        let mut input = Input::Timer;
+        loop {
+            self.tell(input);
+            if self.supervisor.is_finished() {
+                break;
+            }
+            input = self.next(&shutdown, grace).await;
+        }
+        // Closed links still have to tell the edges so.
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    async fn next(&mut self, shutdown: &CancellationToken, grace: Duration) -> Input {
+        let deadline = self.supervisor.deadline().map(|at| self.started + at);
+        let is_leaving = self.view.borrow().is_leaving;
+        tokio::select! {
+            () = shutdown.cancelled(), if !is_leaving => Input::Shutdown(grace),
+            Some(report) = self.reports.recv() => report,
+            Some(Ok((link, detail))) = self.tasks.join_next() => {
+                self.links.remove(&link);
+                Input::Lost { link, detail }
+            }
+            Some(Ok((link, dialled))) = self.dials.join_next() => {
+                self.dialling.remove(&link);
+                self.dialled(link, dialled)
+            }
+            () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)),
+                if deadline.is_some() => Input::Timer,
+        }
+    }
+
+    fn dialled(&mut self, link: LinkId, dialled: Result<Dialled, NoLink>) -> Input {
+        match dialled {
+            Ok(mut dialled) => {
+                let directory = std::mem::take(&mut dialled.directory);
+                let (edge, region) = (dialled.edge, dialled.region.clone());
+                let (handle, task) = link::start(link, dialled, self.shared.clone());
+                self.links.insert(link, handle);
+                self.tasks.spawn(task);
+                Input::Registered { link, edge, region, directory }
+            }
+            Err(NoLink::Refused(refusal)) => {
+                self.meter.dial_refused(refusal.code);
+                Input::Refused { link, refusal }
+            }
+            Err(NoLink::Failed(failure)) => {
+                self.meter.dial_failed(failure.kind);
+                tracing::debug!(
+                    kind = failure.kind.as_str(),
+                    detail = failure.detail,
+                    "dial failed"
+                );
+                Input::Failed { link, failure }
+            }
+        }
+    }
+
+    fn tell(&mut self, input: Input) {
+        let now = self.started.elapsed();
+        let effects = self.supervisor.handle(now, input, &mut rand::rng());
+        for effect in effects {
+            self.execute(effect);
+        }
+        let view = self.supervisor.view();
+        self.view.send_if_modified(|shown| {
+            let is_news = *shown != view;
+            if is_news {
+                self.meter.view(&view);
+                *shown = view;
+            }
+            is_news
+        });
+    }
+
+    fn execute(&mut self, effect: Effect) {
+        match effect {
+            Effect::Dial { link, slot, target, transport } => {
+                tracing::debug!(slot, %target, transport = transport.as_str(), "dialling");
+                let (dialer, identity) = (self.dialer.clone(), self.identity.clone());
+                let task = self.dials.spawn(async move {
+                    let dialled = dial::dial(&dialer, &identity, &target, transport, slot);
+                    (link, dialled.await)
+                });
+                self.dialling.insert(link, task);
+            }
+            Effect::Cancel(link) => {
+                if let Some(task) = self.dialling.remove(&link) {
+                    task.abort();
+                }
+            }
+            Effect::Ping { link, sequence, rtt } => {
+                let rtt_us = rtt.and_then(|rtt| u64::try_from(rtt.as_micros()).ok());
+                if let Some(link) = self.links.get(&link) {
+                    // A full channel is a link on which nothing moves: the missing pong will tell.
+                    let _ = link.pings.try_send(FromConnector::Ping { sequence, rtt_us });
+                }
+            }
+            Effect::Retire(link) => self.stage(link, Stage::Leaving),
+            Effect::Close(link, reason) => self.stage(link, Stage::Closed(reason)),
+            Effect::Say(event) => {
+                self.meter.event(&event);
+                say::say(&event);
+            }
+        }
+    }
+
+    fn stage(&self, link: LinkId, stage: Stage) {
+        if let Some(link) = self.links.get(&link) {
+            link.stage.send_replace(stage);
+        }
+    }
+}

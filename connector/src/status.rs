@@ -1,0 +1,163 @@
+//! The status server: `/metrics`, `/ready`, `/healthz` and `/status`, the only port that a connector
+//! listens on. It shows nothing secret, and no client can hold it up.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics_exporter_prometheus::PrometheusHandle;
+use protocol::SLOTS;
+use serde_json::{Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+use crate::supervisor::{SlotView, View};
+
+/// Connections at once: a scraper, a health check, a person, and some to spare.
+const MAX_CONNECTIONS: usize = 32;
+/// A request's head must be there by then.
+const HEAD: Duration = Duration::from_secs(5);
+/// A connection ends by then, whatever it does.
+const CONNECTION: Duration = Duration::from_secs(60);
+/// After a failed accept, such as for want of file descriptors.
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+/// What the server shows.
+pub(crate) struct Status {
+    pub(crate) view: watch::Receiver<View>,
+    /// The moment from which the view counts.
+    pub(crate) started: Instant,
+    pub(crate) prometheus: Option<PrometheusHandle>,
+}
+
+/// Listens on `port` on all addresses, over IPv6 and IPv4 where the host has both.
+pub(crate) async fn bind(port: u16) -> io::Result<TcpListener> {
+    match TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await
+        }
+        bound => bound,
+    }
+}
+
+/// Serves until it is dropped.
+pub(crate) async fn serve(listener: TcpListener, status: Status) {
+    let status = Arc::new(status);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(stream, status.clone()));
+                }
+                Err(_) => tokio::time::sleep(AFTER_FAILURE).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, status: Arc<Status>) {
+    let service = service_fn(|request| {
+        let response = status.answer(&request);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    // Neither a broken connection nor one cut off is anybody's concern.
+    let _ = timeout(CONNECTION, served).await;
+}
+
+impl Status {
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+        }
+        match request.uri().path() {
+            "/healthz" => text(StatusCode::OK, "ok\n"),
+            "/ready" => self.ready(),
+            "/status" => json_response(StatusCode::OK, &self.status()),
+            "/metrics" => match &self.prometheus {
+                Some(prometheus) => {
+                    prometheus.run_upkeep();
+                    text(StatusCode::OK, prometheus.render())
+                }
+                None => text(StatusCode::NOT_FOUND, "no metrics recorder is installed\n"),
+            },
+            _ => text(StatusCode::NOT_FOUND, "/metrics, /ready, /healthz, /status\n"),
+        }
+    }
+
+    fn ready(&self) -> Response<Full<Bytes>> {
+        let view = self.view.borrow();
+        let links = view.serving();
+        let is_ready = links > 0 && !view.is_leaving;
+        let code = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let reason = view.slots.iter().find_map(|slot| slot.reason.clone());
+        let reason = reason.filter(|_| !is_ready);
+        let body = json!({ "ready": is_ready, "links": links, "wanted": SLOTS, "reason": reason });
+        json_response(code, &body)
+    }
+
+    fn status(&self) -> Value {
+        let view = self.view.borrow();
+        let now = self.started.elapsed();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_seconds": now.as_secs(),
+            "leaving": view.is_leaving,
+            "links": view.serving(),
+            "slots": view.slots.iter().map(|slot| show(slot, now)).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn show(slot: &SlotView, now: Duration) -> Value {
+    let link = slot.link.as_ref().map(|link| {
+        json!({
+            "region": link.region,
+            "edge": link.edge,
+            "address": link.address,
+            "transport": link.transport.as_str(),
+            "rtt_ms": link.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
+            "age_seconds": now.saturating_sub(link.up_at).as_secs(),
+        })
+    });
+    json!({
+        "slot": slot.slot,
+        "state": slot.state.as_str(),
+        "reason": slot.reason,
+        "dialling": slot.dialling,
+        "link": link,
+    })
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    response(status, "text/plain; version=0.0.4; charset=utf-8", body.into())
+}
+
+fn json_response(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
+    response(status, "application/json", format!("{body}\n").into())
+}
+
+fn response(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
