@@ -1,1 +1,39 @@
-//! placeholder
+//! Postern's control plane: who may use which tunnel, and how well each tunnel is.
+//!
+//! ```text
+//!  people, programs ── HTTP ──► api ─┐                        ┌─► feed ────► edges
+//!                                    ├─► store (the truth) ───┤
+//!  edges ── HTTP/2, mTLS ─► edge_port┘        ▲               └─► runner ──► gateways of edges
+//!                               └─ presence ──┘ health
+//! ```
+//!
+//! Every change of configuration is one transaction of rows, a new generation and an audit entry
+//! ([`store`]). Edges learn of it by the feed, which the database makes up from the generations, and
+//! report the links that they hold (`presence`); from those a tunnel's health is derived. The runner
+//! goes through the edges' gateways like any other client.
+
+mod action;
+mod api;
+mod app;
+mod auth;
+mod ca;
+mod clock;
+mod control_plane;
+mod edge_port;
+mod files;
+mod first_run;
+mod guard;
+mod listener;
+mod options;
+mod presence;
+mod random;
+mod runner;
+mod signer;
+mod store;
+
+pub use api::openapi;
+pub use clock::Clock;
+pub use control_plane::{ControlPlane, run};
+pub use first_run::FirstRun;
+pub use options::{Options, PasswordCost};
+pub use store::Error as StoreError;

@@ -1,0 +1,130 @@
+//! The HTTP API. One file for each group of operations holds the documents and the handlers; the
+//! OpenAPI document is made from them ([`openapi`]).
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderValue, StatusCode, header};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+mod access;
+mod api_keys;
+mod audit;
+mod document;
+mod edges;
+mod extract;
+mod health;
+mod join_tokens;
+mod picker;
+pub(crate) mod problem;
+mod rollout;
+mod runs;
+mod secrets;
+mod session;
+mod teams;
+mod tenants;
+mod timestamp;
+mod tunnels;
+mod users;
+mod workflows;
+
+use crate::app::Shared;
+use problem::Problem;
+
+/// Largest body of a request, in bytes.
+const MAX_BODY: usize = 1024 * 1024;
+/// A request must be answered by then; waiting for a run takes at most a minute.
+const TIMEOUT: Duration = Duration::from_secs(75);
+/// A request's head must be there by then.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections at a time.
+const MAX_CONNECTIONS: usize = 1_024;
+
+/// The OpenAPI document of the API.
+pub fn openapi() -> OpenApi {
+    document::finish(routes().into_openapi())
+}
+
+fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(document::base())
+        .merge(session::routes())
+        .merge(api_keys::routes())
+        .merge(tenants::routes())
+        .merge(users::routes())
+        .merge(teams::routes())
+        .merge(tunnels::routes())
+        .merge(access::routes())
+        .merge(secrets::routes())
+        .merge(health::routes())
+        .merge(picker::routes())
+        .merge(workflows::routes())
+        .merge(runs::routes())
+        .merge(edges::routes())
+        .merge(join_tokens::routes())
+        .merge(audit::routes())
+}
+
+fn router(app: Shared) -> Router {
+    Router::from(routes())
+        .route("/healthz", axum::routing::get(|| async { "ok\n" }))
+        .fallback(|| async { Problem::not_found("path") })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(bounded))
+        .with_state(app)
+}
+
+/// Answers in time, and keeps answers out of caches.
+async fn bounded(request: Request, next: Next) -> Response {
+    let mut response = match tokio::time::timeout(TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::timeout().into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Serves the API until told to stop.
+pub(crate) async fn serve(app: Shared, listener: TcpListener, stop: CancellationToken) {
+    let router = router(app);
+    let serve = |stream, peer, stop| connection(router.clone(), stream, peer, stop);
+    crate::listener::run(listener, MAX_CONNECTIONS, stop, serve).await;
+}
+
+async fn connection(router: Router, stream: TcpStream, peer: SocketAddr, stop: CancellationToken) {
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let service = TowerToHyperService::new(router);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(peer = %peer, error, "a connection to the API broke");
+    }
+}
+
+/// A status without a body.
+fn no_content() -> Result<StatusCode, Problem> {
+    Ok(StatusCode::NO_CONTENT)
+}

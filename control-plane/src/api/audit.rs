@@ -1,0 +1,130 @@
+//! The tenant's audit log, and whether its chain is whole.
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    extract::{Caller, Json, Query},
+    problem::Problem,
+    timestamp::Timestamp,
+};
+use crate::{
+    app::Shared,
+    store::{
+        self,
+        audit::{Actor, Inspection, Link},
+    },
+};
+
+/// Entries on a page.
+const PAGE: u32 = 100;
+
+pub(super) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(list_audit)).routes(routes!(verify_audit))
+}
+
+/// An entry.
+#[derive(Serialize, ToSchema)]
+struct AuditEntry {
+    /// Counts up from 1 in each tenant, without a gap.
+    sequence: u64,
+    /// The deployment's generation that the change made.
+    generation: u64,
+    at: Timestamp,
+    /// Who: a user, an edge or the deployment itself.
+    #[schema(value_type = Object)]
+    actor: Actor,
+    /// What was done, such as `tunnel.create`.
+    action: String,
+    /// To what.
+    subject: String,
+    #[schema(value_type = Object)]
+    detail: serde_json::Value,
+    /// SHA-256 over the hash before and this entry, base64url.
+    hash: String,
+}
+
+impl From<Link> for AuditEntry {
+    fn from(Link { recorded, hash }: Link) -> Self {
+        Self {
+            sequence: recorded.sequence,
+            generation: recorded.generation,
+            at: Timestamp(recorded.at_ms),
+            actor: recorded.actor,
+            action: recorded.action,
+            subject: recorded.subject,
+            detail: recorded.detail,
+            hash,
+        }
+    }
+}
+
+/// A page of entries, newest first.
+#[derive(Serialize, ToSchema)]
+struct AuditPage {
+    items: Vec<AuditEntry>,
+    /// For `before`, if there are more.
+    next: Option<u64>,
+}
+
+/// Where to go on.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Before {
+    /// The `next` of the page before.
+    before: Option<u64>,
+}
+
+/// What an inspection found.
+#[derive(Serialize, ToSchema)]
+struct AuditVerdict {
+    /// True if every entry is where and what it was.
+    intact: bool,
+    /// Entries that were followed.
+    entries: Option<u64>,
+    /// The last hash: keep it elsewhere, and a cut tail will show.
+    head: Option<String>,
+    /// The entry that was edited, or whose predecessor is gone.
+    broken_at: Option<u64>,
+}
+
+/// Lists what was done, newest first.
+#[utoipa::path(
+    get, path = "/api/v1/audit", tag = "audit", params(Before),
+    responses((status = 200, description = "A page of entries.", body = AuditPage)),
+)]
+async fn list_audit(
+    State(app): State<Shared>,
+    caller: Caller,
+    Query(Before { before }): Query<Before>,
+) -> Result<Json<AuditPage>, Problem> {
+    caller.must_be_owner()?;
+    let mut db = app.store.read().await?;
+    let links = store::audit::page(&mut db, caller.tenant(), before, PAGE).await?;
+    let next = links.last().map(|link| link.recorded.sequence).filter(|sequence| *sequence > 1);
+    Ok(Json(AuditPage { items: links.into_iter().map(AuditEntry::from).collect(), next }))
+}
+
+/// Follows the chain from its beginning.
+#[utoipa::path(
+    get, path = "/api/v1/audit/verify", tag = "audit",
+    responses((status = 200, description = "What was found.", body = AuditVerdict)),
+)]
+async fn verify_audit(
+    State(app): State<Shared>,
+    caller: Caller,
+) -> Result<Json<AuditVerdict>, Problem> {
+    caller.must_be_owner()?;
+    let mut db = app.store.read().await?;
+    Ok(Json(match store::audit::verify(&mut db, caller.tenant()).await? {
+        Inspection::Intact { entries, head } => {
+            AuditVerdict { intact: true, entries: Some(entries), head: Some(head), broken_at: None }
+        }
+        Inspection::Broken { sequence } => {
+            AuditVerdict { intact: false, entries: None, head: None, broken_at: Some(sequence) }
+        }
+    }))
+}

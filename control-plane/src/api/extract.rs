@@ -1,0 +1,229 @@
+//! What handlers ask of a request: a JSON body, path and query that fit, and who is asking. Whatever
+//! does not fit becomes a [`Problem`].
+
+use axum::{
+    extract::{FromRequest, FromRequestParts, Request, rejection::JsonRejection},
+    response::{IntoResponse, Response},
+};
+use http::{StatusCode, header, request::Parts};
+use protocol::{
+    access,
+    credential::ApiKey,
+    id::{TeamId, TenantId},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::problem::Problem;
+use crate::{
+    app::{App, Shared},
+    auth::session::{self, SessionId},
+    store::{
+        self, Read,
+        audit::{Actor, Entry},
+        user::{Permission, User},
+    },
+};
+
+/// A JSON body.
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, Problem> {
+        match axum::Json::from_request(request, app).await {
+            Ok(axum::Json(value)) => Ok(Self(value)),
+            Err(JsonRejection::BytesRejection(error))
+                if error.status() == StatusCode::PAYLOAD_TOO_LARGE =>
+            {
+                Err(Problem::too_large("a request's body has at most 1 MiB"))
+            }
+            Err(error) => Err(Problem::invalid(error.body_text())),
+        }
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+/// Parts of the path. What cannot be a name or an id names nothing: 404.
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Shared> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
+        match axum::extract::Path::from_request_parts(parts, app).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(_) => Err(Problem::not_found("thing")),
+        }
+    }
+}
+
+/// The query.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Shared> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
+        match axum::extract::Query::from_request_parts(parts, app).await {
+            Ok(axum::extract::Query(value)) => Ok(Self(value)),
+            Err(error) => Err(Problem::invalid(error.body_text())),
+        }
+    }
+}
+
+/// Who is asking, proven by a session or an API key.
+pub(crate) struct Caller {
+    pub(crate) user: User,
+    /// With an API key there is none.
+    pub(crate) session: Option<SessionId>,
+}
+
+impl FromRequestParts<Shared> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
+        if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
+            let user = by_key(app, value.as_bytes()).await?;
+            return Ok(Self { user, session: None });
+        }
+        let session = SessionId::from_headers(&parts.headers, app.secure_cookies)
+            .ok_or_else(|| Problem::unauthenticated("there is neither a session nor an API key"))?;
+        let user = by_session(app, &session).await?;
+        if !parts.method.is_safe() && !session.allows(&parts.headers) {
+            return Err(Problem::bad_csrf());
+        }
+        Ok(Self { user, session: Some(session) })
+    }
+}
+
+async fn by_key(app: &App, authorization: &[u8]) -> Result<User, Problem> {
+    let refused = || Problem::unauthenticated("the API key is not valid, or was revoked");
+    let text = authorization
+        .strip_prefix(b"Bearer ")
+        .and_then(|key| std::str::from_utf8(key).ok())
+        .ok_or_else(refused)?;
+    let key = ApiKey::decode(text).map_err(|_| refused())?;
+    let mut db = app.store.read().await?;
+    let row = store::api_key::find(&mut db, key.id).await?.ok_or_else(refused)?;
+    if !row.digest.matches(&key.secret) || row.revoked_ms.is_some() {
+        return Err(refused());
+    }
+    let user = store::user::by_id(&mut db, row.user).await?.ok_or_else(refused)?;
+    drop(db);
+    let now_ms = app.clock.now_ms();
+    if row.last_used_ms.is_none_or(|at| now_ms.saturating_sub(at) > session::TOUCH_MS) {
+        let mut db = app.store.write().await?;
+        store::api_key::touch(&mut db, row.id, now_ms).await?;
+        db.commit().await?;
+    }
+    Ok(user)
+}
+
+async fn by_session(app: &App, id: &SessionId) -> Result<User, Problem> {
+    let over = || Problem::unauthenticated("the session is over");
+    let digest = id.digest();
+    let mut db = app.store.read().await?;
+    let row = store::session::find(&mut db, &digest).await?.ok_or_else(over)?;
+    let now_ms = app.clock.now_ms();
+    let idle_ms = now_ms.saturating_sub(row.last_used_ms);
+    if idle_ms >= session::IDLE_MS || now_ms.saturating_sub(row.created_ms) >= session::ABSOLUTE_MS
+    {
+        return Err(over());
+    }
+    let user = store::user::by_id(&mut db, row.user).await?.ok_or_else(over)?;
+    drop(db);
+    if idle_ms > session::TOUCH_MS {
+        let mut db = app.store.write().await?;
+        store::session::touch(&mut db, &digest, now_ms).await?;
+        db.commit().await?;
+    }
+    Ok(user)
+}
+
+impl Caller {
+    pub(crate) fn tenant(&self) -> TenantId {
+        self.user.tenant
+    }
+
+    pub(crate) fn must_be_owner(&self) -> Result<(), Problem> {
+        if self.user.is_owner {
+            return Ok(());
+        }
+        Err(Problem::forbidden("only owners of the tenant may do this"))
+    }
+
+    /// Owners of the first tenant look after edges and tenants.
+    pub(crate) fn must_be_operator(&self) -> Result<(), Problem> {
+        if self.user.is_owner && self.user.is_operator_tenant {
+            return Ok(());
+        }
+        Err(Problem::forbidden("only the deployment's operators may do this"))
+    }
+
+    pub(crate) fn may(&self, permission: Permission) -> bool {
+        self.user.is_owner || self.user.permissions.contains(&permission)
+    }
+
+    pub(crate) fn must_manage_tunnels(&self) -> Result<(), Problem> {
+        if self.may(Permission::TunnelManage) {
+            return Ok(());
+        }
+        Err(Problem::forbidden("this needs the permission TUNNEL_MANAGE"))
+    }
+
+    /// Members act for their team, and owners for every team.
+    pub(crate) async fn must_act_for(
+        &self,
+        db: &mut impl Read,
+        team: TeamId,
+    ) -> Result<(), Problem> {
+        if self.user.is_owner || store::team::of_user(db, self.user.id).await?.contains(&team) {
+            return Ok(());
+        }
+        Err(Problem::forbidden("only members of the team may do this"))
+    }
+
+    /// Towards a tunnel's access list, as a member of a team.
+    pub(crate) fn as_member(&self, team: TeamId) -> access::Caller {
+        access::Caller { tenant: self.tenant(), team, workflow: None }
+    }
+
+    pub(crate) fn actor(&self) -> Actor {
+        Actor::User { id: self.user.id, email: self.user.email.clone() }
+    }
+
+    /// An audit entry about what the caller does in its tenant.
+    pub(crate) fn entry(
+        &self,
+        app: &App,
+        action: &'static str,
+        subject: impl ToString,
+        detail: serde_json::Value,
+    ) -> Entry {
+        Entry {
+            tenant: self.tenant(),
+            actor: self.actor(),
+            action,
+            subject: subject.to_string(),
+            detail,
+            at_ms: app.clock.now_ms(),
+        }
+    }
+}
+
+/// Texts that people choose: not empty, not endless, no control characters.
+pub(crate) fn display_text(text: &str, what: &str) -> Result<String, Problem> {
+    let text = text.trim();
+    if text.is_empty() || text.len() > 128 || text.chars().any(char::is_control) {
+        return Err(Problem::invalid(format!(
+            "{what} must have 1 to 128 bytes and no control characters"
+        )));
+    }
+    Ok(text.to_owned())
+}

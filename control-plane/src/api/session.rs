@@ -1,0 +1,186 @@
+//! Logging in and out, and who one is.
+
+use axum::{extract::State, response::IntoResponse};
+use http::{StatusCode, header};
+use protocol::id::{TeamId, TenantId, UserId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use zeroize::Zeroizing;
+
+use super::{
+    extract::{Caller, Json},
+    no_content,
+    problem::Problem,
+    users::new_password,
+};
+use crate::{
+    app::Shared,
+    auth::session::{self, SessionId},
+    options::MAX_PASSWORD,
+    store::{
+        self,
+        audit::{Actor, Entry},
+        session::Session,
+        user::Permission,
+    },
+};
+
+pub(super) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(log_in, log_out))
+        .routes(routes!(who_am_i))
+        .routes(routes!(change_password))
+}
+
+/// What it takes to log in.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct LogIn {
+    /// E-mail address.
+    email: String,
+    /// Password.
+    #[schema(value_type = String, format = Password)]
+    password: Zeroizing<String>,
+}
+
+/// What a session needs to know.
+#[derive(Serialize, ToSchema)]
+struct LoggedIn {
+    /// For the header `Postern-CSRF`, with everything but GET.
+    csrf_token: String,
+}
+
+/// Begins a session.
+#[utoipa::path(
+    post, path = "/api/v1/session", tag = "session", request_body = LogIn, security(()),
+    responses((status = 200, description = "Logged in; the cookie is set.", body = LoggedIn)),
+)]
+async fn log_in(
+    State(app): State<Shared>,
+    Json(body): Json<LogIn>,
+) -> Result<impl IntoResponse, Problem> {
+    if body.password.len() > MAX_PASSWORD || body.email.len() > MAX_PASSWORD {
+        return Err(Problem::bad_login());
+    }
+    let (email, now_ms) = (body.email.trim().to_lowercase(), app.clock.now_ms());
+    app.logins.begin(&email, now_ms).map_err(Problem::too_many_logins)?;
+    let mut db = app.store.read().await?;
+    let user = store::user::by_email(&mut db, &email).await?;
+    drop(db);
+    let hash = user.as_ref().map(|user| user.password_hash.as_str());
+    let is_right = app.passwords.verify(body.password, hash).await?;
+    let Some(user) = user.filter(|_| is_right) else {
+        tracing::info!("a login failed");
+        return Err(Problem::bad_login());
+    };
+    app.logins.succeeded(&email);
+    let id = SessionId::draw();
+    let row = Session { user: user.id, created_ms: now_ms, last_used_ms: now_ms };
+    let mut change = app.store.change().await?;
+    store::session::insert(&mut change, &id.digest(), &row).await?;
+    let entry = Entry {
+        tenant: user.tenant,
+        actor: Actor::User { id: user.id, email: user.email.clone() },
+        action: "session.begin",
+        subject: user.email,
+        detail: serde_json::Value::Null,
+        at_ms: now_ms,
+    };
+    change.commit(entry).await?;
+    let cookie = [(header::SET_COOKIE, id.cookie(app.secure_cookies))];
+    Ok((cookie, Json(LoggedIn { csrf_token: id.csrf() })))
+}
+
+/// Ends the session.
+#[utoipa::path(
+    delete, path = "/api/v1/session", tag = "session",
+    responses((status = 204, description = "Logged out.")),
+)]
+async fn log_out(State(app): State<Shared>, caller: Caller) -> Result<impl IntoResponse, Problem> {
+    if let Some(id) = &caller.session {
+        let mut change = app.store.change().await?;
+        store::session::delete(&mut change, &id.digest()).await?;
+        let email = caller.user.email.clone();
+        change.commit(caller.entry(&app, "session.end", email, serde_json::Value::Null)).await?;
+    }
+    let cookie = [(header::SET_COOKIE, session::no_cookie(app.secure_cookies))];
+    Ok((StatusCode::NO_CONTENT, cookie))
+}
+
+/// Who is asking.
+#[derive(Serialize, ToSchema)]
+struct Me {
+    #[schema(value_type = Uuid)]
+    id: UserId,
+    email: String,
+    #[schema(value_type = Uuid)]
+    tenant: TenantId,
+    /// Owners may do everything in their tenant.
+    is_owner: bool,
+    /// Operators look after edges and tenants.
+    is_operator: bool,
+    permissions: Vec<Permission>,
+    /// Teams that the user is a member of.
+    #[schema(value_type = Vec<Uuid>)]
+    teams: Vec<TeamId>,
+    /// For the header `Postern-CSRF`; with an API key there is none.
+    csrf_token: Option<String>,
+}
+
+/// Who is asking.
+#[utoipa::path(
+    get, path = "/api/v1/me", tag = "session",
+    responses((status = 200, description = "The user.", body = Me)),
+)]
+async fn who_am_i(State(app): State<Shared>, caller: Caller) -> Result<Json<Me>, Problem> {
+    let mut db = app.store.read().await?;
+    let teams = store::team::of_user(&mut db, caller.user.id).await?;
+    Ok(Json(Me {
+        id: caller.user.id,
+        tenant: caller.tenant(),
+        is_owner: caller.user.is_owner,
+        is_operator: caller.must_be_operator().is_ok(),
+        csrf_token: caller.session.as_ref().map(SessionId::csrf),
+        email: caller.user.email,
+        permissions: caller.user.permissions.into_iter().collect(),
+        teams: teams.into_iter().collect(),
+    }))
+}
+
+/// A change of one's own password.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangePassword {
+    /// The one that counts now.
+    #[schema(value_type = String, format = Password)]
+    current: Zeroizing<String>,
+    /// The one that is to count.
+    #[schema(value_type = String, format = Password)]
+    new: Zeroizing<String>,
+}
+
+/// Changes one's own password and ends all of one's sessions.
+#[utoipa::path(
+    put, path = "/api/v1/me/password", tag = "session", request_body = ChangePassword,
+    responses((status = 204, description = "Changed; log in again.")),
+)]
+async fn change_password(
+    State(app): State<Shared>,
+    caller: Caller,
+    Json(body): Json<ChangePassword>,
+) -> Result<StatusCode, Problem> {
+    let email = caller.user.email.as_str();
+    new_password(&body.new)?;
+    app.logins.begin(email, app.clock.now_ms()).map_err(Problem::too_many_logins)?;
+    if !app.passwords.verify(body.current, Some(&caller.user.password_hash)).await? {
+        return Err(Problem::bad_login());
+    }
+    app.logins.succeeded(email);
+    let hash = app.passwords.hash(body.new).await?;
+    let mut change = app.store.change().await?;
+    store::user::set_password(&mut change, caller.user.id, &hash).await?;
+    store::session::delete_of(&mut change, caller.user.id).await?;
+    change.commit(caller.entry(&app, "user.password", email, serde_json::Value::Null)).await?;
+    no_content()
+}

@@ -1,0 +1,117 @@
+//! Tenants, for the deployment's operators. A new tenant comes with its first owner.
+
+use std::collections::BTreeSet;
+
+use axum::extract::State;
+use http::StatusCode;
+use protocol::id::TenantId;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use zeroize::Zeroizing;
+
+use super::{
+    extract::{Caller, Json, display_text},
+    problem::Problem,
+    timestamp::Timestamp,
+    users::{email, new_password},
+};
+use crate::{
+    app::Shared,
+    random,
+    store::{self, audit::Entry, tenant::Tenant, user::User},
+};
+
+pub(super) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(list_tenants, create_tenant))
+}
+
+/// A tenant.
+#[derive(Serialize, ToSchema)]
+struct TenantView {
+    #[schema(value_type = Uuid)]
+    id: TenantId,
+    name: String,
+    created_at: Timestamp,
+}
+
+impl From<Tenant> for TenantView {
+    fn from(tenant: Tenant) -> Self {
+        Self { id: tenant.id, name: tenant.name, created_at: Timestamp(tenant.created_ms) }
+    }
+}
+
+/// All tenants.
+#[derive(Serialize, ToSchema)]
+struct Tenants {
+    items: Vec<TenantView>,
+}
+
+/// A tenant to be.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CreateTenant {
+    /// Unique.
+    name: String,
+    /// Its first owner's e-mail address, unique over all tenants.
+    owner_email: String,
+    /// Its first owner's password.
+    #[schema(value_type = String, format = Password, min_length = 8)]
+    owner_password: Zeroizing<String>,
+}
+
+/// Lists all tenants.
+#[utoipa::path(
+    get, path = "/api/v1/tenants", tag = "tenants",
+    responses((status = 200, description = "The tenants.", body = Tenants)),
+)]
+async fn list_tenants(State(app): State<Shared>, caller: Caller) -> Result<Json<Tenants>, Problem> {
+    caller.must_be_operator()?;
+    let mut db = app.store.read().await?;
+    let tenants = store::tenant::list(&mut db).await?;
+    Ok(Json(Tenants { items: tenants.into_iter().map(TenantView::from).collect() }))
+}
+
+/// Makes a tenant with its first owner.
+#[utoipa::path(
+    post, path = "/api/v1/tenants", tag = "tenants", request_body = CreateTenant,
+    responses((status = 201, description = "The tenant.", body = TenantView)),
+)]
+async fn create_tenant(
+    State(app): State<Shared>,
+    caller: Caller,
+    Json(body): Json<CreateTenant>,
+) -> Result<(StatusCode, Json<TenantView>), Problem> {
+    caller.must_be_operator()?;
+    new_password(&body.owner_password)?;
+    let now_ms = app.clock.now_ms();
+    let tenant = Tenant {
+        id: random::id(),
+        name: display_text(&body.name, "the name")?,
+        is_operator: false,
+        created_ms: now_ms,
+    };
+    let owner = User {
+        id: random::id(),
+        tenant: tenant.id,
+        is_operator_tenant: false,
+        email: email(&body.owner_email)?,
+        password_hash: app.passwords.hash(body.owner_password).await?,
+        is_owner: true,
+        permissions: BTreeSet::new(),
+        created_ms: now_ms,
+    };
+    let mut change = app.store.change().await?;
+    store::tenant::insert(&mut change, &tenant).await?;
+    store::user::insert(&mut change, &owner).await?;
+    let entry = Entry {
+        tenant: tenant.id,
+        actor: caller.actor(),
+        action: "tenant.create",
+        subject: tenant.name.clone(),
+        detail: serde_json::json!({ "owner": &owner.email }),
+        at_ms: now_ms,
+    };
+    change.commit(entry).await?;
+    Ok((StatusCode::CREATED, Json(tenant.into())))
+}

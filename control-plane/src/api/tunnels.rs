@@ -1,0 +1,314 @@
+//! Tunnels, for owners and users with TUNNEL_MANAGE.
+
+use axum::extract::State;
+use http::StatusCode;
+use protocol::{
+    health,
+    id::{ConnectorId, EdgeId, TunnelId},
+    name::TunnelName,
+    presence::Transport,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    access::AccessBody,
+    extract::{Caller, Json, Path, display_text},
+    health::HealthView,
+    problem::Problem,
+    rollout::Rollout,
+    secrets::{self, SecretView},
+    timestamp::Timestamp,
+};
+use crate::{
+    app::{App, Shared},
+    presence::state::ConnectorView,
+    random,
+    store::{self, Read, edge::Edge, presence::HealthRow, tunnel::Tunnel},
+};
+
+pub(super) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(list_tunnels, create_tunnel)).routes(routes!(
+        get_tunnel,
+        rename_tunnel,
+        delete_tunnel
+    ))
+}
+
+/// A tunnel.
+#[derive(Serialize, ToSchema)]
+struct TunnelView {
+    #[schema(value_type = Uuid)]
+    id: TunnelId,
+    /// Never changes; stands in URLs and proxy credentials.
+    #[schema(value_type = String)]
+    name: TunnelName,
+    display_name: String,
+    access: AccessBody,
+    health: HealthView,
+    created_at: Timestamp,
+}
+
+impl TunnelView {
+    fn new(app: &App, tunnel: &Tunnel) -> Self {
+        Self {
+            id: tunnel.id,
+            name: tunnel.name.clone(),
+            display_name: tunnel.display_name.clone(),
+            access: tunnel.access.clone().into(),
+            health: health_of(app, tunnel).into(),
+            created_at: Timestamp(tunnel.created_ms),
+        }
+    }
+}
+
+/// A tenant's tunnels.
+#[derive(Serialize, ToSchema)]
+struct Tunnels {
+    items: Vec<TunnelView>,
+}
+
+/// A tunnel to be.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CreateTunnel {
+    /// 1 to 63 of a-z, 0-9 and -; unique in the tenant; never changes.
+    #[schema(value_type = String, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    name: TunnelName,
+    /// For people; the name, if it is left out.
+    display_name: Option<String>,
+    /// Who may use it; any team, if it is left out.
+    access: Option<AccessBody>,
+}
+
+/// A new tunnel.
+#[derive(Serialize, ToSchema)]
+struct CreatedTunnel {
+    #[serde(flatten)]
+    tunnel: TunnelView,
+    /// What `TUNNEL_SECRET` is to hold, shown this once.
+    secret: String,
+    rollout: Rollout,
+}
+
+/// A tunnel with all that is known of it.
+#[derive(Serialize, ToSchema)]
+struct TunnelDetail {
+    #[serde(flatten)]
+    tunnel: TunnelView,
+    secrets: Vec<SecretView>,
+    connectors: Vec<ConnectorBody>,
+}
+
+/// A connector that serves, or has vanished.
+#[derive(Serialize, ToSchema)]
+struct ConnectorBody {
+    #[schema(value_type = Uuid)]
+    id: ConnectorId,
+    version: String,
+    host: String,
+    platform: String,
+    links: Vec<LinkBody>,
+    /// When its last link was lost without a goodbye.
+    vanished_at: Option<Timestamp>,
+}
+
+/// A link.
+#[derive(Serialize, ToSchema)]
+struct LinkBody {
+    slot: u8,
+    region: Option<String>,
+    #[schema(value_type = Uuid)]
+    edge: EdgeId,
+    /// `quic` or `http2`.
+    #[schema(value_type = String)]
+    transport: Transport,
+    /// Round-trip time in microseconds, once measured.
+    rtt_us: Option<u64>,
+    since: Timestamp,
+    /// The connector's address as the edge sees it.
+    #[schema(value_type = String)]
+    remote: std::net::SocketAddr,
+}
+
+impl ConnectorBody {
+    fn new(view: ConnectorView, edges: &[Edge]) -> Self {
+        let links = view.links.into_iter().map(|(id, link)| {
+            let edge = edges.iter().find(|edge| edge.id == id);
+            LinkBody {
+                slot: link.slot,
+                region: edge.map(|edge| edge.link.region.to_string()),
+                edge: id,
+                transport: link.transport,
+                rtt_us: link.rtt_us,
+                since: Timestamp(link.since_ms),
+                remote: link.remote,
+            }
+        });
+        Self {
+            id: view.connector,
+            links: links.collect(),
+            version: view.facts.version,
+            host: view.facts.host,
+            platform: view.facts.platform,
+            vanished_at: view.vanished_ms.map(Timestamp),
+        }
+    }
+}
+
+/// What can change of a tunnel.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RenameTunnel {
+    display_name: String,
+}
+
+/// What came of a removal.
+#[derive(Serialize, ToSchema)]
+struct DeletedTunnel {
+    rollout: Rollout,
+}
+
+/// Lists the tenant's tunnels.
+#[utoipa::path(
+    get, path = "/api/v1/admin/tunnel", tag = "tunnels",
+    responses((status = 200, description = "The tunnels.", body = Tunnels)),
+)]
+async fn list_tunnels(State(app): State<Shared>, caller: Caller) -> Result<Json<Tunnels>, Problem> {
+    caller.must_manage_tunnels()?;
+    let mut db = app.store.read().await?;
+    let tunnels = store::tunnel::list(&mut db, caller.tenant()).await?;
+    Ok(Json(Tunnels {
+        items: tunnels.iter().map(|tunnel| TunnelView::new(&app, tunnel)).collect(),
+    }))
+}
+
+/// Makes a tunnel and its first secret.
+#[utoipa::path(
+    post, path = "/api/v1/admin/tunnel", tag = "tunnels", request_body = CreateTunnel,
+    responses((status = 201, description = "The tunnel; its secret is shown this once.",
+        body = CreatedTunnel)),
+)]
+async fn create_tunnel(
+    State(app): State<Shared>,
+    caller: Caller,
+    Json(body): Json<CreateTunnel>,
+) -> Result<(StatusCode, Json<CreatedTunnel>), Problem> {
+    caller.must_manage_tunnels()?;
+    let display_name = match &body.display_name {
+        Some(text) => display_text(text, "the display name")?,
+        None => body.name.to_string(),
+    };
+    let mut change = app.store.change().await?;
+    let tunnel = Tunnel {
+        id: random::id(),
+        tenant: caller.tenant(),
+        name: body.name,
+        display_name,
+        access: match body.access {
+            Some(access) => access.validated(&mut change, caller.tenant()).await?,
+            None => protocol::access::Access::default(),
+        },
+        created_ms: app.clock.now_ms(),
+        ever_connected: false,
+    };
+    store::tunnel::insert(&mut change, &tunnel).await?;
+    let (secret, _) = secrets::make(&app, &mut change, tunnel.id).await?;
+    let detail = serde_json::json!({
+        "id": tunnel.id, "access": &tunnel.access, "secret": secret.key,
+    });
+    let entry = caller.entry(&app, "tunnel.create", &tunnel.name, detail);
+    let generation = change.commit(entry).await?;
+    let created = CreatedTunnel {
+        tunnel: TunnelView::new(&app, &tunnel),
+        secret: secret.encode().to_string(),
+        rollout: Rollout::of(&app, generation).await?,
+    };
+    Ok((StatusCode::CREATED, Json(created)))
+}
+
+/// Shows a tunnel with its secrets, connectors and links.
+#[utoipa::path(
+    get, path = "/api/v1/admin/tunnel/{name}", tag = "tunnels",
+    params(("name" = String, Path, description = "The tunnel's name.")),
+    responses((status = 200, description = "The tunnel.", body = TunnelDetail)),
+)]
+async fn get_tunnel(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(name): Path<TunnelName>,
+) -> Result<Json<TunnelDetail>, Problem> {
+    caller.must_manage_tunnels()?;
+    let mut db = app.store.read().await?;
+    let tunnel = find(&mut db, &caller, &name).await?;
+    let edges = store::edge::list(&mut db).await?;
+    let keys = store::tunnel::keys(&mut db, tunnel.id).await?;
+    let connectors = app.presence.state().connectors(tunnel.id);
+    Ok(Json(TunnelDetail {
+        tunnel: TunnelView::new(&app, &tunnel),
+        secrets: secrets::views(keys, &connectors, app.clock.now_ms()),
+        connectors: connectors.into_iter().map(|view| ConnectorBody::new(view, &edges)).collect(),
+    }))
+}
+
+/// Changes the display name.
+#[utoipa::path(
+    patch, path = "/api/v1/admin/tunnel/{name}", tag = "tunnels", request_body = RenameTunnel,
+    params(("name" = String, Path, description = "The tunnel's name.")),
+    responses((status = 200, description = "The tunnel.", body = TunnelView)),
+)]
+async fn rename_tunnel(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(name): Path<TunnelName>,
+    Json(body): Json<RenameTunnel>,
+) -> Result<Json<TunnelView>, Problem> {
+    caller.must_manage_tunnels()?;
+    let mut change = app.store.change().await?;
+    let mut tunnel = find(&mut change, &caller, &name).await?;
+    tunnel.display_name = display_text(&body.display_name, "the display name")?;
+    store::tunnel::set_display_name(&mut change, tunnel.id, &tunnel.display_name).await?;
+    let detail = serde_json::json!({ "display_name": &tunnel.display_name });
+    change.commit(caller.entry(&app, "tunnel.rename", &name, detail)).await?;
+    Ok(Json(TunnelView::new(&app, &tunnel)))
+}
+
+/// Removes a tunnel; its links are cut.
+#[utoipa::path(
+    delete, path = "/api/v1/admin/tunnel/{name}", tag = "tunnels",
+    params(("name" = String, Path, description = "The tunnel's name.")),
+    responses((status = 200, description = "Removed.", body = DeletedTunnel)),
+)]
+async fn delete_tunnel(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(name): Path<TunnelName>,
+) -> Result<Json<DeletedTunnel>, Problem> {
+    caller.must_manage_tunnels()?;
+    let mut change = app.store.change().await?;
+    let tunnel = find(&mut change, &caller, &name).await?;
+    store::tunnel::delete(&mut change, tunnel.id).await?;
+    let detail = serde_json::json!({ "id": tunnel.id });
+    let generation = change.commit(caller.entry(&app, "tunnel.delete", &name, detail)).await?;
+    app.presence.forget(tunnel.id);
+    Ok(Json(DeletedTunnel { rollout: Rollout::of(&app, generation).await? }))
+}
+
+/// The caller's tenant's tunnel of that name.
+pub(super) async fn find(
+    db: &mut impl Read,
+    caller: &Caller,
+    name: &TunnelName,
+) -> Result<Tunnel, Problem> {
+    let tunnel = store::tunnel::by_name(db, caller.tenant(), name).await?;
+    tunnel.ok_or_else(|| Problem::not_found("tunnel"))
+}
+
+/// A tunnel's health, from its links.
+pub(super) fn health_of(app: &App, tunnel: &Tunnel) -> HealthRow {
+    app.presence.state().health(tunnel.id).unwrap_or_else(|| {
+        let verdict = health::derive(tunnel.ever_connected, &[], app.clock.now_ms());
+        HealthRow { since_ms: tunnel.created_ms, health: verdict.health, reason: verdict.reason }
+    })
+}

@@ -1,0 +1,203 @@
+//! Workflows: automations that a team owns, made of actions.
+
+use axum::extract::State;
+use http::StatusCode;
+use protocol::id::{TeamId, WorkflowId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    extract::{Caller, Json, Path, display_text},
+    no_content,
+    problem::Problem,
+    timestamp::Timestamp,
+};
+use crate::{
+    action::{Action, MAX_ACTIONS},
+    app::Shared,
+    random,
+    store::{self, Read, workflow::Workflow},
+};
+
+pub(super) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(list_workflows, create_workflow)).routes(routes!(
+        get_workflow,
+        update_workflow,
+        delete_workflow
+    ))
+}
+
+/// A workflow.
+#[derive(Serialize, ToSchema)]
+struct WorkflowView {
+    #[schema(value_type = Uuid)]
+    id: WorkflowId,
+    /// The team that owns it.
+    #[schema(value_type = Uuid)]
+    team: TeamId,
+    name: String,
+    actions: Vec<Action>,
+    created_at: Timestamp,
+}
+
+impl From<Workflow> for WorkflowView {
+    fn from(workflow: Workflow) -> Self {
+        Self {
+            id: workflow.id,
+            team: workflow.team,
+            name: workflow.name,
+            actions: workflow.actions,
+            created_at: Timestamp(workflow.created_ms),
+        }
+    }
+}
+
+/// Workflows.
+#[derive(Serialize, ToSchema)]
+struct Workflows {
+    items: Vec<WorkflowView>,
+}
+
+/// A workflow to be.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CreateWorkflow {
+    /// The team that is to own it.
+    #[schema(value_type = Uuid)]
+    team: TeamId,
+    name: String,
+    /// Taken one after the other, until one gets no answer.
+    actions: Vec<Action>,
+}
+
+/// What can change of a workflow.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct UpdateWorkflow {
+    name: String,
+    /// Taken one after the other, until one gets no answer.
+    actions: Vec<Action>,
+}
+
+/// Lists the workflows of the caller's teams; owners see all.
+#[utoipa::path(
+    get, path = "/api/v1/workflows", tag = "workflows",
+    responses((status = 200, description = "The workflows.", body = Workflows)),
+)]
+async fn list_workflows(
+    State(app): State<Shared>,
+    caller: Caller,
+) -> Result<Json<Workflows>, Problem> {
+    let mut db = app.store.read().await?;
+    let own = store::team::of_user(&mut db, caller.user.id).await?;
+    let workflows = store::workflow::list(&mut db, caller.tenant()).await?.into_iter();
+    let visible = workflows.filter(|w| caller.user.is_owner || own.contains(&w.team));
+    Ok(Json(Workflows { items: visible.map(WorkflowView::from).collect() }))
+}
+
+/// Makes a workflow.
+#[utoipa::path(
+    post, path = "/api/v1/workflows", tag = "workflows", request_body = CreateWorkflow,
+    responses((status = 201, description = "The workflow.", body = WorkflowView)),
+)]
+async fn create_workflow(
+    State(app): State<Shared>,
+    caller: Caller,
+    Json(body): Json<CreateWorkflow>,
+) -> Result<(StatusCode, Json<WorkflowView>), Problem> {
+    validate(&body.actions)?;
+    let mut change = app.store.change().await?;
+    store::team::find(&mut change, caller.tenant(), body.team)
+        .await?
+        .ok_or_else(|| Problem::not_found("team"))?;
+    caller.must_act_for(&mut change, body.team).await?;
+    let workflow = Workflow {
+        id: random::id(),
+        tenant: caller.tenant(),
+        team: body.team,
+        name: display_text(&body.name, "the name")?,
+        actions: body.actions,
+        created_ms: app.clock.now_ms(),
+    };
+    store::workflow::insert(&mut change, &workflow).await?;
+    let detail = serde_json::json!({ "name": &workflow.name, "team": workflow.team });
+    change.commit(caller.entry(&app, "workflow.create", workflow.id, detail)).await?;
+    Ok((StatusCode::CREATED, Json(workflow.into())))
+}
+
+/// Shows a workflow.
+#[utoipa::path(
+    get, path = "/api/v1/workflows/{id}", tag = "workflows",
+    params(("id" = Uuid, Path, description = "The workflow.")),
+    responses((status = 200, description = "The workflow.", body = WorkflowView)),
+)]
+async fn get_workflow(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<WorkflowId>,
+) -> Result<Json<WorkflowView>, Problem> {
+    let mut db = app.store.read().await?;
+    Ok(Json(find(&mut db, &caller, id).await?.into()))
+}
+
+/// Changes a workflow's name and actions.
+#[utoipa::path(
+    put, path = "/api/v1/workflows/{id}", tag = "workflows", request_body = UpdateWorkflow,
+    params(("id" = Uuid, Path, description = "The workflow.")),
+    responses((status = 200, description = "The workflow.", body = WorkflowView)),
+)]
+async fn update_workflow(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<WorkflowId>,
+    Json(body): Json<UpdateWorkflow>,
+) -> Result<Json<WorkflowView>, Problem> {
+    validate(&body.actions)?;
+    let mut change = app.store.change().await?;
+    let mut workflow = find(&mut change, &caller, id).await?;
+    workflow.name = display_text(&body.name, "the name")?;
+    workflow.actions = body.actions;
+    store::workflow::update(&mut change, &workflow).await?;
+    let detail = serde_json::json!({ "name": &workflow.name });
+    change.commit(caller.entry(&app, "workflow.update", id, detail)).await?;
+    Ok(Json(workflow.into()))
+}
+
+/// Removes a workflow and its runs.
+#[utoipa::path(
+    delete, path = "/api/v1/workflows/{id}", tag = "workflows",
+    params(("id" = Uuid, Path, description = "The workflow.")),
+    responses((status = 204, description = "Removed.")),
+)]
+async fn delete_workflow(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<WorkflowId>,
+) -> Result<StatusCode, Problem> {
+    let mut change = app.store.change().await?;
+    let workflow = find(&mut change, &caller, id).await?;
+    store::workflow::delete(&mut change, id).await?;
+    let detail = serde_json::json!({ "name": workflow.name });
+    change.commit(caller.entry(&app, "workflow.delete", id, detail)).await?;
+    no_content()
+}
+
+/// The workflow, if the caller may act for its team.
+pub(super) async fn find(
+    db: &mut impl Read,
+    caller: &Caller,
+    id: WorkflowId,
+) -> Result<Workflow, Problem> {
+    let workflow = store::workflow::find(db, caller.tenant(), id).await?;
+    let workflow = workflow.ok_or_else(|| Problem::not_found("workflow"))?;
+    caller.must_act_for(db, workflow.team).await?;
+    Ok(workflow)
+}
+
+fn validate(actions: &[Action]) -> Result<(), Problem> {
+    if actions.is_empty() || actions.len() > MAX_ACTIONS {
+        return Err(Problem::invalid(format!("a workflow has 1 to {MAX_ACTIONS} actions")));
+    }
+    actions.iter().try_for_each(|action| action.validate().map_err(Problem::invalid))
+}

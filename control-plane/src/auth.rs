@@ -1,0 +1,5 @@
+//! Who is asking: passwords, sessions and API keys.
+
+pub(crate) mod backoff;
+pub(crate) mod password;
+pub(crate) mod session;

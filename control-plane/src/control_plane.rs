@@ -1,0 +1,180 @@
+//! The control plane as a whole: opened, bound, served until told to stop.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use protocol::{address::HostPort, join::JoinToken};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api,
+    app::{App, Shared},
+    auth::{backoff::Backoff, password::Passwords, session},
+    ca::Authority,
+    clock::Clock,
+    edge_port, files, first_run,
+    first_run::FirstRun,
+    options::Options,
+    presence::Presence,
+    runner::Runner,
+    signer::Signer,
+    store::{self, Store, audit::Actor},
+};
+
+/// The database's file in the data directory.
+const DATABASE: &str = "postern.db";
+/// Runs under way have that long when the control plane stops.
+const RUNS_GRACE: Duration = Duration::from_secs(10);
+/// How often sessions that are over are swept out.
+const SWEEP: Duration = Duration::from_secs(10 * 60);
+
+/// A control plane whose ports are bound. Nothing is served before [`ControlPlane::serve`].
+pub struct ControlPlane {
+    app: Shared,
+    api: TcpListener,
+    edges: TcpListener,
+    tls: rustls::ServerConfig,
+}
+
+impl ControlPlane {
+    /// Opens the data directory and binds the ports. On the first start it makes the tenant
+    /// `default` and its owner, whose password is told here and never again.
+    ///
+    /// # Errors
+    /// If the data directory cannot be used or a port is taken.
+    pub async fn open(options: Options) -> anyhow::Result<(Self, Option<FirstRun>)> {
+        Self::open_at(options, Clock::system()).await
+    }
+
+    /// Like [`ControlPlane::open`], by another clock.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn open_at(
+        options: Options,
+        clock: Clock,
+    ) -> anyhow::Result<(Self, Option<FirstRun>)> {
+        let dir = &options.data_dir;
+        files::create_dir(dir)
+            .with_context(|| format!("cannot create the data directory {}", dir.display()))?;
+        let authority = Authority::open(dir).context("cannot open the certificate authority")?;
+        let signer = Signer::open(dir).context("cannot open the key that signs capabilities")?;
+        let store = Store::open(&dir.join(DATABASE)).await.context("cannot open the database")?;
+        let passwords = Passwords::new(options.password_cost).await?;
+        let first = first_run::prepare(&store, &passwords, &signer, &options, &clock).await?;
+
+        let api = bind(options.listen, "API").await?;
+        let edges = bind(options.edge_listen, "edge port").await?;
+        let edge_address = match options.edge_listen.port() {
+            0 => HostPort::new(options.edge_address.host, edges.local_addr()?.port())?,
+            _ => options.edge_address,
+        };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = authority.edge_port(&edge_address, provider)?;
+        let presence = Presence::load(&store, clock.now_ms()).await?;
+        let app = Arc::new(App {
+            store,
+            clock,
+            presence,
+            passwords,
+            logins: Backoff::default(),
+            authority,
+            signer,
+            runner: Runner::new(),
+            edge_address,
+            allow_private_destinations: options.allow_private_destinations,
+            secure_cookies: options.secure_cookies,
+        });
+        Ok((Self { app, api, edges, tls }, first))
+    }
+
+    /// Where the API and the console are served.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn api_address(&self) -> std::io::Result<SocketAddr> {
+        self.api.local_addr()
+    }
+
+    /// Where edges dial.
+    pub fn edge_address(&self) -> &HostPort {
+        &self.app.edge_address
+    }
+
+    /// Makes a token with which edges can join for the next 24 hours.
+    ///
+    /// # Errors
+    /// If it cannot be stored.
+    pub async fn create_join_token(&self) -> Result<JoinToken, store::Error> {
+        Ok(self.app.create_join_token(Actor::System).await?.0)
+    }
+
+    /// Serves until told to stop; then lets what is under way finish, within bounds.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        let Self { app, api, edges, tls } = self;
+        // Workers outlive the listeners, to store what the last requests brought.
+        let workers_stop = CancellationToken::new();
+        let mut workers = JoinSet::new();
+        workers.spawn({
+            let (app, stop) = (app.clone(), workers_stop.clone());
+            async move { app.presence.work(&app.store, &app.clock, stop).await }
+        });
+        workers.spawn({
+            let (app, stop) = (app.clone(), workers_stop.clone());
+            async move { sweep(&app, stop).await }
+        });
+        tokio::join!(
+            api::serve(app.clone(), api, shutdown.clone()),
+            edge_port::run(app.clone(), edges, tls, shutdown),
+        );
+        app.runner.close(RUNS_GRACE).await;
+        workers_stop.cancel();
+        workers.join_all().await;
+        app.store.close().await;
+    }
+}
+
+/// What the caller of a control plane that stands alone is told on the first start goes to the log's
+/// neighbour, standard error, since a log may be kept.
+///
+/// # Errors
+/// As [`ControlPlane::open`].
+pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let (control_plane, first) = ControlPlane::open(options).await?;
+    if let Some(FirstRun { owner_email, password }) = &first {
+        let password = password.as_ref().map_or("the one you have set", |p| p.as_str());
+        eprintln!("First start. Log in as {owner_email}, password: {password}");
+    }
+    tracing::info!(
+        api = %control_plane.api_address()?,
+        edge_address = %control_plane.edge_address(),
+        "the control plane serves"
+    );
+    control_plane.serve(shutdown).await;
+    Ok(())
+}
+
+async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({what})"))
+}
+
+async fn sweep(app: &App, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(SWEEP);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        let now_ms = app.clock.now_ms();
+        let swept = async {
+            let mut db = app.store.write().await?;
+            let (created, used) = (
+                now_ms.saturating_sub(session::ABSOLUTE_MS),
+                now_ms.saturating_sub(session::IDLE_MS),
+            );
+            store::session::delete_stale(&mut db, created, used).await?;
+            db.commit().await
+        };
+        if let Err(error) = swept.await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "sessions that are over were not swept out");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The first start: a tenant, its owner, and the key that edges verify capabilities with. Later
+//! starts find them.
+
+use std::collections::BTreeSet;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
+use crate::{
+    auth::password::Passwords,
+    clock::Clock,
+    options::Options,
+    random,
+    signer::Signer,
+    store::{
+        self, Store,
+        audit::{Actor, Entry},
+        tenant::Tenant,
+        user::User,
+    },
+};
+
+/// The tenant of a deployment for one customer.
+const TENANT: &str = "default";
+
+/// What the first start has made.
+#[derive(Debug)]
+pub struct FirstRun {
+    /// With which the owner logs in.
+    pub owner_email: String,
+    /// The password that was drawn; `None` if the operator had set one. Shown nowhere else.
+    pub password: Option<Zeroizing<String>>,
+}
+
+pub(crate) async fn prepare(
+    store: &Store,
+    passwords: &Passwords,
+    signer: &Signer,
+    options: &Options,
+    clock: &Clock,
+) -> anyhow::Result<Option<FirstRun>> {
+    let now_ms = clock.now_ms();
+    let mut db = store.write().await?;
+    store::run::interrupt_unfinished(&mut db, now_ms).await?;
+    db.commit().await?;
+
+    let mut db = store.read().await?;
+    let is_first = store::tenant::list(&mut db).await?.is_empty();
+    drop(db);
+    let first =
+        if is_first { Some(make_owner(store, passwords, options, now_ms).await?) } else { None };
+    publish_key(store, signer, now_ms).await?;
+    Ok(first)
+}
+
+async fn make_owner(
+    store: &Store,
+    passwords: &Passwords,
+    options: &Options,
+    now_ms: u64,
+) -> anyhow::Result<FirstRun> {
+    let chosen = options.owner_password()?;
+    let drawn = match chosen {
+        Some(_) => None,
+        None => Some(Zeroizing::new(URL_SAFE_NO_PAD.encode(random::bytes::<18>().as_slice()))),
+    };
+    let password = chosen.or_else(|| drawn.clone()).expect("one of the two is there");
+    let tenant =
+        Tenant { id: random::id(), name: TENANT.to_owned(), is_operator: true, created_ms: now_ms };
+    let owner = User {
+        id: random::id(),
+        tenant: tenant.id,
+        is_operator_tenant: true,
+        email: options.owner_email.to_lowercase(),
+        password_hash: passwords.hash(password).await?,
+        is_owner: true,
+        permissions: BTreeSet::new(),
+        created_ms: now_ms,
+    };
+    let mut change = store.change().await?;
+    store::tenant::insert(&mut change, &tenant).await?;
+    store::user::insert(&mut change, &owner).await?;
+    let entry = Entry {
+        tenant: tenant.id,
+        actor: Actor::System,
+        action: "tenant.create",
+        subject: tenant.name,
+        detail: serde_json::json!({ "owner": &owner.email }),
+        at_ms: now_ms,
+    };
+    change.commit(entry).await?;
+    Ok(FirstRun { owner_email: owner.email, password: drawn })
+}
+
+/// Makes the signing key known to the edges, unless it is already.
+async fn publish_key(store: &Store, signer: &Signer, now_ms: u64) -> anyhow::Result<()> {
+    let mut change = store.change().await?;
+    let keys = store::token_key::list(&mut change).await?;
+    if keys.contains(signer.public()) {
+        return Ok(());
+    }
+    store::token_key::insert(&mut change, signer.public(), now_ms).await?;
+    let entry = Entry {
+        tenant: store::tenant::operator(&mut change).await?,
+        actor: Actor::System,
+        action: "token_key.publish",
+        subject: signer.public().kid.clone(),
+        detail: serde_json::Value::Null,
+        at_ms: now_ms,
+    };
+    change.commit(entry).await?;
+    Ok(())
+}

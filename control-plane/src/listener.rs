@@ -1,0 +1,56 @@
+//! Accepts connections: bounded in number, each in a task that ends with the listener, softly first
+//! and then for good.
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// When accepting fails, as it does without free file descriptors, the next try waits that long.
+const BREATH: Duration = Duration::from_millis(100);
+/// Connections that are told to stop have that long.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Serves until told to stop. `serve` gets each connection with a token that asks it to finish.
+pub(crate) async fn run<F>(
+    listener: TcpListener,
+    limit: usize,
+    stop: CancellationToken,
+    serve: impl Fn(TcpStream, SocketAddr, CancellationToken) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let room = Arc::new(Semaphore::new(limit));
+    let tasks = TaskTracker::new();
+    let kill = CancellationToken::new();
+    loop {
+        let place = room.clone().acquire_owned();
+        let Some(place) = stop.run_until_cancelled(place).await else { break };
+        let place = place.expect("the semaphore is never closed");
+        let Some(accepted) = stop.run_until_cancelled(listener.accept()).await else { break };
+        match accepted {
+            Ok((stream, peer)) => {
+                // Without Nagle small messages leave at once; a socket that cannot still works.
+                let _ = stream.set_nodelay(true);
+                let connection = serve(stream, peer, stop.clone());
+                let kill = kill.clone();
+                tasks.spawn(async move {
+                    kill.run_until_cancelled(connection).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "a connection could not be accepted");
+                tokio::time::sleep(BREATH).await;
+            }
+        }
+    }
+    tasks.close();
+    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+        kill.cancel();
+        tasks.wait().await;
+    }
+}

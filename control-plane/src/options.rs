@@ -1,0 +1,85 @@
+//! What the operator can set. Every flag has an environment variable; secrets come by environment or
+//! file only, so that they never stand in a process list.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::{Context as _, ensure};
+use protocol::address::HostPort;
+use zeroize::Zeroizing;
+
+/// The environment variable that presets the first owner's password.
+const OWNER_PASSWORD: &str = "POSTERN_OWNER_PASSWORD";
+/// Shortest password of a user, in characters (NIST SP 800-63B §3.1.1.2).
+pub(crate) const MIN_PASSWORD: usize = 8;
+/// Longest password of a user, in bytes: more only costs time.
+pub(crate) const MAX_PASSWORD: usize = 256;
+
+/// Settings of the control plane.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Directory of the database and the keys; created if it is missing.
+    #[arg(long, env = "POSTERN_DATA_DIR", default_value = "postern-data")]
+    pub data_dir: PathBuf,
+    /// Where the API and the console listen.
+    #[arg(long, env = "POSTERN_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Where edges are listened for.
+    #[arg(long, env = "POSTERN_EDGE_PORT_LISTEN", default_value = "0.0.0.0:7843")]
+    pub edge_listen: SocketAddr,
+    /// Address of the edge port as edges dial it; stands in join tokens and in the certificate. With
+    /// port 0 in `--edge-listen`, the port that was bound is taken.
+    #[arg(long, env = "POSTERN_EDGE_PORT_ADDRESS", default_value = "127.0.0.1:7843")]
+    pub edge_address: HostPort,
+    /// Let actions without a tunnel call private, loopback and link-local addresses.
+    #[arg(long, env = "POSTERN_ALLOW_PRIVATE_DESTINATIONS")]
+    pub allow_private_destinations: bool,
+    /// Send session cookies over HTTPS only; set it wherever HTTPS stands in front.
+    #[arg(long, env = "POSTERN_SECURE_COOKIES")]
+    pub secure_cookies: bool,
+    /// The first owner, who is made on the first start.
+    #[arg(long, env = "POSTERN_OWNER_EMAIL", default_value = "owner@localhost")]
+    pub owner_email: String,
+    /// File with the first owner's password; without it (and without POSTERN_OWNER_PASSWORD) a random
+    /// one is drawn.
+    #[arg(long, env = "POSTERN_OWNER_PASSWORD_FILE")]
+    pub owner_password_file: Option<PathBuf>,
+    /// What a password hash costs.
+    #[arg(skip)]
+    pub password_cost: PasswordCost,
+}
+
+/// What argon2id spends on one password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PasswordCost {
+    /// Memory, in KiB; at least 8.
+    pub memory_kib: u32,
+    /// Passes over the memory; at least 1.
+    pub passes: u32,
+}
+
+impl Default for PasswordCost {
+    /// 64 MiB and 3 passes: some 160 ms on a small server's core.
+    fn default() -> Self {
+        Self { memory_kib: 64 * 1024, passes: 3 }
+    }
+}
+
+impl Options {
+    /// The first owner's password, if the operator chose one.
+    pub(crate) fn owner_password(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
+        let password = match (&self.owner_password_file, std::env::var(OWNER_PASSWORD)) {
+            (Some(file), _) => Zeroizing::new(
+                std::fs::read_to_string(file)
+                    .with_context(|| format!("cannot read the owner's password in {file:?}"))?,
+            ),
+            (None, Ok(password)) => Zeroizing::new(password),
+            (None, Err(_)) => return Ok(None),
+        };
+        let password = Zeroizing::new(password.trim_end_matches(['\r', '\n']).to_owned());
+        ensure!(
+            password.chars().count() >= MIN_PASSWORD && password.len() <= MAX_PASSWORD,
+            "the owner's password must have {MIN_PASSWORD} to {MAX_PASSWORD} characters"
+        );
+        Ok(Some(password))
+    }
+}

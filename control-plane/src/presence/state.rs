@@ -1,0 +1,370 @@
+//! The rules of presence, without IO.
+//!
+//! ```text
+//! a link is up   while the edge that reported it holds a lease
+//! a connector    serves while it has a link; without one it
+//!                has left      if the last link went with a goodbye: it is forgotten
+//!                has vanished  otherwise: it is missing for an hour
+//! ```
+//!
+//! After a restart nobody holds a lease yet. For the length of one lease, what was known of a tunnel
+//! goes on to count; connectors that no edge has reported by then have vanished.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use protocol::{
+    control::Facts,
+    health::{self, ConnectorState, Health, MISSING_FOR_MS},
+    id::{ConnectorId, EdgeId, KeyId, TunnelId},
+    presence::{LEASE_MS, LinkDown, LinkPresence, Report},
+};
+
+use crate::store::presence::{ConnectorRow, HealthRow, TunnelPresence};
+
+/// Another presence connection of the same edge has begun since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a newer presence connection of this edge has taken over")]
+pub(crate) struct Superseded;
+
+/// Everything that is known of links, connectors and tunnels.
+#[derive(Default)]
+pub(crate) struct State {
+    edges: HashMap<EdgeId, Edge>,
+    tunnels: HashMap<TunnelId, Tracked>,
+    sessions: u64,
+    /// Until then, silence means nothing: the edges have had no time to report.
+    settles_at_ms: u64,
+    dirty: HashSet<TunnelId>,
+}
+
+#[derive(Default)]
+struct Edge {
+    session: u64,
+    lease_until_ms: u64,
+    applied_generation: u64,
+    links: HashMap<LinkKey, LinkPresence>,
+}
+
+type LinkKey = (TunnelId, ConnectorId, u8);
+
+struct Tracked {
+    connectors: HashMap<ConnectorId, Connector>,
+    health: HealthRow,
+    keys_used: HashMap<KeyId, u64>,
+}
+
+struct Connector {
+    facts: Facts,
+    /// Slot first: a slot that is moving from one edge to another counts once.
+    links: BTreeSet<(u8, EdgeId)>,
+    vanished_ms: Option<u64>,
+}
+
+/// A connector, for people.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectorView {
+    pub(crate) connector: ConnectorId,
+    pub(crate) facts: Facts,
+    pub(crate) links: Vec<(EdgeId, LinkPresence)>,
+    pub(crate) vanished_ms: Option<u64>,
+}
+
+/// An edge, for people.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct EdgeView {
+    pub(crate) is_live: bool,
+    pub(crate) lease_until_ms: u64,
+    pub(crate) applied_generation: u64,
+    pub(crate) links: usize,
+}
+
+impl State {
+    /// What the last process stored.
+    pub(crate) fn load(
+        tunnels: Vec<(TunnelId, HealthRow)>,
+        connectors: Vec<ConnectorRow>,
+        now_ms: u64,
+    ) -> Self {
+        let mut state = Self { settles_at_ms: now_ms + LEASE_MS, ..Self::default() };
+        for (tunnel, health) in tunnels {
+            let tracked = Tracked { connectors: HashMap::new(), health, keys_used: HashMap::new() };
+            state.tunnels.insert(tunnel, tracked);
+        }
+        for row in connectors {
+            let Some(tracked) = state.tunnels.get_mut(&row.tunnel) else { continue };
+            let connector = Connector {
+                facts: row.facts,
+                links: BTreeSet::new(),
+                vanished_ms: row.vanished_ms,
+            };
+            tracked.connectors.insert(row.connector, connector);
+        }
+        state
+    }
+
+    /// A new presence connection of an edge begins; older ones of it count no more.
+    pub(crate) fn begin(&mut self, edge: EdgeId) -> u64 {
+        self.sessions += 1;
+        self.edges.entry(edge).or_default().session = self.sessions;
+        self.sessions
+    }
+
+    /// Takes a report.
+    pub(crate) fn report(
+        &mut self,
+        id: EdgeId,
+        session: u64,
+        report: Report,
+        now_ms: u64,
+    ) -> Result<(), Superseded> {
+        let edge = self.edges.get_mut(&id).filter(|e| e.session == session).ok_or(Superseded)?;
+        edge.lease_until_ms = now_ms + LEASE_MS;
+        edge.applied_generation = report.applied_generation;
+        let mut gone: Vec<LinkDown> = report.down;
+        if report.reset {
+            let kept: HashSet<LinkKey> = report.up.iter().map(link_key).collect();
+            let lost = edge.links.keys().filter(|key| !kept.contains(key));
+            gone.extend(lost.map(|&key| lost_link(key)));
+        }
+        let mut touched = HashSet::new();
+        for link in gone {
+            touched.insert(link.tunnel);
+            self.link_down(id, link, now_ms);
+        }
+        for link in report.up {
+            touched.insert(link.tunnel);
+            self.link_up(id, link, now_ms);
+        }
+        self.judge(touched, now_ms);
+        Ok(())
+    }
+
+    /// Lets leases run out, and missing connectors be forgotten after their hour.
+    pub(crate) fn expire(&mut self, now_ms: u64) {
+        let mut lost = Vec::new();
+        for (&id, edge) in self.edges.iter().filter(|(_, edge)| edge.lease_until_ms <= now_ms) {
+            lost.extend(edge.links.keys().map(|&key| (id, key)));
+        }
+        let mut touched = HashSet::new();
+        for (edge, key) in lost {
+            touched.insert(key.0);
+            self.link_down(edge, lost_link(key), now_ms);
+        }
+        if now_ms >= self.settles_at_ms {
+            for (&tunnel, tracked) in &mut self.tunnels {
+                let before = tracked.connectors.len();
+                for connector in tracked.connectors.values_mut() {
+                    if connector.links.is_empty() && connector.vanished_ms.is_none() {
+                        connector.vanished_ms = Some(now_ms);
+                        touched.insert(tunnel);
+                    }
+                }
+                tracked.connectors.retain(|_, c| {
+                    c.vanished_ms.is_none_or(|at| now_ms.saturating_sub(at) < MISSING_FOR_MS)
+                });
+                if tracked.connectors.len() != before {
+                    touched.insert(tunnel);
+                }
+            }
+        }
+        self.judge(touched, now_ms);
+    }
+
+    fn link_up(&mut self, edge: EdgeId, mut link: LinkPresence, now_ms: u64) {
+        link.facts = link.facts.clean();
+        let tracked = self.tunnels.entry(link.tunnel).or_insert_with(|| Tracked {
+            connectors: HashMap::new(),
+            health: HealthRow {
+                since_ms: now_ms,
+                health: Health::Inactive,
+                reason: health::derive(false, &[], now_ms).reason,
+            },
+            keys_used: HashMap::new(),
+        });
+        let connector = tracked.connectors.entry(link.connector).or_insert_with(|| Connector {
+            facts: Facts::default(),
+            links: BTreeSet::new(),
+            vanished_ms: None,
+        });
+        let is_news = connector.links.insert((link.slot, edge)) || connector.facts != link.facts;
+        connector.facts = link.facts.clone();
+        connector.vanished_ms = None;
+        if is_news {
+            tracked.keys_used.insert(link.key, now_ms);
+            self.dirty.insert(link.tunnel);
+        }
+        self.edges.entry(edge).or_default().links.insert(link_key(&link), link);
+    }
+
+    fn link_down(&mut self, edge: EdgeId, down: LinkDown, now_ms: u64) {
+        let key = (down.tunnel, down.connector, down.slot);
+        let Some(link) = self.edges.get_mut(&edge).and_then(|edge| edge.links.remove(&key)) else {
+            return;
+        };
+        let Some(tracked) = self.tunnels.get_mut(&down.tunnel) else { return };
+        tracked.keys_used.insert(link.key, now_ms);
+        self.dirty.insert(down.tunnel);
+        let Some(connector) = tracked.connectors.get_mut(&down.connector) else { return };
+        connector.links.remove(&(down.slot, edge));
+        if !connector.links.is_empty() {
+            return;
+        }
+        if down.goodbye {
+            tracked.connectors.remove(&down.connector);
+        } else {
+            connector.vanished_ms = Some(now_ms);
+        }
+    }
+
+    fn judge(&mut self, touched: HashSet<TunnelId>, now_ms: u64) {
+        for id in touched {
+            let Some(tracked) = self.tunnels.get_mut(&id) else { continue };
+            let is_unheard = |c: &Connector| c.links.is_empty() && c.vanished_ms.is_none();
+            if now_ms < self.settles_at_ms && tracked.connectors.values().any(is_unheard) {
+                continue;
+            }
+            let connectors: Vec<_> = tracked
+                .connectors
+                .iter()
+                .map(|(&connector, state)| ConnectorState {
+                    connector,
+                    host: state.facts.host.clone(),
+                    links: state.slots(),
+                    vanished_at_ms: state.vanished_ms,
+                })
+                .collect();
+            let verdict = health::derive(true, &connectors, now_ms);
+            let before = &tracked.health;
+            if (before.health, &before.reason) == (verdict.health, &verdict.reason) {
+                continue;
+            }
+            let is_same_word = before.health == verdict.health;
+            let since_ms = if is_same_word { before.since_ms } else { now_ms };
+            if !is_same_word {
+                tracing::info!(
+                    tunnel = %id,
+                    health = verdict.health.as_str(),
+                    reason = verdict.reason,
+                    "a tunnel's health changed"
+                );
+            }
+            tracked.health = HealthRow { since_ms, health: verdict.health, reason: verdict.reason };
+            self.dirty.insert(id);
+        }
+    }
+
+    /// Is there anything to store?
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// What is to be stored.
+    pub(crate) fn take_dirty(&mut self) -> Vec<TunnelPresence> {
+        let dirty = std::mem::take(&mut self.dirty);
+        dirty.into_iter().filter_map(|tunnel| self.presence_of(tunnel)).collect()
+    }
+
+    /// What could not be stored.
+    pub(crate) fn mark_dirty(&mut self, tunnels: impl Iterator<Item = TunnelId>) {
+        self.dirty.extend(tunnels);
+    }
+
+    fn presence_of(&self, tunnel: TunnelId) -> Option<TunnelPresence> {
+        let tracked = self.tunnels.get(&tunnel)?;
+        let connectors = tracked.connectors.iter().map(|(&connector, state)| ConnectorRow {
+            tunnel,
+            connector,
+            facts: state.facts.clone(),
+            vanished_ms: state.vanished_ms,
+        });
+        Some(TunnelPresence {
+            tunnel,
+            ever_connected: true,
+            connectors: connectors.collect(),
+            health: tracked.health.clone(),
+            keys_used: tracked.keys_used.iter().map(|(&key, &at)| (key, at)).collect(),
+        })
+    }
+
+    /// Forgets a tunnel.
+    pub(crate) fn forget(&mut self, tunnel: TunnelId) {
+        self.tunnels.remove(&tunnel);
+        self.dirty.remove(&tunnel);
+        for edge in self.edges.values_mut() {
+            edge.links.retain(|key, _| key.0 != tunnel);
+        }
+    }
+
+    /// Forgets an edge; its links are lost.
+    pub(crate) fn forget_edge(&mut self, edge: EdgeId, now_ms: u64) {
+        if let Some(state) = self.edges.get_mut(&edge) {
+            state.session = 0;
+            state.lease_until_ms = 0;
+            self.expire(now_ms);
+            self.edges.remove(&edge);
+        }
+    }
+
+    /// A tunnel's health; `None` if it never had a connector.
+    pub(crate) fn health(&self, tunnel: TunnelId) -> Option<HealthRow> {
+        self.tunnels.get(&tunnel).map(|tracked| tracked.health.clone())
+    }
+
+    /// A tunnel's connectors.
+    pub(crate) fn connectors(&self, tunnel: TunnelId) -> Vec<ConnectorView> {
+        let Some(tracked) = self.tunnels.get(&tunnel) else { return Vec::new() };
+        let mut views: Vec<_> = tracked
+            .connectors
+            .iter()
+            .map(|(&connector, state)| {
+                let link = |&(slot, edge): &(u8, EdgeId)| {
+                    let link = self.edges.get(&edge)?.links.get(&(tunnel, connector, slot))?;
+                    Some((edge, link.clone()))
+                };
+                ConnectorView {
+                    connector,
+                    facts: state.facts.clone(),
+                    links: state.links.iter().filter_map(link).collect(),
+                    vanished_ms: state.vanished_ms,
+                }
+            })
+            .collect();
+        views.sort_by_key(|view| view.connector);
+        views
+    }
+
+    /// An edge's lease and what it obeys.
+    pub(crate) fn edge(&self, edge: EdgeId, now_ms: u64) -> EdgeView {
+        let Some(edge) = self.edges.get(&edge) else { return EdgeView::default() };
+        EdgeView {
+            is_live: edge.lease_until_ms > now_ms,
+            lease_until_ms: edge.lease_until_ms,
+            applied_generation: edge.applied_generation,
+            links: edge.links.len(),
+        }
+    }
+
+    /// Edges with a live lease that obey a generation, and those that do not yet.
+    pub(crate) fn applied(&self, generation: u64, now_ms: u64) -> (Vec<EdgeId>, Vec<EdgeId>) {
+        let live = self.edges.iter().filter(|(_, edge)| edge.lease_until_ms > now_ms);
+        let (applied, pending): (Vec<_>, Vec<_>) =
+            live.partition(|(_, edge)| edge.applied_generation >= generation);
+        let ids = |edges: Vec<(&EdgeId, &Edge)>| edges.into_iter().map(|(&id, _)| id).collect();
+        (ids(applied), ids(pending))
+    }
+}
+
+impl Connector {
+    fn slots(&self) -> u8 {
+        let slots: BTreeSet<u8> = self.links.iter().map(|(slot, _)| *slot).collect();
+        u8::try_from(slots.len()).unwrap_or(u8::MAX)
+    }
+}
+
+fn link_key(link: &LinkPresence) -> LinkKey {
+    (link.tunnel, link.connector, link.slot)
+}
+
+fn lost_link((tunnel, connector, slot): LinkKey) -> LinkDown {
+    LinkDown { tunnel, connector, slot, goodbye: false }
+}

@@ -1,0 +1,59 @@
+//! Signs the capabilities with which the runner enters a gateway. The key is drawn on the first start
+//! and kept in the data directory; edges get its public half by the feed.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use aws_lc_rs::{
+    encoding::{AsDer as _, Pkcs8V1Der},
+    signature::{Ed25519KeyPair, KeyPair as _},
+};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use protocol::{claims, claims::Capability, feed::FeedTokenKey, key::PublicKey};
+use zeroize::Zeroizing;
+
+use crate::files;
+
+pub(crate) struct Signer {
+    key: EncodingKey,
+    public: FeedTokenKey,
+}
+
+impl Signer {
+    /// Reads the key from the data directory, or draws it on the first start.
+    pub(crate) fn open(dir: &Path) -> anyhow::Result<Self> {
+        let file = dir.join("token.key");
+        let der = match files::read(&file).context("cannot read token.key")? {
+            Some(der) => Zeroizing::new(der),
+            None => {
+                let pair = Ed25519KeyPair::generate().context("cannot draw a key")?;
+                let der: Pkcs8V1Der<'_> = pair.as_der().context("cannot write a key")?;
+                let der = Zeroizing::new(der.as_ref().to_vec());
+                files::write(&file, &der).context("cannot write token.key")?;
+                der
+            }
+        };
+        let pair = Ed25519KeyPair::from_pkcs8(&der)
+            .context("token.key in the data directory is damaged")?;
+        let public_key = PublicKey::try_from(pair.public_key().as_ref())?;
+        let kid = String::from(public_key).chars().take(16).collect();
+        let public = FeedTokenKey { kid, public_key };
+        Ok(Self { key: EncodingKey::from_ed_der(&der), public })
+    }
+
+    /// What edges verify with.
+    pub(crate) fn public(&self) -> &FeedTokenKey {
+        &self.public
+    }
+
+    /// A token for one request through a gateway.
+    pub(crate) fn sign(
+        &self,
+        capability: &Capability,
+    ) -> Result<Zeroizing<String>, jsonwebtoken::errors::Error> {
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.typ = Some(claims::TYPE.to_owned());
+        header.kid = Some(self.public.kid.clone());
+        jsonwebtoken::encode(&header, capability, &self.key).map(Zeroizing::new)
+    }
+}

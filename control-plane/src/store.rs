@@ -1,0 +1,249 @@
+//! The database, and all the SQL there is. It is the truth: every change is one transaction of the
+//! changed rows, a new generation and an audit entry, and what was acknowledged survives a power cut.
+//!
+//! ```text
+//! Store::read()   -> Reader   a consistent view; dropped when done
+//! Store::write()  -> Writer   rows that no edge and no auditor needs to hear of (runs, presence)
+//! Store::change() -> Change   a Writer with a new generation; commit() takes the audit entry
+//! ```
+//!
+//! One file for each aggregate holds functions over these three. What differs between SQLite and
+//! other engines is in [`dialect`].
+
+use std::path::Path;
+
+use sqlx::{Any, AnyConnection, AnyPool, Row, Transaction, any::AnyRow};
+use tokio::sync::watch;
+
+pub(crate) mod api_key;
+pub(crate) mod audit;
+mod dialect;
+pub(crate) mod edge;
+pub(crate) mod feed;
+pub(crate) mod join_token;
+pub(crate) mod presence;
+pub(crate) mod run;
+pub(crate) mod session;
+pub(crate) mod team;
+pub(crate) mod tenant;
+pub(crate) mod token_key;
+pub(crate) mod tunnel;
+pub(crate) mod user;
+pub(crate) mod workflow;
+
+/// Something went wrong between here and the disk.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The row exists already.
+    #[error("there is one already")]
+    Exists(#[source] sqlx::Error),
+    /// The engine said no.
+    #[error("the database failed")]
+    Database(#[source] sqlx::Error),
+    /// A migration could not be applied.
+    #[error("the database cannot be brought to this version's form")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A stored value is not what this version writes.
+    #[error("the database holds an unreadable {0}")]
+    Unreadable(&'static str),
+}
+
+impl Error {
+    /// Is it only that the row exists already?
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Exists(_))
+    }
+
+    /// Has the disk no room left?
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Database(sqlx::Error::Database(error)) if dialect::is_disk_full(&**error))
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(e) if e.is_unique_violation() => Self::Exists(error),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    writer: AnyPool,
+    readers: AnyPool,
+    generation: watch::Sender<u64>,
+}
+
+impl Store {
+    /// Opens the database file, creates it if it is missing, and brings it to this version's form.
+    ///
+    /// # Errors
+    /// If the file cannot be opened, written or migrated.
+    pub async fn open(file: &Path) -> Result<Self> {
+        let (writer, readers) = dialect::open(file).await?;
+        dialect::migrate(&writer).await?;
+        let store = Self { writer, readers, generation: watch::Sender::new(0) };
+        store.reconcile().await?;
+        Ok(store)
+    }
+
+    /// The newest generation, as far as this process has heard.
+    pub(crate) fn generation(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// Looks up the newest generation: the guarantee behind the notifications.
+    pub(crate) async fn reconcile(&self) -> Result<u64> {
+        let mut db = self.read().await?;
+        let generation = generation(&mut db).await?;
+        self.announce(generation);
+        Ok(generation)
+    }
+
+    fn announce(&self, generation: u64) {
+        self.generation.send_if_modified(|newest| {
+            let is_news = generation > *newest;
+            *newest = generation.max(*newest);
+            is_news
+        });
+    }
+
+    /// A consistent view of the database.
+    pub(crate) async fn read(&self) -> Result<Reader> {
+        Ok(Reader(self.readers.begin_with(dialect::BEGIN_READ).await?))
+    }
+
+    /// A transaction that writes, alone at its time.
+    pub(crate) async fn write(&self) -> Result<Writer> {
+        Ok(Writer(self.writer.begin_with(dialect::BEGIN_WRITE).await?))
+    }
+
+    /// A transaction that writes, with a new generation.
+    pub(crate) async fn change(&self) -> Result<Change> {
+        let mut writer = self.write().await?;
+        let row = sqlx::query(
+            "UPDATE deployment SET generation = generation + 1 WHERE id = 1 RETURNING generation",
+        )
+        .fetch_one(writer.connection())
+        .await?;
+        let generation = unsigned(&row, "generation")?;
+        Ok(Change { writer, generation, store: self.clone() })
+    }
+
+    /// Waits for what is under way and closes the files.
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Whatever can be asked.
+pub(crate) trait Read: Send {
+    /// The connection underneath.
+    fn connection(&mut self) -> &mut AnyConnection;
+}
+
+/// Whatever can be written to as well.
+pub(crate) trait Write: Read {}
+
+/// A consistent view.
+pub(crate) struct Reader(Transaction<'static, Any>);
+
+impl Read for Reader {
+    fn connection(&mut self) -> &mut AnyConnection {
+        &mut self.0
+    }
+}
+
+/// A transaction that writes; undone unless committed.
+pub(crate) struct Writer(Transaction<'static, Any>);
+
+impl Writer {
+    /// Makes it last.
+    pub(crate) async fn commit(self) -> Result<()> {
+        Ok(self.0.commit().await?)
+    }
+}
+
+impl Read for Writer {
+    fn connection(&mut self) -> &mut AnyConnection {
+        &mut self.0
+    }
+}
+
+impl Write for Writer {}
+
+/// A transaction with a new generation; undone unless committed.
+pub(crate) struct Change {
+    writer: Writer,
+    generation: u64,
+    store: Store,
+}
+
+impl Change {
+    /// Makes it last, together with its audit entry, and tells whoever waits for news. Returns the
+    /// change's generation.
+    pub(crate) async fn commit(mut self, entry: audit::Entry) -> Result<u64> {
+        audit::append(&mut self, entry).await?;
+        self.writer.commit().await?;
+        self.store.announce(self.generation);
+        Ok(self.generation)
+    }
+}
+
+impl Read for Change {
+    fn connection(&mut self) -> &mut AnyConnection {
+        self.writer.connection()
+    }
+}
+
+impl Write for Change {}
+
+async fn generation(db: &mut impl Read) -> Result<u64> {
+    let row = sqlx::query("SELECT generation FROM deployment WHERE id = 1")
+        .fetch_one(db.connection())
+        .await?;
+    unsigned(&row, "generation")
+}
+
+fn text(row: &AnyRow, column: &'static str) -> Result<String> {
+    Ok(row.try_get(column)?)
+}
+
+fn parsed<T: std::str::FromStr>(row: &AnyRow, column: &'static str) -> Result<T> {
+    text(row, column)?.parse().map_err(|_| Error::Unreadable(column))
+}
+
+fn converted<T: TryFrom<String>>(row: &AnyRow, column: &'static str) -> Result<T> {
+    text(row, column)?.try_into().map_err(|_| Error::Unreadable(column))
+}
+
+fn json<T: serde::de::DeserializeOwned>(row: &AnyRow, column: &'static str) -> Result<T> {
+    serde_json::from_str(&text(row, column)?).map_err(|_| Error::Unreadable(column))
+}
+
+fn to_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("the stored types have string keys and cannot fail")
+}
+
+fn unsigned(row: &AnyRow, column: &'static str) -> Result<u64> {
+    u64::try_from(row.try_get::<i64, _>(column)?).map_err(|_| Error::Unreadable(column))
+}
+
+fn unsigned_option(row: &AnyRow, column: &'static str) -> Result<Option<u64>> {
+    let Some(value) = row.try_get::<Option<i64>, _>(column)? else { return Ok(None) };
+    u64::try_from(value).map(Some).map_err(|_| Error::Unreadable(column))
+}
+
+fn truth(row: &AnyRow, column: &'static str) -> Result<bool> {
+    Ok(row.try_get::<i64, _>(column)? != 0)
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,154 @@
+//! The audit log: who did what, in a chain of hashes for each tenant. Whoever edits or deletes an
+//! entry in the middle breaks the chain; a cut tail shows against an exported checkpoint.
+//!
+//! `h(n) = SHA-256(h(n-1) || entry)`, where the entry is its JSON text exactly as stored.
+
+use aws_lc_rs::digest;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use protocol::id::{TenantId, UserId};
+use serde::{Deserialize, Serialize};
+
+use super::{Change, Read, Result, signed, text, unsigned};
+
+/// What is to be recorded about a change.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) tenant: TenantId,
+    pub(crate) actor: Actor,
+    /// What was done, such as `tunnel.create`.
+    pub(crate) action: &'static str,
+    /// To what: a name or an id.
+    pub(crate) subject: String,
+    /// What is particular about it; never a secret.
+    pub(crate) detail: serde_json::Value,
+    pub(crate) at_ms: u64,
+}
+
+/// Who did it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Actor {
+    /// A person, by session or API key.
+    User { id: UserId, email: String },
+    /// An edge that joins.
+    Edge { address: String },
+    /// The deployment itself.
+    System,
+}
+
+/// What is stored, and hashed, as JSON. The order of the fields is the order in the text.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Recorded {
+    pub(crate) sequence: u64,
+    pub(crate) generation: u64,
+    pub(crate) at_ms: u64,
+    pub(crate) actor: Actor,
+    pub(crate) action: String,
+    pub(crate) subject: String,
+    pub(crate) detail: serde_json::Value,
+}
+
+/// An entry with its place in the chain.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    pub(crate) recorded: Recorded,
+    pub(crate) hash: String,
+}
+
+pub(super) async fn append(db: &mut Change, entry: Entry) -> Result<()> {
+    let last = sqlx::query(
+        "SELECT sequence, hash FROM audit WHERE tenant_id = $1 ORDER BY sequence DESC LIMIT 1",
+    )
+    .bind(entry.tenant.to_string())
+    .fetch_optional(db.connection())
+    .await?;
+    let (sequence, previous) = match &last {
+        None => (1, String::new()),
+        Some(row) => (unsigned(row, "sequence")? + 1, text(row, "hash")?),
+    };
+    let recorded = Recorded {
+        sequence,
+        generation: db.generation,
+        at_ms: entry.at_ms,
+        actor: entry.actor,
+        action: entry.action.to_owned(),
+        subject: entry.subject,
+        detail: entry.detail,
+    };
+    let json = super::to_json(&recorded);
+    let hash = chain(&previous, &json);
+    sqlx::query("INSERT INTO audit (tenant_id, sequence, entry, hash) VALUES ($1, $2, $3, $4)")
+        .bind(entry.tenant.to_string())
+        .bind(signed(sequence))
+        .bind(json)
+        .bind(hash)
+        .execute(db.connection())
+        .await?;
+    Ok(())
+}
+
+/// Entries before `before`, newest first.
+pub(crate) async fn page(
+    db: &mut impl Read,
+    tenant: TenantId,
+    before: Option<u64>,
+    limit: u32,
+) -> Result<Vec<Link>> {
+    let rows = sqlx::query(
+        "SELECT entry, hash FROM audit WHERE tenant_id = $1 AND sequence < $2
+         ORDER BY sequence DESC LIMIT $3",
+    )
+    .bind(tenant.to_string())
+    .bind(before.map_or(i64::MAX, signed))
+    .bind(i64::from(limit))
+    .fetch_all(db.connection())
+    .await?;
+    rows.iter()
+        .map(|row| Ok(Link { recorded: super::json(row, "entry")?, hash: text(row, "hash")? }))
+        .collect()
+}
+
+/// What an inspection of a chain found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Inspection {
+    /// Every entry is where and what it was; the last hash is what a checkpoint would hold.
+    Intact { entries: u64, head: String },
+    /// The entry with this number was edited, or the one before it is gone.
+    Broken { sequence: u64 },
+}
+
+/// Entries that an inspection reads at a time.
+const BATCH: i64 = 1_000;
+
+/// Follows a tenant's chain from its beginning.
+pub(crate) async fn verify(db: &mut impl Read, tenant: TenantId) -> Result<Inspection> {
+    let (mut entries, mut head) = (0, String::new());
+    loop {
+        let rows = sqlx::query(
+            "SELECT sequence, entry, hash FROM audit WHERE tenant_id = $1 AND sequence > $2
+             ORDER BY sequence LIMIT $3",
+        )
+        .bind(tenant.to_string())
+        .bind(signed(entries))
+        .bind(BATCH)
+        .fetch_all(db.connection())
+        .await?;
+        if rows.is_empty() {
+            return Ok(Inspection::Intact { entries, head });
+        }
+        for row in &rows {
+            let (sequence, hash) = (unsigned(row, "sequence")?, text(row, "hash")?);
+            if sequence != entries + 1 || hash != chain(&head, &text(row, "entry")?) {
+                return Ok(Inspection::Broken { sequence });
+            }
+            (entries, head) = (sequence, hash);
+        }
+    }
+}
+
+fn chain(previous: &str, entry: &str) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(previous.as_bytes());
+    context.update(entry.as_bytes());
+    URL_SAFE_NO_PAD.encode(context.finish())
+}

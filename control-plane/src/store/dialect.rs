@@ -1,0 +1,62 @@
+//! What differs between database engines. Today there is one: SQLite, embedded.
+
+use std::{path::Path, time::Duration};
+
+use sqlx::{AnyPool, Executor, any::AnyPoolOptions, error::DatabaseError, migrate::Migrator};
+
+use super::Result;
+
+/// Readers at a time; more only queue for the disk.
+const READERS: u32 = 4;
+/// How long a request waits for a connection before it is told that the database is too busy.
+const ACQUIRE: Duration = Duration::from_secs(10);
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Takes the write lock at once: a transaction that reads first and writes later could otherwise
+/// fail in its middle.
+pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
+/// Under WAL a deferred transaction sees one state of the database from its first read on.
+pub(super) const BEGIN_READ: &str = "BEGIN DEFERRED";
+
+/// With `synchronous=NORMAL` a power cut can lose acknowledged commits in WAL mode; FULL keeps them.
+const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+     PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000; PRAGMA secure_delete = ON;";
+
+/// One connection that writes, several that read.
+pub(super) async fn open(file: &Path) -> Result<(AnyPool, AnyPool)> {
+    sqlx::any::install_default_drivers();
+    let pool = |connections| {
+        AnyPoolOptions::new()
+            .max_connections(connections)
+            .min_connections(1)
+            .acquire_timeout(ACQUIRE)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .after_connect(|connection, _| {
+                Box::pin(async move { connection.execute(PRAGMAS).await.map(drop) })
+            })
+    };
+    let url = format!("sqlite://{}?mode=rwc", percent_encoded(file));
+    let writer = pool(1).connect(&url).await?;
+    let readers = pool(READERS).connect(&url).await?;
+    Ok((writer, readers))
+}
+
+pub(super) async fn migrate(writer: &AnyPool) -> Result<()> {
+    Ok(MIGRATIONS.run(writer).await?)
+}
+
+/// SQLITE_FULL, also as an extended code.
+pub(super) fn is_disk_full(error: &dyn DatabaseError) -> bool {
+    error.code().and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 13)
+}
+
+fn percent_encoded(file: &Path) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/-_.~".contains(b);
+    file.as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .map(|b| if plain(b) { char::from(*b).to_string() } else { format!("%{b:02X}") })
+        .collect()
+}

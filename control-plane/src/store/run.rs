@@ -1,0 +1,130 @@
+//! Runs of workflows, with their results. A run is a record of its own: it needs no generation and
+//! no audit entry.
+
+use protocol::id::{RunId, TeamId, TenantId, WorkflowId};
+use serde::{Deserialize, Serialize};
+use sqlx::any::AnyRow;
+
+use super::{Read, Result, Write, json, parsed, signed, to_json, unsigned, unsigned_option};
+use crate::action::ActionResult;
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Status {
+    /// Waits for room.
+    Queued,
+    /// Its actions are being taken.
+    Running,
+    /// Every action got its answer.
+    Succeeded,
+    /// An action got none; the later ones were not taken.
+    Failed,
+    /// The control plane stopped while it was under way; what its last action did is not known.
+    Interrupted,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    pub(crate) id: RunId,
+    pub(crate) tenant: TenantId,
+    pub(crate) team: TeamId,
+    pub(crate) workflow: WorkflowId,
+    pub(crate) status: Status,
+    pub(crate) results: Vec<ActionResult>,
+    pub(crate) created_ms: u64,
+    pub(crate) finished_ms: Option<u64>,
+}
+
+pub(crate) async fn insert(db: &mut impl Write, run: &Run) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO run (id, tenant_id, team_id, workflow_id, status, results, created_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(run.id.to_string())
+    .bind(run.tenant.to_string())
+    .bind(run.team.to_string())
+    .bind(run.workflow.to_string())
+    .bind(to_json(&run.status))
+    .bind(to_json(&run.results))
+    .bind(signed(run.created_ms))
+    .execute(db.connection())
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn update(db: &mut impl Write, run: &Run) -> Result<()> {
+    sqlx::query("UPDATE run SET status = $2, results = $3, finished_ms = $4 WHERE id = $1")
+        .bind(run.id.to_string())
+        .bind(to_json(&run.status))
+        .bind(to_json(&run.results))
+        .bind(run.finished_ms.map(signed))
+        .execute(db.connection())
+        .await?;
+    Ok(())
+}
+
+/// Marks what was under way when the control plane stopped.
+pub(crate) async fn interrupt_unfinished(db: &mut impl Write, now_ms: u64) -> Result<()> {
+    sqlx::query("UPDATE run SET status = $1, finished_ms = $2 WHERE status = $3 OR status = $4")
+        .bind(to_json(&Status::Interrupted))
+        .bind(signed(now_ms))
+        .bind(to_json(&Status::Queued))
+        .bind(to_json(&Status::Running))
+        .execute(db.connection())
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn find(db: &mut impl Read, tenant: TenantId, id: RunId) -> Result<Option<Run>> {
+    let row = sqlx::query("SELECT * FROM run WHERE tenant_id = $1 AND id = $2")
+        .bind(tenant.to_string())
+        .bind(id.to_string())
+        .fetch_optional(db.connection())
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// A workflow's runs before `before`, newest first.
+pub(crate) async fn page(
+    db: &mut impl Read,
+    workflow: WorkflowId,
+    before: Option<RunId>,
+    limit: u32,
+) -> Result<Vec<Run>> {
+    let rows = sqlx::query(
+        "SELECT * FROM run WHERE workflow_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+    )
+    .bind(workflow.to_string())
+    .bind(before.map_or_else(|| "~".to_owned(), |id| id.to_string()))
+    .bind(i64::from(limit))
+    .fetch_all(db.connection())
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+/// Forgets all but a workflow's newest runs.
+pub(crate) async fn trim(db: &mut impl Write, workflow: WorkflowId, keep: u32) -> Result<()> {
+    sqlx::query(
+        "DELETE FROM run WHERE workflow_id = $1 AND finished_ms IS NOT NULL AND id NOT IN
+         (SELECT id FROM run WHERE workflow_id = $1 ORDER BY id DESC LIMIT $2)",
+    )
+    .bind(workflow.to_string())
+    .bind(i64::from(keep))
+    .execute(db.connection())
+    .await?;
+    Ok(())
+}
+
+fn read(row: &AnyRow) -> Result<Run> {
+    Ok(Run {
+        id: parsed(row, "id")?,
+        tenant: parsed(row, "tenant_id")?,
+        team: parsed(row, "team_id")?,
+        workflow: parsed(row, "workflow_id")?,
+        status: json(row, "status")?,
+        results: json(row, "results")?,
+        created_ms: unsigned(row, "created_ms")?,
+        finished_ms: unsigned_option(row, "finished_ms")?,
+    })
+}

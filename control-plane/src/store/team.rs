@@ -1,0 +1,107 @@
+//! Teams and who is in them.
+
+use std::collections::BTreeSet;
+
+use protocol::id::{TeamId, TenantId, UserId};
+use sqlx::any::AnyRow;
+
+use super::{Change, Read, Result, parsed, signed, text, unsigned};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Team {
+    pub(crate) id: TeamId,
+    pub(crate) tenant: TenantId,
+    pub(crate) name: String,
+    pub(crate) created_ms: u64,
+}
+
+pub(crate) async fn insert(db: &mut Change, team: &Team) -> Result<()> {
+    sqlx::query("INSERT INTO team (id, tenant_id, name, created_ms) VALUES ($1, $2, $3, $4)")
+        .bind(team.id.to_string())
+        .bind(team.tenant.to_string())
+        .bind(team.name.as_str())
+        .bind(signed(team.created_ms))
+        .execute(db.connection())
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn find(db: &mut impl Read, tenant: TenantId, id: TeamId) -> Result<Option<Team>> {
+    let row = sqlx::query("SELECT * FROM team WHERE tenant_id = $1 AND id = $2")
+        .bind(tenant.to_string())
+        .bind(id.to_string())
+        .fetch_optional(db.connection())
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
+pub(crate) async fn list(db: &mut impl Read, tenant: TenantId) -> Result<Vec<Team>> {
+    let rows = sqlx::query("SELECT * FROM team WHERE tenant_id = $1 ORDER BY name")
+        .bind(tenant.to_string())
+        .fetch_all(db.connection())
+        .await?;
+    rows.iter().map(read).collect()
+}
+
+/// The teams that a user is in.
+pub(crate) async fn of_user(db: &mut impl Read, user: UserId) -> Result<BTreeSet<TeamId>> {
+    let rows = sqlx::query("SELECT team_id FROM team_member WHERE user_id = $1")
+        .bind(user.to_string())
+        .fetch_all(db.connection())
+        .await?;
+    rows.iter().map(|row| parsed(row, "team_id")).collect()
+}
+
+pub(crate) async fn members(db: &mut impl Read, team: TeamId) -> Result<BTreeSet<UserId>> {
+    let rows = sqlx::query("SELECT user_id FROM team_member WHERE team_id = $1")
+        .bind(team.to_string())
+        .fetch_all(db.connection())
+        .await?;
+    rows.iter().map(|row| parsed(row, "user_id")).collect()
+}
+
+pub(crate) async fn add_member(db: &mut Change, team: TeamId, user: UserId) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO team_member (team_id, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+    )
+    .bind(team.to_string())
+    .bind(user.to_string())
+    .execute(db.connection())
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn remove_member(db: &mut Change, team: TeamId, user: UserId) -> Result<()> {
+    sqlx::query("DELETE FROM team_member WHERE team_id = $1 AND user_id = $2")
+        .bind(team.to_string())
+        .bind(user.to_string())
+        .execute(db.connection())
+        .await?;
+    Ok(())
+}
+
+/// How many workflows the team owns.
+pub(crate) async fn workflows(db: &mut impl Read, team: TeamId) -> Result<u64> {
+    let row = sqlx::query("SELECT COUNT(*) AS n FROM workflow WHERE team_id = $1")
+        .bind(team.to_string())
+        .fetch_one(db.connection())
+        .await?;
+    unsigned(&row, "n")
+}
+
+pub(crate) async fn delete(db: &mut Change, team: TeamId) -> Result<()> {
+    sqlx::query("DELETE FROM team WHERE id = $1")
+        .bind(team.to_string())
+        .execute(db.connection())
+        .await?;
+    Ok(())
+}
+
+fn read(row: &AnyRow) -> Result<Team> {
+    Ok(Team {
+        id: parsed(row, "id")?,
+        tenant: parsed(row, "tenant_id")?,
+        name: text(row, "name")?,
+        created_ms: unsigned(row, "created_ms")?,
+    })
+}

@@ -1,0 +1,124 @@
+//! Users: people who can log in, and what they may do.
+
+use std::collections::BTreeSet;
+
+use protocol::id::{TenantId, UserId};
+use serde::{Deserialize, Serialize};
+use sqlx::any::AnyRow;
+
+use super::{Change, Read, Result, json, parsed, signed, text, to_json, truth, unsigned};
+
+/// Something that a user may be allowed to do beyond using what their teams own.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(crate) enum Permission {
+    /// Create, change and delete tunnels, their access and their secrets.
+    TunnelManage,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct User {
+    pub(crate) id: UserId,
+    pub(crate) tenant: TenantId,
+    /// Its tenant looks after the deployment.
+    pub(crate) is_operator_tenant: bool,
+    pub(crate) email: String,
+    /// Argon2id, in PHC form.
+    pub(crate) password_hash: String,
+    pub(crate) is_owner: bool,
+    pub(crate) permissions: BTreeSet<Permission>,
+    pub(crate) created_ms: u64,
+}
+
+const SELECT: &str = "SELECT account.*, tenant.is_operator FROM account \
+     JOIN tenant ON tenant.id = account.tenant_id";
+
+pub(crate) async fn insert(db: &mut Change, user: &User) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO account (id, tenant_id, email, password_hash, is_owner, permissions, created_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(user.id.to_string())
+    .bind(user.tenant.to_string())
+    .bind(user.email.as_str())
+    .bind(user.password_hash.as_str())
+    .bind(i64::from(user.is_owner))
+    .bind(to_json(&user.permissions))
+    .bind(signed(user.created_ms))
+    .execute(db.connection())
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn by_email(db: &mut impl Read, email: &str) -> Result<Option<User>> {
+    let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE email = $1"));
+    let row = sqlx::query(sql).bind(email).fetch_optional(db.connection()).await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Of any tenant: for whoever holds a session or a key of this user.
+pub(crate) async fn by_id(db: &mut impl Read, id: UserId) -> Result<Option<User>> {
+    let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE account.id = $1"));
+    let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(db.connection()).await?;
+    row.as_ref().map(read).transpose()
+}
+
+pub(crate) async fn of_tenant(
+    db: &mut impl Read,
+    tenant: TenantId,
+    id: UserId,
+) -> Result<Option<User>> {
+    Ok(by_id(db, id).await?.filter(|user| user.tenant == tenant))
+}
+
+pub(crate) async fn list(db: &mut impl Read, tenant: TenantId) -> Result<Vec<User>> {
+    let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE tenant_id = $1 ORDER BY email"));
+    let rows = sqlx::query(sql).bind(tenant.to_string()).fetch_all(db.connection()).await?;
+    rows.iter().map(read).collect()
+}
+
+pub(crate) async fn set_permissions(
+    db: &mut Change,
+    user: UserId,
+    permissions: &BTreeSet<Permission>,
+) -> Result<()> {
+    sqlx::query("UPDATE account SET permissions = $2 WHERE id = $1")
+        .bind(user.to_string())
+        .bind(to_json(permissions))
+        .execute(db.connection())
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn set_password(db: &mut Change, user: UserId, hash: &str) -> Result<()> {
+    sqlx::query("UPDATE account SET password_hash = $2 WHERE id = $1")
+        .bind(user.to_string())
+        .bind(hash)
+        .execute(db.connection())
+        .await?;
+    Ok(())
+}
+
+/// Sessions, keys and memberships go with the user.
+pub(crate) async fn delete(db: &mut Change, user: UserId) -> Result<()> {
+    sqlx::query("DELETE FROM account WHERE id = $1")
+        .bind(user.to_string())
+        .execute(db.connection())
+        .await?;
+    Ok(())
+}
+
+pub(super) fn read(row: &AnyRow) -> Result<User> {
+    Ok(User {
+        id: parsed(row, "id")?,
+        tenant: parsed(row, "tenant_id")?,
+        is_operator_tenant: truth(row, "is_operator")?,
+        email: text(row, "email")?,
+        password_hash: text(row, "password_hash")?,
+        is_owner: truth(row, "is_owner")?,
+        permissions: json(row, "permissions")?,
+        created_ms: unsigned(row, "created_ms")?,
+    })
+}
