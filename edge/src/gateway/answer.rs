@@ -98,7 +98,8 @@ impl Body for Answer {
             None => stream.left = Some(0),
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
-                stream.left = stream.left.map(|left| left.saturating_sub(length));
+                let left = stream.left.map(|left| left.saturating_sub(length));
+                stream.left = if frame.is_trailers() { Some(0) } else { left };
                 stream.account.core.metrics.bytes_down.increment(length);
             }
             Some(Err(broken)) => {

@@ -20,7 +20,7 @@ use protocol::{
 };
 use tokio::{
     io::AsyncWriteExt,
-    sync::{Notify, mpsc},
+    sync::{Semaphore, mpsc},
     task::JoinSet,
 };
 
@@ -44,12 +44,15 @@ pub struct Held {
     serving: JoinSet<()>,
 }
 
-/// What the connector has seen.
-#[derive(Default)]
-pub struct Served {
-    pub begun: Notify,
-    pub cancelled: Notify,
-    pub go_on: Notify,
+/// What the connector has seen: one permit for each time.
+struct Served {
+    begun: Semaphore,
+    cancelled: Semaphore,
+    go_on: Semaphore,
+}
+
+async fn one(seen: &Semaphore) {
+    seen.acquire().await.expect("it is never closed").forget();
 }
 
 impl Connector {
@@ -73,7 +76,11 @@ impl Connector {
         let (address, server_name) = (self.address, "127.0.0.1".to_owned());
         let target = Target { transport, address, server_name, slot };
         let dialled = patiently(self.dialer.dial(&target, &self.identity)).await?;
-        let served = Arc::new(Served::default());
+        let served = Arc::new(Served {
+            begun: Semaphore::new(0),
+            cancelled: Semaphore::new(0),
+            go_on: Semaphore::new(0),
+        });
         let mut serving = JoinSet::new();
         serving.spawn(serve(dialled.inbound, served.clone()));
         Ok(Held {
@@ -97,17 +104,17 @@ impl Connector {
 impl Held {
     /// The connector has begun with a request that waits.
     pub async fn begun(&self) {
-        patiently(self.served.begun.notified()).await;
+        patiently(one(&self.served.begun)).await;
     }
 
     /// The edge has given up on a request that waited.
     pub async fn cancelled(&self) {
-        patiently(self.served.cancelled.notified()).await;
+        patiently(one(&self.served.cancelled)).await;
     }
 
     /// Lets a request that waits go on.
     pub fn go_on(&self) {
-        self.served.go_on.notify_one();
+        self.served.go_on.add_permits(1);
     }
 
     /// Resolves when the link is gone.
@@ -156,17 +163,17 @@ async fn answer(exchange: Exchange, served: &Served) {
         if tokio::io::copy(&mut reader, &mut writer).await.is_ok() {
             let _ = writer.shutdown().await;
         }
-        served.cancelled.notify_one();
+        served.cancelled.add_permits(1);
         return;
     }
     match request.uri().path() {
         "/reject" => reply.reject(),
         "/refused" => drop(reply.send(refusal()).await),
         "/wait" => {
-            served.begun.notify_one();
+            served.begun.add_permits(1);
             tokio::select! {
-                () = reply.cancelled() => served.cancelled.notify_one(),
-                () = served.go_on.notified() => drop(reply.send(Response::new(full("waited"))).await),
+                () = reply.cancelled() => served.cancelled.add_permits(1),
+                () = one(&served.go_on) => drop(reply.send(Response::new(full("waited"))).await),
             }
         }
         // Two pieces; the second one when told to, or never.
@@ -174,8 +181,8 @@ async fn answer(exchange: Exchange, served: &Served) {
             let (pieces, body) = pieces();
             pieces.send(Ok(Frame::data(Bytes::from_static(b"first")))).await.unwrap();
             let more = async {
-                served.begun.notify_one();
-                served.go_on.notified().await;
+                served.begun.add_permits(1);
+                one(&served.go_on).await;
                 drop(pieces.send(Ok(Frame::data(Bytes::from_static(b"second")))).await);
                 drop(pieces);
                 std::future::pending::<()>().await;
@@ -183,7 +190,7 @@ async fn answer(exchange: Exchange, served: &Served) {
             tokio::select! {
                 sent = reply.send(Response::new(body)) => {
                     if sent.is_err() {
-                        served.cancelled.notify_one();
+                        served.cancelled.add_permits(1);
                     }
                 }
                 () = more => {}
@@ -194,24 +201,27 @@ async fn answer(exchange: Exchange, served: &Served) {
             let (pieces, body) = pieces();
             let piece = Bytes::from(vec![b'x'; 16 * 1024]);
             let feed = async { while pieces.send(Ok(Frame::data(piece.clone()))).await.is_ok() {} };
-            served.begun.notify_one();
+            served.begun.add_permits(1);
             let (sent, ()) =
                 tokio::join!(async move { reply.send(Response::new(body)).await }, feed);
             if sent.is_err() {
-                served.cancelled.notify_one();
+                served.cancelled.add_permits(1);
             }
         }
         "/broken" => {
             let (pieces, body) = pieces();
             pieces.send(Ok(Frame::data(Bytes::from_static(b"first")))).await.unwrap();
-            pieces.send(Err("the origin broke off".into())).await.unwrap();
-            let _ = reply.send(Response::new(body)).await;
+            let more = async {
+                one(&served.go_on).await;
+                pieces.send(Err("the origin broke off".into())).await.unwrap();
+            };
+            let _ = tokio::join!(reply.send(Response::new(body)), more);
         }
         _ => {
             // What arrived, as JSON, with the body's digest of a kind: its length and its bytes.
             let (head, body) = request.into_parts();
             let Ok(body) = body.collect().await else {
-                served.cancelled.notify_one();
+                served.cancelled.add_permits(1);
                 return;
             };
             let trailers = body.trailers().cloned().unwrap_or_default();
@@ -239,8 +249,8 @@ async fn answer(exchange: Exchange, served: &Served) {
             let response = Response::builder()
                 .header("trailer", "x-sum")
                 .header("x-origin", "yes")
-                .header("connection", "x-hop")
-                .header("x-hop", "1")
+                .header("proxy-authenticate", "Basic realm=evil")
+                .header("postern-forged", "1")
                 .header("postern-phases", "dns=95, first_byte=10")
                 .body(body)
                 .unwrap();
