@@ -1,1 +1,7 @@
-//! placeholder
+//! What the whole-system tests, the demo and the benchmark share: worlds made of real processes that
+//! talk over real sockets, a private origin, and the public API as a client sees it.
+
+pub mod api;
+pub mod origin;
+pub mod process;
+pub mod world;

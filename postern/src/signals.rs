@@ -1,0 +1,46 @@
+//! When to stop: at the first SIGTERM or SIGINT in good order, at the second one at once.
+
+use std::{io::Read as _, process};
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Exit code of a process that was told twice to stop: 128 and the signal's number, by custom.
+const STOPPED_AT_ONCE: i32 = 130;
+
+/// A token that is cancelled at the first signal.
+///
+/// # Errors
+/// If signals cannot be listened for.
+pub(crate) fn shutdown() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let shutdown = CancellationToken::new();
+    let token = shutdown.clone();
+    // Owned by the runtime, and needed as long as it.
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if token.is_cancelled() {
+                process::exit(STOPPED_AT_ONCE);
+            }
+            token.cancel();
+        }
+    });
+    Ok(shutdown)
+}
+
+/// Cancels the token when standard input ends, which it does when the parent is gone, however it went.
+pub(crate) fn stop_when_stdin_ends(shutdown: CancellationToken) {
+    // A thread of its own: a read from standard input cannot be given up, and must not hold the
+    // runtime when that stops.
+    std::thread::spawn(move || {
+        let mut ignored = [0; 64];
+        while matches!(std::io::stdin().read(&mut ignored), Ok(1..)) {}
+        shutdown.cancel();
+    });
+}

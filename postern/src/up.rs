@@ -1,0 +1,161 @@
+//! `postern up`: a whole deployment on one machine. The control plane runs in this process, each edge
+//! in a child of its own, so that one can die without the other. They talk over real sockets, as they
+//! would on different machines: nothing here is a shortcut.
+
+mod region;
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use control_plane::{ControlPlane, FirstRun};
+use protocol::{address::HostPort, name::RegionName};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::region::Region;
+
+/// How long the edges may take to come up before that is worth a word.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Settings of a whole deployment.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Directory of everything that lasts: database, keys, what edges know
+    #[arg(long, env = "POSTERN_DATA_DIR", default_value = "postern-data")]
+    data_dir: PathBuf,
+    /// Address to listen on, for everything
+    #[arg(long, env = "POSTERN_BIND", default_value = "127.0.0.1")]
+    bind: IpAddr,
+    /// Name or address under which connectors and workflows reach this machine [default: --bind]
+    #[arg(long, env = "POSTERN_HOST")]
+    host: Option<String>,
+    /// Port of the API and the console
+    #[arg(long, env = "POSTERN_PORT", default_value_t = 8080)]
+    port: u16,
+    /// Port at which edges reach the control plane
+    #[arg(long, env = "POSTERN_EDGE_PORT", default_value_t = 7843)]
+    edge_port: u16,
+    /// Regions, one edge each; give it once for each region, two or more
+    #[arg(long = "region", env = "POSTERN_REGIONS", value_delimiter = ',',
+          default_values = ["region-a", "region-b"])]
+    regions: Vec<RegionName>,
+    /// Port of the first region's links (UDP and TCP); the next regions take the ports behind it
+    #[arg(long, env = "POSTERN_LINK_PORT", default_value_t = 7844)]
+    link_port: u16,
+    /// Port of the first region's gateway; the next regions take the ports behind it
+    #[arg(long, env = "POSTERN_GATEWAY_PORT", default_value_t = 3128)]
+    gateway_port: u16,
+    /// Port of the first edge's metrics; the next ones take the ports behind it
+    #[arg(long, env = "POSTERN_METRICS_PORT", default_value_t = 9001)]
+    metrics_port: u16,
+    /// Let actions without a tunnel call private, loopback and link-local addresses
+    #[arg(long, env = "POSTERN_ALLOW_PRIVATE_DESTINATIONS")]
+    allow_private_destinations: bool,
+    /// Send session cookies over HTTPS only; set it wherever HTTPS stands in front
+    #[arg(long, env = "POSTERN_SECURE_COOKIES")]
+    secure_cookies: bool,
+    /// The first owner, who is made on the first start
+    #[arg(long, env = "POSTERN_OWNER_EMAIL", default_value = "owner@localhost")]
+    owner_email: String,
+    /// File with the first owner's password; otherwise POSTERN_OWNER_PASSWORD, or a random one
+    #[arg(long, env = "POSTERN_OWNER_PASSWORD_FILE")]
+    owner_password_file: Option<PathBuf>,
+}
+
+/// Runs until told to stop.
+///
+/// # Errors
+/// If the control plane cannot start. An edge that cannot is tried again, and says why.
+pub(crate) async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let regions = regions(&options)?;
+    let (control_plane, first_run) = ControlPlane::open(control_plane_options(&options)?).await?;
+    let console = format!("http://{}", control_plane.api_address()?);
+    let token = control_plane.create_join_token().await.context("cannot make a join token")?;
+    let token = token.encode();
+
+    let serving = tokio::spawn(control_plane.serve(shutdown.clone()));
+    let mut children = JoinSet::new();
+    for region in regions.clone() {
+        children.spawn(region.keep_running(token.clone(), shutdown.clone()));
+    }
+    let announced = announce(&console, first_run, &regions, &options);
+    shutdown.run_until_cancelled(announced).await;
+    shutdown.cancelled().await;
+    children.join_all().await;
+    serving.await.context("the control plane broke down")
+}
+
+fn control_plane_options(options: &Options) -> anyhow::Result<control_plane::Options> {
+    Ok(control_plane::Options {
+        data_dir: options.data_dir.clone(),
+        listen: (options.bind, options.port).into(),
+        edge_listen: (options.bind, options.edge_port).into(),
+        edge_address: HostPort::new(host(options), options.edge_port)?,
+        allow_private_destinations: options.allow_private_destinations,
+        secure_cookies: options.secure_cookies,
+        owner_email: options.owner_email.clone(),
+        owner_password_file: options.owner_password_file.clone(),
+        password_cost: control_plane::PasswordCost::default(),
+    })
+}
+
+fn regions(options: &Options) -> anyhow::Result<Vec<Region>> {
+    ensure!(options.regions.len() >= 2, "give two regions or more: --region eu --region us");
+    ensure!(
+        options.host.is_some() || !options.bind.is_unspecified(),
+        "tell under which name or address others reach this machine: --host"
+    );
+    let numbered = options.regions.iter().zip(0u16..);
+    let regions = numbered.map(|(name, n)| {
+        let port = |base: u16| base.checked_add(n).context("the ports run over 65535");
+        Ok(Region {
+            name: name.clone(),
+            data_dir: options.data_dir.join(format!("edge-{name}")),
+            bind: options.bind,
+            host: host(options),
+            link_port: port(options.link_port)?,
+            gateway_port: port(options.gateway_port)?,
+            metrics_port: port(options.metrics_port)?,
+        })
+    });
+    regions.collect()
+}
+
+fn host(options: &Options) -> String {
+    options.host.clone().unwrap_or_else(|| options.bind.to_string())
+}
+
+/// Tells where everything is, once it is there.
+async fn announce(
+    console: &str,
+    first_run: Option<FirstRun>,
+    regions: &[Region],
+    options: &Options,
+) {
+    let ready = async {
+        for region in regions {
+            region.ready().await;
+        }
+    };
+    let is_ready = tokio::time::timeout(PATIENCE, ready).await.is_ok();
+    println!("Postern is up{}.", if is_ready { "" } else { ", but not every edge is ready yet" });
+    println!("  API       {console}");
+    if let Some(FirstRun { owner_email, password }) = first_run {
+        match password {
+            Some(password) => {
+                println!("  Owner     {owner_email}");
+                println!("  Password  {}  (shown this once)", password.as_str());
+            }
+            None => println!("  Owner     {owner_email}, with the password that you have set"),
+        }
+    }
+    for region in regions {
+        println!(
+            "  {:<9} gateway {}, links {} (UDP and TCP)",
+            region.name.as_str(),
+            region.address(region.gateway_port),
+            region.address(region.link_port)
+        );
+    }
+    println!("  Data      {}", options.data_dir.display());
+}

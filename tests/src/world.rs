@@ -1,0 +1,313 @@
+//! A world: a deployment started by `postern up`, a private origin, and connectors, all of them real
+//! processes on a loopback address of the world's own.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU8, Ordering},
+};
+
+use anyhow::{Context as _, ensure};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::{
+    api::Api,
+    origin::Origin,
+    process::{PATIENCE, Process, children},
+};
+
+/// The regions of every world, in order; the second one's ports are one higher.
+pub const REGIONS: [&str; 2] = ["region-a", "region-b"];
+const GATEWAY_PORT: u16 = 3128;
+const OWNER: &str = "owner@localhost";
+
+/// One deployment with a team, a tunnel that the team may use, and a private origin.
+pub struct World {
+    /// `postern up`, or `postern control-plane` where the parts are spread.
+    pub postern: Process,
+    /// The edges, where the parts are spread.
+    pub edges: Vec<Process>,
+    /// The API, as the owner.
+    pub api: Api,
+    /// The private server.
+    pub origin: Origin,
+    /// The team that owns the workflows.
+    pub team: String,
+    /// The tunnel's secret.
+    pub secret: String,
+    host: IpAddr,
+    dir: TempDir,
+}
+
+/// The tunnel of every world.
+pub const TUNNEL: &str = "office";
+
+impl World {
+    /// Starts everything but a connector.
+    ///
+    /// # Errors
+    /// If anything does not come up.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_at(own_address()).await
+    }
+
+    /// Starts everything but a connector, on a given address.
+    ///
+    /// # Errors
+    /// If anything does not come up.
+    pub async fn start_at(host: IpAddr) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let (postern, base) = start_postern(dir.path(), host).await?;
+        let password = postern.find(|line| first_word_behind(line, "Password")).await?;
+        let api = Api::log_in(&base, OWNER, &password).await?;
+        Self::furnish(host, dir, postern, Vec::new(), api).await
+    }
+
+    /// Starts the control plane and each edge as a process of its own, as on machines of their own.
+    ///
+    /// # Errors
+    /// If anything does not come up.
+    pub async fn start_spread() -> anyhow::Result<Self> {
+        let (host, dir) = (own_address(), tempfile::tempdir()?);
+        let mut command = Command::new(program("postern")?);
+        command
+            .arg("control-plane")
+            .arg("--data-dir")
+            .arg(dir.path().join("control-plane"))
+            .args(["--listen", &format!("{host}:8080")])
+            .args(["--edge-listen", &format!("{host}:7843")])
+            .args(["--edge-address", &format!("{host}:7843")]);
+        let postern = Process::start("control-plane", command)?;
+        let password = postern.find(|line| first_word_behind(line, "password:")).await?;
+        postern.find(|line| line.contains("the control plane serves").then_some(())).await?;
+        let api = Api::log_in(&format!("http://{host}:8080"), OWNER, &password).await?;
+        let mut edges = Vec::new();
+        for (region, n) in REGIONS.into_iter().zip(0u16..) {
+            let token = api.post("/api/v1/edges/join-tokens", &json!({})).await?;
+            let mut command = Command::new(program("postern")?);
+            command
+                .arg("edge")
+                .arg("--data-dir")
+                .arg(dir.path().join(region))
+                .args(["--region", region])
+                .args(["--listen", &format!("{host}:{}", 7844 + n)])
+                .args(["--gateway-listen", &format!("{host}:{}", GATEWAY_PORT + n)])
+                .args(["--metrics-listen", &format!("{host}:{}", 9001 + n)])
+                .env("POSTERN_JOIN_TOKEN", text(&token, "token")?);
+            let edge = Process::start(region, command)?;
+            edge.find(|line| line.contains("the edge is up").then_some(())).await?;
+            edges.push(edge);
+        }
+        Self::furnish(host, dir, postern, edges, api).await
+    }
+
+    async fn furnish(
+        host: IpAddr,
+        dir: TempDir,
+        postern: Process,
+        edges: Vec<Process>,
+        api: Api,
+    ) -> anyhow::Result<Self> {
+        let team = api.post("/api/v1/teams", &json!({ "name": "automation" })).await?;
+        let team = text(&team, "id")?;
+        let tunnel = api.post("/api/v1/admin/tunnel", &json!({ "name": TUNNEL })).await?;
+        let secret = text(&tunnel, "secret")?;
+        let origin = Origin::start(host).await?;
+        Ok(Self { postern, edges, api, origin, team, secret, host, dir })
+    }
+
+    /// The address on which everything of this world listens.
+    pub fn host(&self) -> IpAddr {
+        self.host
+    }
+
+    /// Where the world keeps what lasts.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
+    /// Stops `postern up` in good order and starts it again with the same data.
+    ///
+    /// # Errors
+    /// If it does not leave, or does not come back.
+    pub async fn restart_postern(&mut self) -> anyhow::Result<()> {
+        self.postern.signal(Signal::SIGTERM)?;
+        let status = self.postern.ended().await?;
+        ensure!(status.success(), "postern up: {status}\n{}", self.postern.said());
+        (self.postern, _) = start_postern(self.dir.path(), self.host).await?;
+        Ok(())
+    }
+
+    /// A connector with nothing but the tunnel's secret; `transport` is `auto`, `quic` or `http2`.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_connector(&self, transport: &str) -> anyhow::Result<Process> {
+        let mut command = Command::new(program("postern-connector")?);
+        command
+            .env("TUNNEL_SECRET", &self.secret)
+            .env("TUNNEL_TRANSPORT_PROTOCOL", transport)
+            // Any free port: several worlds share this machine.
+            .env("TUNNEL_METRICS_PORT", "0");
+        Process::start("connector", command)
+    }
+
+    /// A connector whose four links the control plane has seen.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub async fn connect(&self, transport: &str) -> anyhow::Result<Process> {
+        let connector = self.start_connector(transport)?;
+        self.wait_for_health("Healthy").await.with_context(|| connector.said())?;
+        Ok(connector)
+    }
+
+    /// Waits until the tunnel's health is `wanted`.
+    ///
+    /// # Errors
+    /// If it does not become so.
+    pub async fn wait_for_health(&self, wanted: &str) -> anyhow::Result<Value> {
+        let path = format!("/api/v1/admin/tunnel/{TUNNEL}/health");
+        self.wait_for(&path, |health| health["health"] == wanted).await
+    }
+
+    /// Asks the API until the answer is as `wanted`.
+    ///
+    /// # Errors
+    /// If it does not become so.
+    pub async fn wait_for(
+        &self,
+        path: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<Value> {
+        let mut last = Value::Null;
+        let asking = async {
+            let mut pace = tokio::time::interval(std::time::Duration::from_millis(50));
+            loop {
+                pace.tick().await;
+                last = self.api.get(path).await?;
+                if wanted(&last) {
+                    return anyhow::Ok(());
+                }
+            }
+        };
+        let asked = tokio::time::timeout(PATIENCE, asking).await;
+        asked.with_context(|| format!("{path} stays {last}\n{}", self.postern.said()))??;
+        Ok(last)
+    }
+
+    /// The tunnel's links: `(region, transport)` of each, in the order of slots.
+    ///
+    /// # Errors
+    /// If the API does not tell.
+    pub async fn links(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let tunnel = self.api.get(&format!("/api/v1/admin/tunnel/{TUNNEL}")).await?;
+        let connectors = tunnel["connectors"].as_array().context("no connectors")?;
+        let links = connectors.iter().filter_map(|connector| connector["links"].as_array());
+        links.flatten().map(|link| Ok((text(link, "region")?, text(link, "transport")?))).collect()
+    }
+
+    /// A long-lived token for the gateways, owned by the world's team.
+    ///
+    /// # Errors
+    /// If the API says no.
+    pub async fn proxy_token(&self) -> anyhow::Result<String> {
+        let body = json!({ "name": "test", "team": self.team });
+        text(&self.api.post("/api/v1/proxy-tokens", &body).await?, "token")
+    }
+
+    /// A client that sends everything through a region's gateway.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn client(&self, region: usize, token: &str) -> anyhow::Result<reqwest::Client> {
+        let proxy = reqwest::Proxy::all(format!("http://{}", self.gateway(region)))?;
+        let client = reqwest::Client::builder().proxy(proxy.basic_auth(TUNNEL, token));
+        Ok(client.build()?)
+    }
+
+    /// Address of a region's gateway.
+    pub fn gateway(&self, region: usize) -> String {
+        format!("{}:{}", self.host, GATEWAY_PORT + region as u16)
+    }
+
+    /// Process id of a region's edge.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn edge(&self, region: usize) -> anyhow::Result<u32> {
+        if let Some(edge) = self.edges.get(region) {
+            return edge.id();
+        }
+        let is_it = |pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|argument| argument == REGIONS[region].as_bytes())
+        };
+        children(self.postern.id()?)?.into_iter().find(is_it).context("the edge does not run")
+    }
+
+    /// Takes a workflow with one action to its end.
+    ///
+    /// # Errors
+    /// If the API says no, or the run does not end within a minute.
+    pub async fn run(&self, action: Value) -> anyhow::Result<Value> {
+        let body = json!({ "team": self.team, "name": "test", "actions": [action] });
+        let workflow = text(&self.api.post("/api/v1/workflows", &body).await?, "id")?;
+        self.api.post(&format!("/api/v1/workflows/{workflow}/runs?wait=60"), &Value::Null).await
+    }
+
+    /// A GET through the tunnel, as an action.
+    pub fn get_action(&self, url: &str) -> Value {
+        json!({ "type": "http", "name": "get", "url": url, "use_tunnel": TUNNEL })
+    }
+}
+
+async fn start_postern(data_dir: &Path, host: IpAddr) -> anyhow::Result<(Process, String)> {
+    let mut command = Command::new(program("postern")?);
+    command.arg("up").arg("--data-dir").arg(data_dir).arg("--bind").arg(host.to_string());
+    let postern = Process::start("postern", command)?;
+    postern.find(|line| line.starts_with("Postern is up.").then_some(())).await?;
+    let base =
+        postern.find(|line| Some(line.trim().strip_prefix("API")?.trim().to_owned())).await?;
+    Ok((postern, base))
+}
+
+fn first_word_behind(line: &str, label: &str) -> Option<String> {
+    let (_, rest) = line.split_once(label)?;
+    rest.split_whitespace().next().map(str::to_owned)
+}
+
+/// A program of this workspace, built beside the one that runs.
+///
+/// # Errors
+/// If it was not built.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    let mut directories = here.ancestors().skip(1).take(2);
+    let found = directories.find_map(|directory| {
+        let program = directory.join(name);
+        program.is_file().then_some(program)
+    });
+    found.with_context(|| format!("{name} is not built: cargo build --workspace --bins"))
+}
+
+/// A loopback address that no other world has: worlds then need not share ports.
+pub fn own_address() -> IpAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let process = std::process::id();
+    let [_, _, high, low] = process.to_be_bytes();
+    // 127.0/16 is left to others.
+    Ipv4Addr::new(127, high | 0x80, low, NEXT.fetch_add(1, Ordering::Relaxed)).into()
+}
+
+/// A text field of a JSON object.
+///
+/// # Errors
+/// If there is none.
+pub fn text(value: &Value, field: &str) -> anyhow::Result<String> {
+    let text = value[field].as_str().with_context(|| format!("no {field} in {value}"))?;
+    Ok(text.to_owned())
+}

@@ -1,0 +1,170 @@
+//! What breaks, breaks for as few as possible, and heals by itself.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use postern_tests::{
+    origin::HELLO,
+    world::{World, program},
+};
+use tokio::{process::Command, task::JoinSet};
+
+/// Clients that send one request after the other until they are stopped; each must succeed.
+struct Traffic {
+    clients: JoinSet<()>,
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+}
+
+impl Traffic {
+    fn start(world: &World, region: usize, token: &str) -> Self {
+        let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let mut clients = JoinSet::new();
+        for _ in 0..8 {
+            let client = world.client(region, token).unwrap();
+            let (url, stop, answered) =
+                (world.origin.url("/hello"), stop.clone(), answered.clone());
+            clients.spawn(async move {
+                while !stop.load(Ordering::SeqCst) {
+                    let answer = client.get(&url).send().await.unwrap();
+                    assert_eq!(answer.status(), 200, "{:?}", answer.headers());
+                    assert_eq!(answer.text().await.unwrap(), HELLO);
+                    answered.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        Self { clients, stop, answered }
+    }
+
+    /// Waits until so many more requests were answered.
+    async fn goes_on_for(&mut self, requests: u64) {
+        let enough = self.answered.load(Ordering::SeqCst) + requests;
+        while self.answered.load(Ordering::SeqCst) < enough {
+            tokio::select! {
+                Some(ended) = self.clients.join_next() => panic!("a request failed: {ended:?}"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+    }
+
+    async fn stop(self) -> u64 {
+        self.stop.store(true, Ordering::SeqCst);
+        self.clients.join_all().await;
+        self.answered.load(Ordering::SeqCst)
+    }
+}
+
+async fn an_edge_is_killed(transport: &str) {
+    let world = World::start().await.unwrap();
+    let _connector = world.connect(transport).await.unwrap();
+    let token = world.proxy_token().await.unwrap();
+    let mut other_region = Traffic::start(&world, 1, &token);
+    other_region.goes_on_for(100).await;
+
+    let killed = world.edge(0).unwrap();
+    kill(Pid::from_raw(killed as i32), Signal::SIGKILL).unwrap();
+    // A workflow finds its way at once, whichever gateway it would have taken.
+    for _ in 0..10 {
+        let run = world.run(world.get_action(&world.origin.url("/hello"))).await.unwrap();
+        assert_eq!(run["actions"][0]["response"]["text"], HELLO, "{run}");
+    }
+    other_region.goes_on_for(100).await;
+
+    // The edge is started again, and all four links are spread as before.
+    let spread = |links: &[(String, String)]| {
+        links.len() == 4 && links.iter().filter(|(region, _)| region == "region-a").count() == 2
+    };
+    while !spread(&world.links().await.unwrap()) {
+        other_region.goes_on_for(10).await;
+    }
+    assert_ne!(world.edge(0).unwrap(), killed);
+    world.wait_for_health("Healthy").await.unwrap();
+    let answer = world.client(0, &token).unwrap().get(world.origin.url("/hello")).send();
+    assert_eq!(answer.await.unwrap().text().await.unwrap(), HELLO);
+    println!("{} requests through the other region, none failed", other_region.stop().await);
+}
+
+#[tokio::test]
+async fn an_edge_is_killed_and_requests_go_on_over_quic() {
+    an_edge_is_killed("quic").await;
+}
+
+#[tokio::test]
+async fn an_edge_is_killed_and_requests_go_on_over_http2() {
+    an_edge_is_killed("http2").await;
+}
+
+#[tokio::test]
+async fn the_control_plane_is_away_and_requests_go_on() {
+    let mut world = World::start_spread().await.unwrap();
+    let _connector = world.connect("auto").await.unwrap();
+    let token = world.proxy_token().await.unwrap();
+    let mut traffic = Traffic::start(&world, 0, &token);
+    traffic.goes_on_for(100).await;
+    world.postern.signal(Signal::SIGKILL).unwrap();
+    world.postern.ended().await.unwrap();
+    traffic.goes_on_for(500).await;
+    // A connector that starts now is served as well: edges judge its secret by themselves.
+    let second = world.start_connector("auto").unwrap();
+    for _ in 0..4 {
+        second.find(|line| line.contains("registered").then_some(())).await.unwrap();
+    }
+    traffic.goes_on_for(100).await;
+    println!("{} requests, none failed", traffic.stop().await);
+}
+
+#[tokio::test]
+async fn bad_requests_each_get_their_own_answer_and_harm_nobody() {
+    let world = World::start().await.unwrap();
+    let connector = world.connect("auto").await.unwrap();
+    let token = world.proxy_token().await.unwrap();
+    let client = world.client(0, &token).unwrap();
+    let closed = {
+        let listener = std::net::TcpListener::bind((world.host(), 0)).unwrap();
+        listener.local_addr().unwrap()
+    };
+    for (url, status, code, source) in [
+        (format!("http://{closed}/"), 502, "origin_refused", "origin"),
+        ("http://no-such-host.invalid/".to_owned(), 502, "origin_dns", "origin"),
+        ("http://169.254.169.254/".to_owned(), 403, "destination_refused", "connector"),
+    ] {
+        let refused = client.get(&url).send().await.unwrap();
+        assert_eq!(refused.status(), status, "{url}");
+        assert_eq!(refused.headers()["postern-error"], code, "{url}");
+        assert_eq!(refused.headers()["postern-error-source"], source, "{url}");
+    }
+    let large = client.get(world.origin.url("/hello")).header("x-large", "x".repeat(100_000));
+    assert_eq!(large.send().await.unwrap().status(), 431);
+    let stranger = world.client(0, "ptp1_nonsense").unwrap();
+    let refused = stranger.get(world.origin.url("/hello")).send().await.unwrap();
+    assert_eq!(refused.status(), 407);
+    assert!(refused.headers().contains_key("proxy-authenticate"));
+
+    let answer = client.get(world.origin.url("/hello")).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), HELLO);
+    assert!(connector.id().is_ok() && world.edge(0).is_ok());
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let world = World::start().await.unwrap();
+    let second = Command::new(program("postern").unwrap())
+        .arg("up")
+        .arg("--data-dir")
+        .arg(world.data_dir().join("second"))
+        .args(["--bind", &world.host().to_string()])
+        .output()
+        .await
+        .unwrap();
+    assert!(!second.status.success());
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(said.contains("8080") && said.contains("in use"), "{said}");
+}

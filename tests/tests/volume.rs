@@ -1,0 +1,137 @@
+//! Many requests, large bodies, many streams: all of it byte-exact, in bounded memory.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use postern_tests::{
+    origin::{Sum, pattern},
+    process::{self, Process},
+    world::World,
+};
+use tokio::task::JoinSet;
+
+const REQUESTS: usize = 10_000;
+const CLIENTS: usize = 32;
+const GIGABYTE: u64 = 1_000_000_000;
+/// Most memory that either end may ever take in these tests, in bytes.
+const BOUND: u64 = 160 * 1024 * 1024;
+
+async fn ten_thousand_requests(transport: &str) {
+    let world = World::start().await.unwrap();
+    let _connector = world.connect(transport).await.unwrap();
+    let token = world.proxy_token().await.unwrap();
+    let url: Arc<str> = world.origin.url("/echo").into();
+    let mut clients = JoinSet::new();
+    for n in 0..CLIENTS {
+        let client = world.client(n % 2, &token).unwrap();
+        let url = url.clone();
+        clients.spawn(async move {
+            for request in (n..REQUESTS).step_by(CLIENTS) {
+                // Lengths from none to some 20 KB.
+                let body = format!("{request:05} ").repeat(request % 3_000);
+                let answer = client.post(&*url).body(body.clone()).send().await.unwrap();
+                assert_eq!(answer.status(), 200);
+                assert!(answer.text().await.unwrap() == body, "request {request}");
+            }
+        });
+    }
+    clients.join_all().await;
+    assert_eq!(world.origin.requests(), REQUESTS as u64, "each was delivered once");
+}
+
+#[tokio::test]
+async fn ten_thousand_requests_are_byte_exact_over_quic() {
+    ten_thousand_requests("quic").await;
+}
+
+#[tokio::test]
+async fn ten_thousand_requests_are_byte_exact_over_http2() {
+    ten_thousand_requests("http2").await;
+}
+
+fn assert_bounded(world: &World, connector: &Process, what: &str) {
+    let edges = [0, 1].map(|region| process::usage(world.edge(region).unwrap()).unwrap().peak_rss);
+    let connector = connector.usage().unwrap().peak_rss;
+    let mib = |bytes: u64| bytes / (1024 * 1024);
+    println!("{what}: connector {} MiB, edges {:?} MiB at most", mib(connector), edges.map(mib));
+    assert!(connector < BOUND && edges.iter().all(|edge| *edge < BOUND));
+}
+
+async fn a_gigabyte_each_way(transport: &str) {
+    let world = World::start().await.unwrap();
+    let connector = world.connect(transport).await.unwrap();
+    let token = world.proxy_token().await.unwrap();
+    let client = world.client(0, &token).unwrap();
+
+    let url = world.origin.url(&format!("/bytes/{GIGABYTE}"));
+    let mut pieces = client.get(url).send().await.unwrap().bytes_stream();
+    let mut sum = Sum::default();
+    while let Some(piece) = pieces.next().await {
+        sum.add(&piece.unwrap());
+    }
+    let expected = Sum::of_pattern(GIGABYTE);
+    assert_eq!(sum.finish(), expected);
+    assert_bounded(&world, &connector, "1 GB down");
+
+    let pieces = pattern(GIGABYTE).map(Ok::<_, std::io::Error>);
+    let body = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
+    let answer = client.post(world.origin.url("/sum")).body(body).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), expected);
+    assert_bounded(&world, &connector, "1 GB up");
+}
+
+#[tokio::test]
+async fn a_gigabyte_each_way_over_quic_takes_bounded_memory() {
+    a_gigabyte_each_way("quic").await;
+}
+
+#[tokio::test]
+async fn a_gigabyte_each_way_over_http2_takes_bounded_memory() {
+    a_gigabyte_each_way("http2").await;
+}
+
+async fn stalled_readers_hold_nobody_up(transport: &str) {
+    const STREAMS: usize = 500;
+    const STALLED: usize = 50;
+    const LENGTH: u64 = 2_000_000;
+    let world = World::start().await.unwrap();
+    let connector = world.connect(transport).await.unwrap();
+    let token = world.proxy_token().await.unwrap();
+    let client = world.client(0, &token).unwrap();
+    let url: Arc<str> = world.origin.url(&format!("/bytes/{LENGTH}")).into();
+    let mut stalled = Vec::new();
+    for _ in 0..STALLED {
+        // Its head is there, its body waits for a reader.
+        stalled.push(client.get(&*url).send().await.unwrap());
+    }
+    let expected: Arc<str> = Sum::of_pattern(LENGTH).into();
+    let mut readers = JoinSet::new();
+    for _ in STALLED..STREAMS {
+        let (client, url, expected) = (client.clone(), url.clone(), expected.clone());
+        readers.spawn(async move {
+            let mut pieces = client.get(&*url).send().await.unwrap().bytes_stream();
+            let mut sum = Sum::default();
+            while let Some(piece) = pieces.next().await {
+                sum.add(&piece.unwrap());
+            }
+            assert_eq!(sum.finish(), *expected);
+        });
+    }
+    readers.join_all().await;
+    assert_bounded(&world, &connector, "450 readers beside 50 that do not read");
+    for response in stalled {
+        assert_eq!(response.bytes().await.unwrap().len() as u64, LENGTH, "it may read at last");
+    }
+}
+
+#[tokio::test]
+async fn stalled_readers_hold_nobody_up_over_quic() {
+    stalled_readers_hold_nobody_up("quic").await;
+}
+
+#[tokio::test]
+async fn stalled_readers_hold_nobody_up_over_http2() {
+    stalled_readers_hold_nobody_up("http2").await;
+}
