@@ -16,7 +16,7 @@ use protocol::{
     id::EdgeId,
 };
 use rustls::ClientConfig;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -218,16 +218,17 @@ impl Edge {
 
         shutdown.cancelled().await;
         tracing::info!(links = core.registry.count(), "the edge is leaving");
+        let deadline = Instant::now() + grace;
         links.drain();
         gateway.close();
-        requests.finish(grace).await;
+        requests.finish(deadline).await;
         // Connectors leave once their replacements are up; those that stay are cut.
-        let left = tokio::time::timeout(grace, async {
+        let all_gone = async {
             while core.registry.count() > 0 {
                 core.registry.changed().await;
             }
-        });
-        let _ = left.await;
+        };
+        let _ = tokio::time::timeout_at(deadline, all_gone).await;
         for link in core.registry.links() {
             link.session.close(link::CloseReason::Shutdown);
         }

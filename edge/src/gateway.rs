@@ -29,7 +29,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{core::Core, links::rest, tasks::Tasks};
+use crate::{accept::AcceptTrouble, core::Core, tasks::Tasks};
 use answer::{Account, Answer};
 use caller::Callers;
 use client::{Client, ClientStream};
@@ -97,6 +97,7 @@ impl Gateway {
 
     /// Serves clients until [`close`](Self::close).
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let mut trouble = AcceptTrouble::default();
         loop {
             let accept = async {
                 let permit = self.clients.clone().acquire_owned().await;
@@ -107,16 +108,12 @@ impl Gateway {
                 () = self.closing.cancelled() => return,
                 accepted = accept => accepted,
             };
-            match accepted {
-                Ok((stream, remote)) => {
-                    let gateway = self.clone();
-                    self.tasks.spawn(async move {
-                        gateway.serve_client(stream, remote).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => rest(&error).await,
-            }
+            let Some((stream, remote)) = trouble.pass(accepted).await else { continue };
+            let gateway = self.clone();
+            self.tasks.spawn(async move {
+                gateway.serve_client(stream, remote).await;
+                drop(permit);
+            });
         }
     }
 

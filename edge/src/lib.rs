@@ -14,6 +14,7 @@
 //! A change from the feed is in force when [`core::Core::apply`] returns: new requests are judged by it,
 //! and live streams and links that it forbids have been cut.
 
+mod accept;
 mod backoff;
 mod control_plane;
 mod core;

@@ -2,7 +2,6 @@
 //! registry from then on, until the link or the right to it is gone.
 
 use std::{
-    io,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -18,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    accept::AcceptTrouble,
     core::Core,
     registry::{Link, LinkKey},
     tasks::Tasks,
@@ -28,8 +28,6 @@ mod control;
 /// Handshakes under way at once. One that stalls is gone after 5 s, so even a thousand stalled ones
 /// let 200 a second through; each holds some 50 KiB at most.
 const HALF_OPEN: usize = 1024;
-/// How long an accept loop rests after an error such as too many open files.
-const REST: Duration = Duration::from_millis(100);
 /// A feed that has been silent for longer may not know the newest tunnels.
 const FRESH: Duration = Duration::from_secs(10);
 
@@ -63,10 +61,10 @@ impl Links {
 
     /// Accepts HTTP/2 links until the future is dropped.
     pub(crate) async fn accept_http2(self: Arc<Self>, listener: Http2Listener) {
+        let mut trouble = AcceptTrouble::default();
         loop {
-            match listener.accept().await {
-                Ok(pending) => self.begin(pending),
-                Err(error) => rest(&error).await,
+            if let Some(pending) = trouble.pass(listener.accept().await).await {
+                self.begin(pending);
             }
         }
     }
@@ -200,10 +198,4 @@ fn refuse(code: LinkRefusalCode) -> LinkRefusal {
     };
     let retry_after_ms = after_ms.map(|ms| rand::rng().random_range(ms..=2 * ms));
     LinkRefusal { code, retry_after_ms }
-}
-
-/// After a failed accept: the loop must live on, and must not spin.
-pub(crate) async fn rest(error: &io::Error) {
-    tracing::warn!(%error, "cannot accept a connection");
-    tokio::time::sleep(REST).await;
 }

@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::{core::Core, links::rest, tasks::Tasks};
+use crate::{accept::AcceptTrouble, core::Core, tasks::Tasks};
 
 /// Connections at once: a few scrapers and probes.
 const CLIENTS: usize = 32;
@@ -24,15 +24,10 @@ pub(crate) async fn serve(
     stopping: CancellationToken,
 ) {
     let clients = Arc::new(Semaphore::new(CLIENTS));
+    let mut trouble = AcceptTrouble::default();
     loop {
         let permit = clients.clone().acquire_owned().await;
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                rest(&error).await;
-                continue;
-            }
-        };
+        let Some((stream, _)) = trouble.pass(listener.accept().await).await else { continue };
         let (core, stopping) = (core.clone(), stopping.clone());
         tasks.spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {

@@ -1,8 +1,9 @@
 //! Who owns the tasks: everything that the edge spawns is counted here, and ends at the latest when
 //! the edge does. Shutdown is soft first (each part finishes what it has begun), then hard.
 
-use std::{future::Future, time::Duration};
+use std::future::Future;
 
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Spawns tasks that never outlive the edge; cheap to clone.
@@ -25,10 +26,10 @@ impl Tasks {
         });
     }
 
-    /// Waits until every task has ended, no longer than `grace`; then drops what is left.
-    pub(crate) async fn finish(&self, grace: Duration) {
+    /// Waits until every task has ended, no longer than `deadline`; then drops what is left.
+    pub(crate) async fn finish(&self, deadline: Instant) {
         self.tracker.close();
-        if tokio::time::timeout(grace, self.tracker.wait()).await.is_err() {
+        if tokio::time::timeout_at(deadline, self.tracker.wait()).await.is_err() {
             self.stop().await;
         }
     }
@@ -41,11 +42,13 @@ impl Tasks {
     }
 }
 
+/// For the tasks of one of hyper's connections. They end with the connection, which is itself a task
+/// that can be dropped, so none of them pays for a way of its own.
 impl<F> hyper::rt::Executor<F> for Tasks
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, work: F) {
-        self.spawn(work);
+        self.tracker.spawn(work);
     }
 }

@@ -24,6 +24,13 @@ pub(crate) enum Target {
 /// Judges a request's head; `has_body` tells whether anything follows it.
 pub(crate) fn admit(head: &Parts, has_body: bool) -> Result<Target, Refusal> {
     limit(head)?;
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(Refusal::new(
+            Code::BadRequest,
+            "the one transfer coding that passes is chunked",
+        ));
+    }
     let authority = head.uri.authority().filter(|authority| !authority.host().is_empty());
     let Some(authority) = authority else { return Err(Code::BadTarget.into()) };
     if authority.as_str().contains('@') {
@@ -135,6 +142,17 @@ mod tests {
         let large = |size: usize| Request::get("http://a/").header("x", "v".repeat(size));
         assert_eq!(judge(large(65_000)), Ok(Target::Message));
         assert_eq!(judge(large(65_536)), Err(Code::HeadersTooLarge));
+    }
+
+    #[test]
+    fn a_transfer_coding_that_would_be_lost_on_the_way_is_refused() {
+        let coded =
+            |coding: &str| judge(Request::post("http://a/").header("transfer-encoding", coding));
+        assert_eq!(coded("chunked"), Ok(Target::Message));
+        assert_eq!(coded("Chunked"), Ok(Target::Message));
+        for odd in ["gzip, chunked", "gzip", "chunked, chunked", "xchunked", "identity"] {
+            assert_eq!(coded(odd), Err(Code::BadRequest), "{odd}");
+        }
     }
 
     #[test]

@@ -143,9 +143,7 @@ impl Drop for Stream {
 /// The answer that is a refusal.
 pub(crate) fn refuse(refusal: &Refusal, mut account: Account) -> Response<Answer> {
     let code = refusal.code;
-    if account.outcome != Outcome::ClientGone || code != Code::BadRequest {
-        account.outcome = Outcome::Refused(code);
-    }
+    account.outcome = Outcome::Refused(code);
     let problem = Bytes::from(refusal.to_problem().to_string());
     let mut response = Response::new(Answer::Whole(Some(problem)));
     *response.status_mut() = code.status();

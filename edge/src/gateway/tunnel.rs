@@ -1,5 +1,8 @@
 //! CONNECT and upgrades: once the origin has agreed, bytes flow both ways, each direction closed on its
-//! own, until both have ended, the link breaks, or access is taken away.
+//! own, until both have ended, the link breaks, or access is taken away. A client's HTTP/1.1 connection
+//! then ends with a reset. An HTTP/2 stream ends like any other, because hyper gives no way to reset
+//! it; what runs inside a tunnel, TLS or WebSocket, says its own goodbye and so notices that it is
+//! missing.
 
 use std::time::Instant;
 

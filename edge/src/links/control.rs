@@ -51,11 +51,13 @@ pub(crate) async fn run(
                     drain(grace)
                 }
                 () = tokio::time::sleep_until(heard_at + SILENCE) => {
-                    link.session.close(CloseReason::Unresponsive);
-                    return Ok(());
+                    return Err(LinkError::TimedOut);
                 }
             };
-            sender.send(&message).await?;
+            // A connector that does not read what it is told is as good as silent.
+            tokio::time::timeout_at(heard_at + SILENCE, sender.send(&message))
+                .await
+                .unwrap_or(Err(LinkError::TimedOut))?;
         }
     };
     let spoken: Result<(), LinkError> = tokio::select! {
