@@ -15,7 +15,7 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::TlsConnector;
 
 use crate::{backoff::Backoff, core::Core, identity::Identity, tasks::Tasks};
@@ -29,6 +29,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// Silence after a probe that ends the connection.
 const PROBE_ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// A connection that has held for less is no success: what broke it may break the next one too.
+const STEADY_AFTER: Duration = Duration::from_secs(5);
 /// Receive window: a snapshot of many megabytes should not wait for round trips.
 const WINDOW: u32 = 1024 * 1024;
 
@@ -122,17 +124,21 @@ pub(crate) async fn run(core: Arc<Core>, control_plane: HostPort, tls: Arc<Clien
         let ended = match connect(&control_plane, &tls, &tasks).await {
             Err(error) => BoxError::from(error),
             Ok(sender) => {
+                let since = Instant::now();
                 let presence = presence::report(&core, sender.clone(), &control_plane);
                 let connected = || {
-                    backoff.reset();
                     if !std::mem::replace(&mut was_up, true) {
                         tracing::info!(%control_plane, "the feed is back");
                     }
                 };
-                tokio::select! {
+                let ended = tokio::select! {
                     ended = feed::follow(&core, sender, &control_plane, connected) => ended.into(),
                     ended = presence => ended.into(),
+                };
+                if since.elapsed() >= STEADY_AFTER {
+                    backoff.reset();
                 }
+                ended
             }
         };
         tasks.stop().await;

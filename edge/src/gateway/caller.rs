@@ -48,7 +48,7 @@ impl Callers {
         let credentials = Credentials::read(headers)?;
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let state = knowledge.read();
-        let grant = if credentials.token.starts_with(ProxyToken::PREFIX) {
+        let grant = if credentials.token().starts_with(ProxyToken::PREFIX) {
             proxy_token(&credentials, &state, seconds)?
         } else {
             self.capability(&credentials, &state, seconds)?
@@ -63,9 +63,9 @@ impl Callers {
         state: &State,
         now: u64,
     ) -> Result<Grant, Refusal> {
-        let verified = self.capabilities.verify(&credentials.token, state, now);
+        let verified = self.capabilities.verify(credentials.token(), state, now);
         let (caller, tunnel) = verified.ok_or_else(bad_credentials)?;
-        let named = named(state, caller.tenant, &credentials.tunnel)?;
+        let named = named(state, caller.tenant, credentials.tunnel())?;
         if named.id != tunnel {
             let detail = "the token is for another tunnel than the one that the user name names";
             return Err(Refusal::new(Code::BadCredentials, detail));
@@ -75,13 +75,13 @@ impl Callers {
 }
 
 fn proxy_token(credentials: &Credentials, state: &State, now: u64) -> Result<Grant, Refusal> {
-    let token = ProxyToken::decode(&credentials.token).map_err(|_| bad_credentials())?;
+    let token = ProxyToken::decode(credentials.token()).map_err(|_| bad_credentials())?;
     let known = state.feed().proxy_tokens.get(&token.id).ok_or_else(bad_credentials)?;
     if !known.digest.matches(&token.secret) || known.expires_at <= now {
         return Err(bad_credentials());
     }
     let caller = known.caller();
-    let tunnel = named(state, caller.tenant, &credentials.tunnel)?.id;
+    let tunnel = named(state, caller.tenant, credentials.tunnel())?.id;
     Ok(Grant { tunnel, caller, token: Some(token.id) })
 }
 
@@ -97,10 +97,10 @@ fn bad_credentials() -> Refusal {
     Code::BadCredentials.into()
 }
 
-/// What `Proxy-Authorization` holds.
+/// What `Proxy-Authorization` holds: `tunnel:token`.
 struct Credentials {
-    tunnel: String,
-    token: Zeroizing<String>,
+    text: Zeroizing<String>,
+    colon: usize,
 }
 
 impl Credentials {
@@ -117,9 +117,17 @@ impl Credentials {
             return Err(malformed());
         }
         let decoded = BASE64.decode(encoded.trim()).map_err(|_| malformed())?;
-        let decoded = String::from_utf8(decoded).map(Zeroizing::new).map_err(|_| malformed())?;
-        let (tunnel, token) = decoded.split_once(':').ok_or_else(malformed)?;
-        Ok(Self { tunnel: tunnel.to_owned(), token: Zeroizing::new(token.to_owned()) })
+        let text = String::from_utf8(decoded).map(Zeroizing::new).map_err(|_| malformed())?;
+        let colon = text.find(':').ok_or_else(malformed)?;
+        Ok(Self { text, colon })
+    }
+
+    fn tunnel(&self) -> &str {
+        &self.text[..self.colon]
+    }
+
+    fn token(&self) -> &str {
+        &self.text[self.colon + 1..]
     }
 }
 

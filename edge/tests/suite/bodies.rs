@@ -173,10 +173,9 @@ async fn a_client_that_leaves_cancels_its_request() {
 
 #[tokio::test]
 async fn clients_that_do_not_read_hold_little_and_delay_nobody() {
-    let world = World::new().await;
-    let connector = Connector::new(&world, 1);
     for carrier in CARRIERS {
-        let held = connector.hold(&world, carrier, 0).await;
+        let world = World::new().await;
+        let held = Connector::new(&world, 1).hold(&world, carrier, 0).await;
         let mut sender = client::h2(&world).await;
         let mut stalled = Vec::new();
         for _ in 0..20 {
@@ -196,6 +195,8 @@ async fn clients_that_do_not_read_hold_little_and_delay_nobody() {
             let answer = fetch(&world, get("http://wiki.corp/")).await;
             assert_eq!(answer.status, StatusCode::OK);
         }
+        let bytes = world.metric("postern_edge_bytes_total{direction=\"down\"}").await;
+        assert!(bytes < 21 * 512 * 1024, "{bytes} bytes wait for 21 clients that do not read");
         drop(stalled);
     }
 }

@@ -56,7 +56,7 @@ pub struct Heard {
 struct Known {
     generation: u64,
     items: BTreeMap<ItemKey, Item>,
-    followers: Vec<mpsc::UnboundedSender<FeedMessage>>,
+    followers: Vec<mpsc::UnboundedSender<Bytes>>,
     joined: usize,
 }
 
@@ -73,6 +73,12 @@ pub struct ControlPlane {
     pub address: SocketAddr,
     pub pin: CaPin,
     serving: Option<JoinSet<()>>,
+}
+
+pub fn line(message: &FeedMessage) -> Bytes {
+    let mut line = serde_json::to_vec(message).unwrap();
+    line.push(b'\n');
+    line.into()
 }
 
 pub fn key_of(item: &Item) -> ItemKey {
@@ -209,14 +215,16 @@ impl ControlPlane {
             known.items.remove(key);
         }
         let message = FeedMessage::Change { generation: known.generation, put, remove };
-        known.followers.retain(|follower| follower.send(message.clone()).is_ok());
+        let line = line(&message);
+        known.followers.retain(|follower| follower.send(line.clone()).is_ok());
         known.generation
     }
 
-    /// Says something to the edge that may not be true.
-    pub fn say(&self, message: FeedMessage) {
+    /// Says something to the edge that need not be true.
+    pub fn say(&self, line: impl Into<Bytes>) {
+        let line = line.into();
         let known = self.shared.known.lock().unwrap();
-        known.followers.iter().for_each(|follower| follower.send(message.clone()).unwrap());
+        known.followers.iter().for_each(|follower| drop(follower.send(line.clone())));
     }
 
     /// Waits until what the edge has reported is as it should be.
@@ -281,13 +289,10 @@ impl Shared {
         let mut known = self.known.lock().unwrap();
         let items = known.items.values().cloned().collect();
         let snapshot = FeedMessage::Snapshot { generation: known.generation, items };
-        follower.send(snapshot).unwrap();
+        follower.send(line(&snapshot)).unwrap();
         known.followers.push(follower);
         let lines = stream::unfold(messages, |mut messages| async move {
-            let message = messages.recv().await?;
-            let mut line = serde_json::to_vec(&message).unwrap();
-            line.push(b'\n');
-            Some((Ok(Frame::data(Bytes::from(line))), messages))
+            Some((Ok(Frame::data(messages.recv().await?)), messages))
         });
         Response::new(BodyExt::boxed(StreamBody::new(SyncStream(Box::pin(lines)))))
     }

@@ -8,20 +8,11 @@ use protocol::feed::{FeedMessage, Item};
 use zeroize::Zeroizing;
 
 use crate::{
-    client::{Whole, body, empty, fetch, get},
+    client::{Whole, body, fetch, get},
     connector::{CARRIERS, Connector},
-    control_plane::ControlPlane,
-    world::{World, closed_tunnel, options, patiently, tunnel},
+    control_plane::{ControlPlane, line},
+    world::{World, closed_tunnel, items, options, patiently, tunnel},
 };
-
-async fn observe(world: &World, path: &str) -> Whole {
-    let stream = crate::client::connect(world.metrics).await;
-    let io = hyper_util::rt::TokioIo::new(stream);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
-    tokio::spawn(connection);
-    let request = Request::get(path).header("host", "edge").body(empty()).unwrap();
-    Whole::of(patiently(sender.send_request(request)).await.unwrap()).await
-}
 
 #[tokio::test]
 async fn an_edge_joins_once_and_starts_again_without_a_token() {
@@ -112,13 +103,35 @@ async fn changes_that_were_missed_are_in_force_after_reconnecting() {
 }
 
 #[tokio::test]
-async fn an_older_generation_or_a_malformed_line_changes_nothing() {
+async fn what_the_feed_should_never_say_changes_nothing() {
     let world = World::new().await;
     let _held = Connector::new(&world, 1).hold(&world, CARRIERS[0], 0).await;
-    world.control_plane.say(FeedMessage::Snapshot { generation: 0, items: vec![] });
+    let items = |generation| line(&FeedMessage::Snapshot { generation, items: items() });
+    let whole = String::from_utf8(items(9).to_vec()).unwrap();
+    let lies = [
+        line(&FeedMessage::Snapshot { generation: 0, items: vec![] }),
+        line(&FeedMessage::Change { generation: 1, put: vec![], remove: vec![] }),
+        "{\"type\":\"snapshot\"}\n".into(),
+        whole.replacen("any_team", "no_team", 1).into(),
+        whole.replacen("office", "OFFICE", 1).into(),
+        format!("{}\n", &whole[..whole.len() / 2]).into(),
+    ];
+    for (n, lie) in lies.into_iter().enumerate() {
+        world.control_plane.say(lie);
+        // The edge gives up on such a feed, and asks again for what it lacks.
+        world.control_plane.until(|heard| heard.resets >= n + 2).await;
+        assert_eq!(fetch(&world, get("http://wiki.corp/")).await.status.as_u16(), 200);
+        world.control_plane.put(Item::Tunnel(tunnel())).await;
+    }
+    world.control_plane.say("{\"type\":\"weather\",\"wind\":3}\n");
+    world.control_plane.put(Item::Tunnel(closed_tunnel())).await;
+    assert_eq!(fetch(&world, get("http://wiki.corp/")).await.code(), "access_denied");
+}
+
+#[tokio::test]
+async fn a_feed_that_has_gone_quiet_is_dialled_again() {
+    let world = World::new().await;
     world.control_plane.until(|heard| heard.resets == 2).await;
-    assert_eq!(fetch(&world, get("http://wiki.corp/")).await.status.as_u16(), 200);
-    world.control_plane.put(Item::Tunnel(tunnel())).await;
 }
 
 #[tokio::test]
@@ -142,12 +155,12 @@ async fn an_edge_that_has_not_heard_the_feed_for_too_long_refuses() {
     assert_eq!(answer.header("retry-after"), "30");
     let error = Connector::new(&world, 1).dial(CARRIERS[0], 0).await.err().unwrap();
     assert_eq!(error.refusal().unwrap().code.as_str(), "feed_stale");
-    assert_eq!(observe(&world, "/ready").await.status.as_u16(), 503);
-    assert_eq!(observe(&world, "/healthz").await.status.as_u16(), 200);
+    assert_eq!(world.observe("/ready").await.status.as_u16(), 503);
+    assert_eq!(world.observe("/healthz").await.status.as_u16(), 200);
 
     world.control_plane.resume().await;
     world.control_plane.put(Item::Tunnel(tunnel())).await;
-    assert_eq!(observe(&world, "/ready").await.status.as_u16(), 200);
+    assert_eq!(world.observe("/ready").await.status.as_u16(), 200);
 }
 
 #[tokio::test]
@@ -158,9 +171,9 @@ async fn metrics_count_what_happens() {
     fetch(&world, Request::get("http://wiki.corp/")).await;
     let request = get("http://wiki.corp/").method("POST").body(body("12345")).unwrap();
     Whole::of(crate::client::send(&world, request).await).await;
-    let ready = observe(&world, "/ready").await.json();
+    let ready = world.observe("/ready").await.json();
     assert_eq!((&ready["ready"], &ready["links"]), (&true.into(), &1.into()));
-    let text = observe(&world, "/metrics").await.body;
+    let text = world.observe("/metrics").await.body;
     let text = String::from_utf8_lossy(&text);
     for line in [
         "postern_edge_requests_total{outcome=\"ok\"} 2\n",

@@ -1,5 +1,8 @@
 //! How links come, are replaced, drain and go.
 
+use std::time::Duration;
+
+use http_body_util::BodyExt;
 use protocol::{
     control::{FromConnector, FromEdge},
     feed::{FeedEdge, Item},
@@ -152,6 +155,30 @@ async fn an_edge_that_leaves_drains_first() {
         held.gone().await;
         world.left().await;
     }
+}
+
+#[tokio::test]
+async fn what_outlives_the_grace_period_is_cut() {
+    for carrier in CARRIERS {
+        let mut world =
+            World::with(|options| options.grace_period = Duration::from_millis(200)).await;
+        let mut held = Connector::new(&world, 1).hold(&world, carrier, 0).await;
+        let response = send(&world, get("http://wiki.corp/stream").body(empty()).unwrap()).await;
+        held.begun().await;
+        world.stop().await;
+        held.gone().await;
+        assert!(patiently(response.into_body().collect()).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_connector_that_does_not_ping_is_let_go() {
+    let world = World::new().await;
+    let connector = Connector::new(&world, 1);
+    let mut quic = connector.hold(&world, CARRIERS[0], 0).await;
+    let mut http2 = connector.hold(&world, CARRIERS[1], 1).await;
+    tokio::join!(quic.gone(), http2.gone());
+    world.control_plane.until(|heard| heard.links.is_empty()).await;
 }
 
 #[tokio::test]

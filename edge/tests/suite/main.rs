@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
+extern crate postern_edge as edge;
+
 mod bodies;
 mod client;
 mod connector;

@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, future::Future, net::SocketAddr, sync::LazyLock
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use edge::{Edge, Options};
+use http::Request;
+use hyper_util::rt::TokioIo;
 use protocol::{
     access::Access,
     claims::{AUDIENCE, Capability, ISSUER, TYPE},
@@ -16,7 +18,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use crate::control_plane::ControlPlane;
+use crate::{
+    client::{self, Whole},
+    control_plane::ControlPlane,
+};
 
 pub const TENANT: TenantId = TenantId::from_bytes([0x10; 16]);
 pub const OTHER_TENANT: TenantId = TenantId::from_bytes([0x11; 16]);
@@ -178,6 +183,23 @@ impl World {
         self.options.metrics_listen = self.metrics;
         self.shutdown = CancellationToken::new();
         self.running = Some(tokio::spawn(edge.run(self.shutdown.clone())));
+    }
+
+    /// What the edge tells about itself.
+    pub async fn observe(&self, path: &str) -> Whole {
+        let io = TokioIo::new(client::connect(self.metrics).await);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get(path).header("host", "edge").body(client::empty()).unwrap();
+        Whole::of(patiently(sender.send_request(request)).await.unwrap()).await
+    }
+
+    /// One of the edge's metrics.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let text = self.observe("/metrics").await.body;
+        let text = String::from_utf8_lossy(&text);
+        let value = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        value.trim().parse().unwrap()
     }
 
     /// Stops the edge and waits until it has left.
