@@ -49,16 +49,25 @@ impl Destination {
     pub(super) fn of(uri: &Uri) -> Result<Self, Refusal> {
         let authority = uri.authority().ok_or(Code::BadTarget)?;
         let host = authority.host();
+        let behind_user = authority.as_str().rsplit('@').next().unwrap_or_default();
+        // Read strictly: the parser lets some texts pass as a port that are none.
+        let port = match behind_user.strip_prefix(host).map(|port| port.strip_prefix(':')) {
+            Some(Some(port)) if !port.is_empty() => port.parse().ok(),
+            Some(_) if behind_user.len() <= host.len() + 1 => match uri.scheme_str() {
+                Some("http") => Some(80),
+                Some("https") => Some(443),
+                Some(_) | None => None,
+            },
+            Some(_) | None => None,
+        };
+        let port = port.filter(|port| *port != 0).ok_or_else(|| {
+            Refusal::new(Code::BadTarget, "the target needs a port from 1 to 65535")
+        })?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if host.is_empty() {
             return Err(Code::BadTarget.into());
         }
         let is_tls = uri.scheme() == Some(&Scheme::HTTPS);
-        let default = uri.scheme().map(|_| if is_tls { 443 } else { 80 });
-        let port = authority.port_u16().or(default).filter(|port| *port != 0);
-        let port = port.ok_or_else(|| {
-            Refusal::new(Code::BadTarget, "the target needs a port from 1 to 65535")
-        })?;
         Ok(Self { is_tls, host: host.to_ascii_lowercase(), port })
     }
 
@@ -182,7 +191,9 @@ mod tests {
         assert_eq!(of("http://user:secret@wiki.corp/"), Ok((false, "wiki.corp".into(), 80)));
         assert_eq!(of("wiki.corp:22"), Ok((false, "wiki.corp:22".into(), 22)));
         assert_eq!(of("wiki.corp"), Err(Code::BadTarget));
+        assert_eq!(of("http://wiki.corp:/"), Ok((false, "wiki.corp".into(), 80)));
         assert_eq!(of("http://wiki.corp:0/"), Err(Code::BadTarget));
+        assert_eq!(of("http://wiki.corp:80*"), Err(Code::BadTarget));
         assert_eq!(of("/path"), Err(Code::BadTarget));
     }
 

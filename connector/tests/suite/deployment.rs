@@ -1,0 +1,300 @@
+//! A connector that runs, and the edges that it dials.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use connector::Options;
+use http_body_util::BodyExt as _;
+use link::{
+    CloseReason, Session,
+    control::{ControlReceiver, ControlSender},
+    listen::{Http2Listener, Pending, QuicListener},
+    tls::ServerIdentity,
+};
+use protocol::{
+    address::{CaPin, EdgeAddress},
+    control::{FromConnector, FromEdge, LinkRefusal},
+    id::{EdgeId, KeyId, TunnelId},
+    key::Seed,
+    presence::Transport,
+    secret::TunnelSecret,
+};
+use tempfile::NamedTempFile;
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+/// Bounds every wait; no test relies on its length.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub async fn patiently<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("it happens within 30 seconds")
+}
+
+/// A certificate authority of the test's own.
+pub struct Authority {
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    certificate: rcgen::Certificate,
+    pub pin: CaPin,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pin = CaPin::of_spki(&rcgen::PublicKeyData::subject_public_key_info(&key));
+        let mut params = rcgen::CertificateParams::new([]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap();
+        Self { issuer: rcgen::Issuer::new(params, key), certificate, pin }
+    }
+
+    pub fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    /// Chain and key for this host, PEM.
+    pub fn issue(&self, host: &str) -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new([host.to_owned()]).unwrap();
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        (leaf.pem() + &self.certificate.pem(), key.serialize_pem())
+    }
+}
+
+#[derive(Clone)]
+pub struct Up {
+    pub slot: u8,
+    pub transport: Transport,
+    pub session: Session,
+}
+
+/// An edge: both listeners on one port.
+pub struct Edge {
+    pub address: EdgeAddress,
+    links: watch::Receiver<Vec<Up>>,
+    /// Says something on every link.
+    pub say: watch::Sender<Option<FromEdge>>,
+    /// Set to refuse every dial.
+    pub refusal: Arc<Mutex<Option<LinkRefusal>>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+struct Shared {
+    edge: EdgeId,
+    address: EdgeAddress,
+    links: watch::Sender<Vec<Up>>,
+    say: watch::Receiver<Option<FromEdge>>,
+    refusal: Arc<Mutex<Option<LinkRefusal>>>,
+}
+
+impl Edge {
+    async fn start(number: u8, region: &str, authority: &Authority) -> Self {
+        let (chain, key) = authority.issue("127.0.0.1");
+        let identity = ServerIdentity::from_pem(&chain, &key).unwrap();
+        let (quic, http2) = Self::bind(&identity).await;
+        let address = EdgeAddress {
+            region: region.parse().unwrap(),
+            address: quic.local_addr().to_string().parse().unwrap(),
+            fallback_port: None,
+        };
+        let (links_sender, links) = watch::channel(Vec::new());
+        let (say, heard) = watch::channel(None);
+        let refusal = Arc::new(Mutex::new(None));
+        let shared = Arc::new(Shared {
+            edge: EdgeId::from_bytes([number; 16]),
+            address: address.clone(),
+            links: links_sender,
+            say: heard,
+            refusal: refusal.clone(),
+        });
+        let task = tokio::spawn(async move {
+            let mut tasks = tokio::task::JoinSet::new();
+            loop {
+                let pending = tokio::select! {
+                    pending = quic.accept() => pending.unwrap(),
+                    pending = http2.accept() => pending.unwrap(),
+                };
+                tasks.spawn(shared.clone().link(pending));
+            }
+        });
+        Self { address, links, say, refusal, _task: AbortOnDropHandle::new(task) }
+    }
+
+    /// One port for both; another test may have taken the TCP one, then the next is as good.
+    async fn bind(identity: &ServerIdentity) -> (QuicListener, Http2Listener) {
+        loop {
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            let quic = QuicListener::bind(any, identity).unwrap();
+            if let Ok(http2) = Http2Listener::bind(quic.local_addr(), identity).await {
+                return (quic, http2);
+            }
+        }
+    }
+
+    pub fn links(&self) -> Vec<Up> {
+        self.links.borrow().clone()
+    }
+
+    /// Waits until the edge's links are as `expected` says.
+    pub async fn until(&self, expected: impl FnMut(&Vec<Up>) -> bool) -> Vec<Up> {
+        patiently(self.links.clone().wait_for(expected)).await.unwrap().clone()
+    }
+}
+
+impl Shared {
+    async fn link(self: Arc<Self>, pending: Pending) {
+        let transport = pending.transport();
+        let region = self.address.region.clone();
+        // The loser of a race between carriers goes away in the middle of it.
+        let Ok(candidate) = pending.handshake(self.edge, region).await else { return };
+        assert!(candidate.is_proven_by(&seed().public_key()));
+        let refusal = self.refusal.lock().unwrap().clone();
+        if let Some(refusal) = refusal {
+            return candidate.refuse(refusal).await;
+        }
+        let slot = candidate.hello().slot;
+        let Ok((session, sender, receiver)) = candidate.register(vec![]).await else { return };
+        let up = Up { slot, transport, session: session.clone() };
+        self.links.send_modify(|links| links.push(up));
+        tokio::select! {
+            () = control(&session, sender, receiver, self.say.clone()) => {}
+            _ = session.closed() => {}
+        }
+        self.links.send_modify(|links| {
+            links.retain(|link| (link.slot, link.transport) != (slot, transport));
+        });
+    }
+}
+
+/// Answers pings, passes on what the test says, and closes the link on a goodbye.
+async fn control(
+    session: &Session,
+    mut sender: ControlSender<FromEdge>,
+    mut receiver: ControlReceiver<FromConnector>,
+    mut say: watch::Receiver<Option<FromEdge>>,
+) {
+    loop {
+        tokio::select! {
+            message = receiver.receive() => match message {
+                Ok(Some(FromConnector::Ping { sequence, .. })) => {
+                    if sender.send(&FromEdge::Pong { sequence }).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Some(FromConnector::Goodbye)) => session.close(CloseReason::Drained),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return,
+            },
+            Ok(()) = say.changed() => {
+                let message = say.borrow_and_update().clone();
+                if let Some(message) = message && sender.send(&message).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn seed() -> Seed {
+    Seed::from_bytes([7; 32])
+}
+
+/// A connector and its edges.
+pub struct Deployment {
+    pub edges: Vec<Edge>,
+    pub shutdown: CancellationToken,
+    pub connector: JoinHandle<anyhow::Result<()>>,
+    pub metrics_port: u16,
+    pub secret: String,
+    _files: Vec<NamedTempFile>,
+}
+
+impl Deployment {
+    /// One edge, one transport, all links up.
+    pub async fn over(transport: Transport) -> Self {
+        let options =
+            Options { transport_protocol: Some(transport.as_str().into()), ..Options::default() };
+        let deployment = Self::start(&["eu"], options).await;
+        deployment.edges[0].until(|links| links.len() == 4).await;
+        deployment
+    }
+
+    /// An edge in each of `regions`.
+    pub async fn start(regions: &[&str], options: Options) -> Self {
+        let authority = Authority::new();
+        let mut edges = Vec::new();
+        for (number, region) in regions.iter().enumerate() {
+            edges.push(Edge::start(number as u8 + 1, region, &authority).await);
+        }
+        let secret = TunnelSecret {
+            tunnel: TunnelId::from_bytes([1; 16]),
+            key: KeyId::from_bytes([2; 16]),
+            seed: seed(),
+            edges: edges.iter().map(|edge| edge.address.clone()).collect(),
+            ca_pin: Some(authority.pin),
+        };
+        let secret = secret.encode().to_string();
+        let file = file(&format!("{secret}\n"));
+        let metrics_port = free_port();
+        let shutdown = CancellationToken::new();
+        let options = Options {
+            secret_file: Some(file.path().to_str().unwrap().into()),
+            metrics_port: Some(metrics_port.to_string()),
+            prometheus: Some(prometheus()),
+            ..options
+        };
+        let connector = tokio::spawn(connector::run(options, shutdown.clone()));
+        Self { edges, shutdown, connector, metrics_port, secret, _files: vec![file] }
+    }
+
+    /// A link of the first edge.
+    pub fn session(&self) -> Session {
+        self.edges[0].links()[0].session.clone()
+    }
+
+    /// Asks the status server.
+    pub async fn status(&self, path: &str) -> (u16, String) {
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", self.metrics_port));
+        let stream = hyper_util::rt::TokioIo::new(patiently(stream).await.unwrap());
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+        let request = http::Request::get(path).header("host", "localhost");
+        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+        let answer = async {
+            let response = sender.send_request(request).await.unwrap();
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        };
+        tokio::select! {
+            answer = patiently(answer) => answer,
+            _ = connection => panic!("the connection ended first"),
+        }
+    }
+}
+
+/// A file that holds `text`.
+pub fn file(text: &str) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// One recorder for all tests of the process, as `metrics` wants it.
+fn prometheus() -> metrics_exporter_prometheus::PrometheusHandle {
+    static HANDLE: std::sync::OnceLock<metrics_exporter_prometheus::PrometheusHandle> =
+        std::sync::OnceLock::new();
+    let install = || {
+        let recorder = connector::metrics::recorder().unwrap();
+        let handle = recorder.handle();
+        metrics::set_global_recorder(recorder).unwrap();
+        handle
+    };
+    HANDLE.get_or_init(install).clone()
+}
