@@ -30,6 +30,7 @@ mod health;
 mod join_tokens;
 mod picker;
 pub(crate) mod problem;
+mod proxy_tokens;
 mod rollout;
 mod runs;
 mod secrets;
@@ -72,6 +73,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(picker::routes())
         .merge(workflows::routes())
         .merge(runs::routes())
+        .merge(proxy_tokens::routes())
         .merge(edges::routes())
         .merge(join_tokens::routes())
         .merge(audit::routes())

@@ -22,6 +22,7 @@ pub(crate) mod edge;
 pub(crate) mod feed;
 pub(crate) mod join_token;
 pub(crate) mod presence;
+pub(crate) mod proxy_token;
 pub(crate) mod run;
 pub(crate) mod session;
 pub(crate) mod team;

@@ -155,3 +155,20 @@ CREATE TABLE audit (
     hash        TEXT   NOT NULL,
     PRIMARY KEY (tenant_id, sequence)
 );
+
+-- Deleting the team or the workflow revokes its tokens; their rows stay.
+CREATE TABLE proxy_token (
+    id          TEXT   PRIMARY KEY,
+    tenant_id   TEXT   NOT NULL REFERENCES tenant (id),
+    team_id     TEXT   NOT NULL,
+    workflow_id TEXT,
+    name        TEXT   NOT NULL,
+    digest      TEXT   NOT NULL,
+    created_by  TEXT   NOT NULL,
+    created_ms  BIGINT NOT NULL,
+    expires_ms  BIGINT NOT NULL,
+    revoked_ms  BIGINT
+);
+CREATE INDEX proxy_token_tenant ON proxy_token (tenant_id, name);
+CREATE INDEX proxy_token_team ON proxy_token (team_id);
+CREATE INDEX proxy_token_workflow ON proxy_token (workflow_id);

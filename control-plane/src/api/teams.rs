@@ -114,7 +114,7 @@ async fn get_team(
     Ok(Json(view(&mut db, team).await?))
 }
 
-/// Removes a team that owns no workflow.
+/// Removes a team that owns no workflow; its gateway tokens are revoked.
 #[utoipa::path(
     delete, path = "/api/v1/teams/{id}", tag = "teams",
     params(("id" = Uuid, Path, description = "The team.")),
@@ -135,8 +135,8 @@ async fn delete_team(
             "Remove its workflows first.",
         ));
     }
-    store::team::delete(&mut change, id).await?;
-    let detail = serde_json::json!({ "name": team.name });
+    let revoked = store::team::delete(&mut change, id, app.clock.now_ms()).await?;
+    let detail = serde_json::json!({ "name": team.name, "revoked_proxy_tokens": revoked });
     change.commit(caller.entry(&app, "team.delete", id, detail)).await?;
     no_content()
 }
@@ -199,7 +199,8 @@ async fn membership(
     Ok(change)
 }
 
-async fn find(db: &mut impl Read, caller: &Caller, id: TeamId) -> Result<Team, Problem> {
+/// The caller's tenant's team.
+pub(super) async fn find(db: &mut impl Read, caller: &Caller, id: TeamId) -> Result<Team, Problem> {
     let team = store::team::find(db, caller.tenant(), id).await?;
     team.ok_or_else(|| Problem::not_found("team"))
 }

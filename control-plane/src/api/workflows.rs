@@ -164,7 +164,7 @@ async fn update_workflow(
     Ok(Json(workflow.into()))
 }
 
-/// Removes a workflow and its runs.
+/// Removes a workflow and its runs; its gateway tokens are revoked.
 #[utoipa::path(
     delete, path = "/api/v1/workflows/{id}", tag = "workflows",
     params(("id" = Uuid, Path, description = "The workflow.")),
@@ -177,8 +177,8 @@ async fn delete_workflow(
 ) -> Result<StatusCode, Problem> {
     let mut change = app.store.change().await?;
     let workflow = find(&mut change, &caller, id).await?;
-    store::workflow::delete(&mut change, id).await?;
-    let detail = serde_json::json!({ "name": workflow.name });
+    let revoked = store::workflow::delete(&mut change, id, app.clock.now_ms()).await?;
+    let detail = serde_json::json!({ "name": workflow.name, "revoked_proxy_tokens": revoked });
     change.commit(caller.entry(&app, "workflow.delete", id, detail)).await?;
     no_content()
 }

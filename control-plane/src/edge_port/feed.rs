@@ -91,13 +91,14 @@ impl Feed {
             return Ok(FeedMessage::Alive { generation: known });
         }
         let mut db = self.app.store.read().await?;
+        let now_ms = self.app.clock.now_ms();
         let changes = match self.after {
             0 => None,
-            after => store::feed::changes(&mut db, after).await?,
+            after => store::feed::changes(&mut db, after, now_ms).await?,
         };
         let message = match changes {
             Some(changes) => changes,
-            None => store::feed::snapshot(&mut db).await?,
+            None => store::feed::snapshot(&mut db, now_ms).await?,
         };
         if let FeedMessage::Snapshot { generation, .. } | FeedMessage::Change { generation, .. } =
             &message

@@ -5,12 +5,16 @@
 use std::collections::HashMap;
 
 use protocol::{
-    feed::{FeedEdge, FeedMessage, FeedTokenKey, FeedTunnel, FeedTunnelKey, Item, ItemKey},
+    feed::{
+        FeedEdge, FeedMessage, FeedProxyToken, FeedTokenKey, FeedTunnel, FeedTunnelKey, Item,
+        ItemKey,
+    },
     id::TunnelId,
 };
 
 use super::{
-    Change, Error, Read, Result, edge, generation, parsed, signed, text, token_key, tunnel,
+    Change, Error, Read, Result, edge, generation, parsed, proxy_token, signed, text, token_key,
+    tunnel,
 };
 
 /// Notes that edges must hear of this item, as of the change's generation.
@@ -30,10 +34,12 @@ pub(super) async fn mark(db: &mut Change, key: &ItemKey) -> Result<()> {
 }
 
 /// Everything, as of now.
-pub(crate) async fn snapshot(db: &mut impl Read) -> Result<FeedMessage> {
+pub(crate) async fn snapshot(db: &mut impl Read, now_ms: u64) -> Result<FeedMessage> {
     let generation = generation(db).await?;
     let mut items: Vec<Item> = token_key::list(db).await?.into_iter().map(Item::TokenKey).collect();
     items.extend(edge::list(db).await?.into_iter().map(|row| Item::Edge(row.into_feed())));
+    let tokens = proxy_token::live(db, now_ms).await?.into_iter();
+    items.extend(tokens.map(|row| Item::ProxyToken(row.into_feed())));
     let rows =
         sqlx::query("SELECT * FROM tunnel_key ORDER BY id").fetch_all(db.connection()).await?;
     let mut keys: HashMap<TunnelId, Vec<FeedTunnelKey>> = HashMap::new();
@@ -50,7 +56,11 @@ pub(crate) async fn snapshot(db: &mut impl Read) -> Result<FeedMessage> {
 
 /// What changed after a generation; `None` if the database is older than that, as it is when a
 /// backup was restored.
-pub(crate) async fn changes(db: &mut impl Read, after: u64) -> Result<Option<FeedMessage>> {
+pub(crate) async fn changes(
+    db: &mut impl Read,
+    after: u64,
+    now_ms: u64,
+) -> Result<Option<FeedMessage>> {
     let generation = generation(db).await?;
     if after > generation {
         return Ok(None);
@@ -63,7 +73,7 @@ pub(crate) async fn changes(db: &mut impl Read, after: u64) -> Result<Option<Fee
     let (mut put, mut remove) = (Vec::new(), Vec::new());
     for row in &rows {
         let key = item_key(&text(row, "kind")?, text(row, "id")?)?;
-        match item(db, &key).await? {
+        match item(db, &key, now_ms).await? {
             Some(item) => put.push(item),
             None => remove.push(key),
         }
@@ -71,7 +81,7 @@ pub(crate) async fn changes(db: &mut impl Read, after: u64) -> Result<Option<Fee
     Ok(Some(FeedMessage::Change { generation, put, remove }))
 }
 
-async fn item(db: &mut impl Read, key: &ItemKey) -> Result<Option<Item>> {
+async fn item(db: &mut impl Read, key: &ItemKey, now_ms: u64) -> Result<Option<Item>> {
     Ok(match key {
         ItemKey::Tunnel(id) => match tunnel::by_id(db, *id).await? {
             None => None,
@@ -85,7 +95,10 @@ async fn item(db: &mut impl Read, key: &ItemKey) -> Result<Option<Item>> {
             keys.into_iter().find(|key: &FeedTokenKey| key.kid == *kid).map(Item::TokenKey)
         }
         ItemKey::Edge(id) => edge::find(db, *id).await?.map(|row| Item::Edge(row.into_feed())),
-        ItemKey::ProxyToken(_) => None,
+        ItemKey::ProxyToken(id) => {
+            let token = proxy_token::find(db, *id).await?.filter(|token| token.is_live(now_ms));
+            token.map(|row| Item::ProxyToken(row.into_feed()))
+        }
     })
 }
 
@@ -100,6 +113,19 @@ fn feed_key(key: tunnel::TunnelKey) -> FeedTunnelKey {
 impl edge::Edge {
     fn into_feed(self) -> FeedEdge {
         FeedEdge { id: self.id, link: self.link, gateway: self.gateway }
+    }
+}
+
+impl proxy_token::ProxyTokenRow {
+    fn into_feed(self) -> FeedProxyToken {
+        FeedProxyToken {
+            id: self.id,
+            digest: self.digest,
+            tenant: self.tenant,
+            team: self.team,
+            workflow: self.workflow,
+            expires_at: self.expires_ms / 1000,
+        }
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use protocol::id::{TeamId, TenantId, UserId};
+use protocol::id::{ProxyTokenId, TeamId, TenantId, UserId};
 use sqlx::any::AnyRow;
 
-use super::{Change, Read, Result, parsed, signed, text, unsigned};
+use super::{Change, Read, Result, parsed, proxy_token, signed, text, unsigned};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Team {
@@ -89,12 +89,17 @@ pub(crate) async fn workflows(db: &mut impl Read, team: TeamId) -> Result<u64> {
     unsigned(&row, "n")
 }
 
-pub(crate) async fn delete(db: &mut Change, team: TeamId) -> Result<()> {
+/// Revokes its gateway tokens too, and returns them.
+pub(crate) async fn delete(
+    db: &mut Change,
+    team: TeamId,
+    now_ms: u64,
+) -> Result<Vec<ProxyTokenId>> {
     sqlx::query("DELETE FROM team WHERE id = $1")
         .bind(team.to_string())
         .execute(db.connection())
         .await?;
-    Ok(())
+    proxy_token::revoke_of_team(db, team, now_ms).await
 }
 
 fn read(row: &AnyRow) -> Result<Team> {

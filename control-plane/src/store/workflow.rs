@@ -1,9 +1,9 @@
 //! Workflows and their actions.
 
-use protocol::id::{TeamId, TenantId, WorkflowId};
+use protocol::id::{ProxyTokenId, TeamId, TenantId, WorkflowId};
 use sqlx::any::AnyRow;
 
-use super::{Change, Read, Result, json, parsed, signed, text, to_json, unsigned};
+use super::{Change, Read, Result, json, parsed, proxy_token, signed, text, to_json, unsigned};
 use crate::action::Action;
 
 #[derive(Debug, Clone)]
@@ -42,12 +42,17 @@ pub(crate) async fn update(db: &mut Change, workflow: &Workflow) -> Result<()> {
     Ok(())
 }
 
-pub(crate) async fn delete(db: &mut Change, id: WorkflowId) -> Result<()> {
+/// Revokes its gateway tokens too, and returns them.
+pub(crate) async fn delete(
+    db: &mut Change,
+    id: WorkflowId,
+    now_ms: u64,
+) -> Result<Vec<ProxyTokenId>> {
     sqlx::query("DELETE FROM workflow WHERE id = $1")
         .bind(id.to_string())
         .execute(db.connection())
         .await?;
-    Ok(())
+    proxy_token::revoke_of_workflow(db, id, now_ms).await
 }
 
 pub(crate) async fn find(

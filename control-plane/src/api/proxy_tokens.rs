@@ -1,0 +1,221 @@
+//! Long-lived tokens for the gateway, for programs that are no workflows of ours: each belongs to a
+//! team or to one of its workflows, is shown once, expires and can be revoked.
+
+use axum::extract::State;
+use http::StatusCode;
+use protocol::{
+    credential::{CredentialSecret, ProxyToken},
+    id::{ProxyTokenId, TeamId, UserId, WorkflowId},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    extract::{Caller, Json, Path, display_text},
+    problem::Problem,
+    rollout::Rollout,
+    teams,
+    timestamp::Timestamp,
+    workflows,
+};
+use crate::{
+    app::Shared,
+    random,
+    store::{self, proxy_token::ProxyTokenRow},
+};
+
+/// Longest life of a token, in days.
+const MAX_DAYS: u32 = 365;
+/// Life of a token of which nobody said how long it should be, in days.
+const DEFAULT_DAYS: u32 = 90;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// Live tokens of a team. Every edge holds all tokens of all tenants, some 300 bytes each.
+const MAX_LIVE: u64 = 1_000;
+
+pub(super) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(list_proxy_tokens, create_proxy_token))
+        .routes(routes!(revoke_proxy_token))
+}
+
+/// A gateway token, without its secret half.
+#[derive(Serialize, ToSchema)]
+struct ProxyTokenView {
+    #[schema(value_type = Uuid)]
+    id: ProxyTokenId,
+    name: String,
+    /// For which it acts.
+    #[schema(value_type = Uuid)]
+    team: TeamId,
+    /// For which it acts, if it is a workflow's.
+    #[schema(value_type = Option<Uuid>)]
+    workflow: Option<WorkflowId>,
+    /// Who made it.
+    #[schema(value_type = Uuid)]
+    created_by: UserId,
+    created_at: Timestamp,
+    expires_at: Timestamp,
+    revoked_at: Option<Timestamp>,
+}
+
+impl From<ProxyTokenRow> for ProxyTokenView {
+    fn from(row: ProxyTokenRow) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            team: row.team,
+            workflow: row.workflow,
+            created_by: row.created_by,
+            created_at: Timestamp(row.created_ms),
+            expires_at: Timestamp(row.expires_ms),
+            revoked_at: row.revoked_ms.map(Timestamp),
+        }
+    }
+}
+
+/// Gateway tokens.
+#[derive(Serialize, ToSchema)]
+struct ProxyTokens {
+    items: Vec<ProxyTokenView>,
+}
+
+/// A gateway token to be, of either a team or a workflow.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CreateProxyToken {
+    /// What it is for.
+    name: String,
+    /// The team for which it is to act.
+    #[schema(value_type = Option<Uuid>)]
+    team: Option<TeamId>,
+    /// The workflow for which it is to act, and so for its team.
+    #[schema(value_type = Option<Uuid>)]
+    workflow: Option<WorkflowId>,
+    /// How long it is to be good for.
+    #[serde(default = "default_days")]
+    #[schema(minimum = 1, maximum = 365, default = 90)]
+    expires_in_days: u32,
+}
+
+fn default_days() -> u32 {
+    DEFAULT_DAYS
+}
+
+/// A new gateway token.
+#[derive(Serialize, ToSchema)]
+struct CreatedProxyToken {
+    #[serde(flatten)]
+    view: ProxyTokenView,
+    /// The token, shown this once: the password for the gateway, where a tunnel's name is the user.
+    token: String,
+    rollout: Rollout,
+}
+
+/// A gateway token that is no more.
+#[derive(Serialize, ToSchema)]
+struct RevokedProxyToken {
+    rollout: Rollout,
+}
+
+/// Lists the tokens of the caller's teams; owners see all.
+#[utoipa::path(
+    get, path = "/api/v1/proxy-tokens", tag = "proxy tokens",
+    responses((status = 200, description = "The tokens.", body = ProxyTokens)),
+)]
+async fn list_proxy_tokens(
+    State(app): State<Shared>,
+    caller: Caller,
+) -> Result<Json<ProxyTokens>, Problem> {
+    let mut db = app.store.read().await?;
+    let own = store::team::of_user(&mut db, caller.user.id).await?;
+    let tokens = store::proxy_token::list(&mut db, caller.tenant()).await?.into_iter();
+    let visible = tokens.filter(|token| caller.user.is_owner || own.contains(&token.team));
+    Ok(Json(ProxyTokens { items: visible.map(ProxyTokenView::from).collect() }))
+}
+
+/// Makes a token for the gateway. The answer waits up to a second for the edges, so that the token
+/// works at once, and names those that do not know it yet.
+#[utoipa::path(
+    post, path = "/api/v1/proxy-tokens", tag = "proxy tokens", request_body = CreateProxyToken,
+    responses((status = 201, description = "The token, shown this once.", body = CreatedProxyToken)),
+)]
+async fn create_proxy_token(
+    State(app): State<Shared>,
+    caller: Caller,
+    Json(body): Json<CreateProxyToken>,
+) -> Result<(StatusCode, Json<CreatedProxyToken>), Problem> {
+    let name = display_text(&body.name, "the name")?;
+    if !(1..=MAX_DAYS).contains(&body.expires_in_days) {
+        return Err(Problem::invalid(format!("a token is good for 1 to {MAX_DAYS} days")));
+    }
+    let mut change = app.store.change().await?;
+    let team = match (body.team, body.workflow) {
+        (Some(team), None) => {
+            teams::find(&mut change, &caller, team).await?;
+            caller.must_act_for(&mut change, team).await?;
+            team
+        }
+        (None, Some(workflow)) => workflows::find(&mut change, &caller, workflow).await?.team,
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(Problem::invalid("a token is for either a team or a workflow"));
+        }
+    };
+    let now_ms = app.clock.now_ms();
+    if store::proxy_token::count_live(&mut change, team, now_ms).await? >= MAX_LIVE {
+        return Err(Problem::conflict(
+            format!("the team has {MAX_LIVE} live tokens already"),
+            "Revoke tokens that are no longer used.",
+        ));
+    }
+    let token = ProxyToken {
+        id: random::id(),
+        secret: CredentialSecret::from_bytes(*random::bytes::<32>()),
+    };
+    let row = ProxyTokenRow {
+        id: token.id,
+        tenant: caller.tenant(),
+        team,
+        workflow: body.workflow,
+        name,
+        digest: token.secret.digest(),
+        created_by: caller.user.id,
+        created_ms: now_ms,
+        expires_ms: now_ms + u64::from(body.expires_in_days) * DAY_MS,
+        revoked_ms: None,
+    };
+    store::proxy_token::insert(&mut change, &row).await?;
+    let detail = serde_json::json!({
+        "name": &row.name, "team": row.team, "workflow": row.workflow, "expires_ms": row.expires_ms,
+    });
+    let generation =
+        change.commit(caller.entry(&app, "proxy_token.create", row.id, detail)).await?;
+    let rollout = Rollout::of(&app, generation).await?;
+    let created =
+        CreatedProxyToken { view: row.into(), token: token.encode().to_string(), rollout };
+    Ok((StatusCode::CREATED, Json(created)))
+}
+
+/// Revokes a gateway token. Its streams are cut. The answer waits up to a second for the edges and
+/// names those that do not obey yet.
+#[utoipa::path(
+    delete, path = "/api/v1/proxy-tokens/{id}", tag = "proxy tokens",
+    params(("id" = Uuid, Path, description = "The token.")),
+    responses((status = 200, description = "Revoked.", body = RevokedProxyToken)),
+)]
+async fn revoke_proxy_token(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<ProxyTokenId>,
+) -> Result<Json<RevokedProxyToken>, Problem> {
+    let mut change = app.store.change().await?;
+    let token = store::proxy_token::find(&mut change, id)
+        .await?
+        .filter(|token| token.tenant == caller.tenant())
+        .ok_or_else(|| Problem::not_found("gateway token"))?;
+    caller.must_act_for(&mut change, token.team).await?;
+    store::proxy_token::revoke(&mut change, id, app.clock.now_ms()).await?;
+    let detail = serde_json::json!({ "name": token.name });
+    let generation = change.commit(caller.entry(&app, "proxy_token.revoke", id, detail)).await?;
+    Ok(Json(RevokedProxyToken { rollout: Rollout::of(&app, generation).await? }))
+}
