@@ -2,6 +2,9 @@
 //! talk over real sockets, a private origin, and the public API as a client sees it.
 
 pub mod api;
+pub mod load;
+pub mod network;
 pub mod origin;
+pub mod peers;
 pub mod process;
 pub mod world;

@@ -15,6 +15,7 @@ use tokio::process::Command;
 
 use crate::{
     api::Api,
+    network::Network,
     origin::Origin,
     process::{PATIENCE, Process, children},
 };
@@ -146,13 +147,29 @@ impl World {
     /// # Errors
     /// If it cannot be started.
     pub fn start_connector(&self, transport: &str) -> anyhow::Result<Process> {
+        Process::start("connector", self.connector(transport)?)
+    }
+
+    /// The same inside a private network.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_connector_in(
+        &self,
+        network: &Network,
+        transport: &str,
+    ) -> anyhow::Result<Process> {
+        Process::start("connector", network.enter(self.connector(transport)?))
+    }
+
+    fn connector(&self, transport: &str) -> anyhow::Result<Command> {
         let mut command = Command::new(program("postern-connector")?);
         command
             .env("TUNNEL_SECRET", &self.secret)
             .env("TUNNEL_TRANSPORT_PROTOCOL", transport)
             // Any free port: several worlds share this machine.
             .env("TUNNEL_METRICS_PORT", "0");
-        Process::start("connector", command)
+        Ok(command)
     }
 
     /// A connector whose four links the control plane has seen.

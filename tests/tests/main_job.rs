@@ -109,7 +109,7 @@ async fn a_revoked_secret_cannot_return() {
     let connector = world.connect("auto").await.unwrap();
     let secrets = format!("/api/v1/admin/tunnel/{TUNNEL}/secrets");
     let listed = world.api.get(&secrets).await.unwrap();
-    let key = listed["items"][0]["id"].as_str().unwrap().to_owned();
+    let key = listed["items"][0]["key"].as_str().unwrap().to_owned();
     world.api.delete(&format!("{secrets}/{key}")).await.unwrap();
     assert_eq!(world.links().await.unwrap(), [], "cut when the answer comes");
     refused(&connector, "revoked").await;
