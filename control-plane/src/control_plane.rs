@@ -1,6 +1,6 @@
 //! The control plane as a whole: opened, bound, served until told to stop.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fs::File, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use protocol::{address::HostPort, join::JoinToken};
@@ -35,6 +35,8 @@ pub struct ControlPlane {
     api: TcpListener,
     edges: TcpListener,
     tls: rustls::ServerConfig,
+    /// Keeps other processes out of the data directory.
+    lock: File,
 }
 
 impl ControlPlane {
@@ -58,9 +60,13 @@ impl ControlPlane {
         let dir = &options.data_dir;
         files::create_dir(dir)
             .with_context(|| format!("cannot create the data directory {}", dir.display()))?;
+        let lock = files::lock(dir)
+            .with_context(|| format!("cannot use the data directory {}", dir.display()))?;
         let authority = Authority::open(dir).context("cannot open the certificate authority")?;
         let signer = Signer::open(dir).context("cannot open the key that signs capabilities")?;
-        let store = Store::open(&dir.join(DATABASE)).await.context("cannot open the database")?;
+        let database = dir.join(DATABASE);
+        files::create_private(&database).context("cannot create the database")?;
+        let store = Store::open(&database).await.context("cannot open the database")?;
         let passwords = Passwords::new(options.password_cost).await?;
         let first = first_run::prepare(&store, &passwords, &signer, &options, &clock).await?;
 
@@ -86,7 +92,7 @@ impl ControlPlane {
             allow_private_destinations: options.allow_private_destinations,
             secure_cookies: options.secure_cookies,
         });
-        Ok((Self { app, api, edges, tls }, first))
+        Ok((Self { app, api, edges, tls, lock }, first))
     }
 
     /// Where the API and the console are served.
@@ -112,7 +118,7 @@ impl ControlPlane {
 
     /// Serves until told to stop; then lets what is under way finish, within bounds.
     pub async fn serve(self, shutdown: CancellationToken) {
-        let Self { app, api, edges, tls } = self;
+        let Self { app, api, edges, tls, lock } = self;
         // Workers outlive the listeners, to store what the last requests brought.
         let workers_stop = CancellationToken::new();
         let mut workers = JoinSet::new();
@@ -132,11 +138,12 @@ impl ControlPlane {
         workers_stop.cancel();
         workers.join_all().await;
         app.store.close().await;
+        drop(lock);
     }
 }
 
-/// What the caller of a control plane that stands alone is told on the first start goes to the log's
-/// neighbour, standard error, since a log may be kept.
+/// Runs a control plane that stands alone, until told to stop. On the first start the owner's
+/// password goes to standard error, outside the log, which may be kept.
 ///
 /// # Errors
 /// As [`ControlPlane::open`].

@@ -23,6 +23,8 @@ use crate::{api::problem::Problem, app::Shared, ca, store};
 const MAX_CONNECTIONS: usize = 4_096;
 /// A TLS handshake must be over by then.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Without a certificate a connection has that long, which is plenty for joining.
+const STRANGER: Duration = Duration::from_secs(15);
 /// Requests at a time on one connection: a join, a feed and presence, with room to spare.
 const MAX_STREAMS: u32 = 16;
 /// A connection that does not answer pings is closed, so that a dead edge leaves no feed behind.
@@ -92,8 +94,15 @@ async fn connection(
         .keep_alive_timeout(PING_EVERY)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
+    let stranger_leaves = async {
+        match edge {
+            Some(_) => std::future::pending().await,
+            None => tokio::time::sleep(STRANGER).await,
+        }
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = stranger_leaves => Ok(()),
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -1,7 +1,7 @@
 //! Secret files in the data directory: readable by their owner only, written whole or not at all.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
@@ -10,6 +10,23 @@ use std::{
 /// Creates the data directory, closed to everybody else.
 pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Makes sure that a file is there which only its owner can read, whatever will be written into it.
+pub(crate) fn create_private(path: &Path) -> io::Result<()> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
+}
+
+/// Takes the data directory for this process alone, for as long as the file lives.
+pub(crate) fn lock(dir: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join("lock"))?;
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => {
+            io::Error::new(io::ErrorKind::WouldBlock, "another control plane uses it")
+        }
+        TryLockError::Error(error) => error,
+    })?;
+    Ok(file)
 }
 
 /// Reads a file, or `None` if there is none.

@@ -117,19 +117,27 @@ impl Presence {
             if dirty.is_empty() {
                 continue;
             }
-            if let Err(error) = save(store, &dirty).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "presence was not stored");
-                self.state().mark_dirty(dirty.iter().map(|presence| presence.tunnel));
-                tokio::time::sleep(RETRY).await;
+            match save(store, &dirty).await {
+                Ok(unknown) => unknown.into_iter().for_each(|tunnel| self.forget(tunnel)),
+                Err(error) => {
+                    tracing::warn!(%error, "presence was not stored");
+                    self.state().put_back(dirty);
+                    stop.run_until_cancelled(tokio::time::sleep(RETRY)).await;
+                }
             }
         }
     }
 }
 
-async fn save(store: &Store, dirty: &[TunnelPresence]) -> store::Result<()> {
+/// Returns tunnels that are not, or no more, in the database.
+async fn save(store: &Store, dirty: &[TunnelPresence]) -> store::Result<Vec<TunnelId>> {
+    let mut unknown = Vec::new();
     let mut db = store.write().await?;
     for presence in dirty {
-        store::presence::store(&mut db, presence).await?;
+        if !store::presence::store(&mut db, presence).await? {
+            unknown.push(presence.tunnel);
+        }
     }
-    db.commit().await
+    db.commit().await?;
+    Ok(unknown)
 }

@@ -50,8 +50,14 @@ type LinkKey = (TunnelId, ConnectorId, u8);
 struct Tracked {
     connectors: HashMap<ConnectorId, Connector>,
     health: HealthRow,
+    /// Health that is not stored yet, oldest first; at most [`MAX_UNSTORED`].
+    unstored: Vec<HealthRow>,
+    /// Secrets whose use is not stored yet.
     keys_used: HashMap<KeyId, u64>,
 }
+
+/// Changes of health that wait for the disk; while it fails, older ones are given up.
+const MAX_UNSTORED: usize = 100;
 
 struct Connector {
     facts: Facts,
@@ -87,8 +93,7 @@ impl State {
     ) -> Self {
         let mut state = Self { settles_at_ms: now_ms + LEASE_MS, ..Self::default() };
         for (tunnel, health) in tunnels {
-            let tracked = Tracked { connectors: HashMap::new(), health, keys_used: HashMap::new() };
-            state.tunnels.insert(tunnel, tracked);
+            state.tunnels.insert(tunnel, Tracked::new(health));
         }
         for row in connectors {
             let Some(tracked) = state.tunnels.get_mut(&row.tunnel) else { continue };
@@ -172,14 +177,12 @@ impl State {
 
     fn link_up(&mut self, edge: EdgeId, mut link: LinkPresence, now_ms: u64) {
         link.facts = link.facts.clean();
-        let tracked = self.tunnels.entry(link.tunnel).or_insert_with(|| Tracked {
-            connectors: HashMap::new(),
-            health: HealthRow {
+        let tracked = self.tunnels.entry(link.tunnel).or_insert_with(|| {
+            Tracked::new(HealthRow {
                 since_ms: now_ms,
                 health: Health::Inactive,
                 reason: health::derive(false, &[], now_ms).reason,
-            },
-            keys_used: HashMap::new(),
+            })
         });
         let connector = tracked.connectors.entry(link.connector).or_insert_with(|| Connector {
             facts: Facts::default(),
@@ -249,6 +252,8 @@ impl State {
                 );
             }
             tracked.health = HealthRow { since_ms, health: verdict.health, reason: verdict.reason };
+            tracked.unstored.push(tracked.health.clone());
+            tracked.forget_oldest();
             self.dirty.insert(id);
         }
     }
@@ -261,29 +266,21 @@ impl State {
     /// What is to be stored.
     pub(crate) fn take_dirty(&mut self) -> Vec<TunnelPresence> {
         let dirty = std::mem::take(&mut self.dirty);
-        dirty.into_iter().filter_map(|tunnel| self.presence_of(tunnel)).collect()
+        let tracked = |id| self.tunnels.get_mut(&id).map(|tracked| tracked.take(id));
+        dirty.into_iter().filter_map(tracked).collect()
     }
 
-    /// What could not be stored.
-    pub(crate) fn mark_dirty(&mut self, tunnels: impl Iterator<Item = TunnelId>) {
-        self.dirty.extend(tunnels);
-    }
-
-    fn presence_of(&self, tunnel: TunnelId) -> Option<TunnelPresence> {
-        let tracked = self.tunnels.get(&tunnel)?;
-        let connectors = tracked.connectors.iter().map(|(&connector, state)| ConnectorRow {
-            tunnel,
-            connector,
-            facts: state.facts.clone(),
-            vanished_ms: state.vanished_ms,
-        });
-        Some(TunnelPresence {
-            tunnel,
-            ever_connected: true,
-            connectors: connectors.collect(),
-            health: tracked.health.clone(),
-            keys_used: tracked.keys_used.iter().map(|(&key, &at)| (key, at)).collect(),
-        })
+    /// What could not be stored is to be stored later.
+    pub(crate) fn put_back(&mut self, presences: Vec<TunnelPresence>) {
+        for presence in presences {
+            let Some(tracked) = self.tunnels.get_mut(&presence.tunnel) else { continue };
+            self.dirty.insert(presence.tunnel);
+            tracked.unstored.splice(..0, presence.health);
+            tracked.forget_oldest();
+            for (key, at) in presence.keys_used {
+                tracked.keys_used.entry(key).or_insert(at);
+            }
+        }
     }
 
     /// Forgets a tunnel.
@@ -351,6 +348,33 @@ impl State {
             live.partition(|(_, edge)| edge.applied_generation >= generation);
         let ids = |edges: Vec<(&EdgeId, &Edge)>| edges.into_iter().map(|(&id, _)| id).collect();
         (ids(applied), ids(pending))
+    }
+}
+
+impl Tracked {
+    fn new(health: HealthRow) -> Self {
+        let (connectors, keys_used) = (HashMap::new(), HashMap::new());
+        Self { connectors, health, unstored: Vec::new(), keys_used }
+    }
+
+    fn forget_oldest(&mut self) {
+        let excess = self.unstored.len().saturating_sub(MAX_UNSTORED);
+        self.unstored.drain(..excess);
+    }
+
+    fn take(&mut self, tunnel: TunnelId) -> TunnelPresence {
+        let connectors = self.connectors.iter().map(|(&connector, state)| ConnectorRow {
+            tunnel,
+            connector,
+            facts: state.facts.clone(),
+            vanished_ms: state.vanished_ms,
+        });
+        TunnelPresence {
+            tunnel,
+            connectors: connectors.collect(),
+            health: std::mem::take(&mut self.unstored),
+            keys_used: std::mem::take(&mut self.keys_used).into_iter().collect(),
+        }
     }
 }
 

@@ -10,22 +10,22 @@ use tokio::net::TcpStream;
 
 use super::{
     exchange::{self, Broken, Connection, Exchanged},
-    http_action::{Prepared, Trace, microseconds},
+    http_action::{Failure, Prepared, Trace, microseconds},
 };
-use crate::{action::RefusalView, guard};
+use crate::guard;
 
 pub(super) async fn send(
     request: &Prepared,
     allow_private: bool,
     trace: &mut Trace,
-) -> Result<Exchanged, RefusalView> {
+) -> Result<Exchanged, Failure> {
     let addresses = resolve(request, trace).await?;
     let allowed: Vec<_> = addresses
         .into_iter()
         .filter(|address| allow_private || guard::is_public(address.ip()))
         .collect();
     if allowed.is_empty() {
-        return Err(forbidden(request));
+        return Err(Failure::PrivateDestination(request.host.clone()));
     }
     let stream = dial(&allowed, request, trace).await?;
     // Without Nagle a small request leaves at once; a socket that cannot be told so still works.
@@ -77,7 +77,7 @@ async fn speak(
     connection: Result<Connection, Broken>,
     request: &Prepared,
     trace: &mut Trace,
-) -> Result<Exchanged, RefusalView> {
+) -> Result<Exchanged, Failure> {
     let started = Instant::now();
     let lost = |broken: Broken| {
         let code = if broken.is_garbage { Code::OriginGarbage } else { Code::OriginReset };
@@ -86,18 +86,5 @@ async fn speak(
     let mut connection = connection.map_err(lost)?;
     let response = connection.send(request.request(false)).await.map_err(lost)?;
     trace.phases.set(Phase::FirstByte, microseconds(started));
-    Ok(exchange::finish(response, request.response_limit, trace).await)
-}
-
-fn forbidden(request: &Prepared) -> RefusalView {
-    let detail =
-        format!("{} is a private address of the control plane's surroundings", request.host);
-    RefusalView {
-        source: "client".to_owned(),
-        title: "The control plane refuses this destination".to_owned(),
-        fix: "Reach private systems through a tunnel; an operator can allow private destinations with \
-              --allow-private-destinations."
-            .to_owned(),
-        ..Refusal::new(Code::DestinationRefused, detail).into()
-    }
+    Ok(exchange::finish(response, request.response_limit, Code::OriginReset, trace).await)
 }

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::http_action::{Prepared, Trace, microseconds};
+use super::http_action::{Failure, Prepared, Trace, microseconds};
 
 /// Largest header of a response, in bytes; hyper's limit of 100 fields stands as well.
 const MAX_HEAD: usize = 64 * 1024;
@@ -79,10 +79,11 @@ impl Connection {
     }
 }
 
-/// Reads the body up to the limit.
+/// Reads the body up to the limit; `broken_by` says what a body that breaks off means here.
 pub(super) async fn finish(
     response: http::Response<Incoming>,
     limit: u64,
+    broken_by: Code,
     trace: &mut Trace,
 ) -> Exchanged {
     let started = Instant::now();
@@ -91,7 +92,7 @@ pub(super) async fn finish(
     let (mut body, mut truncated, mut broken) = (BytesMut::new(), false, None);
     while let Some(frame) = incoming.frame().await {
         let Ok(frame) = frame else {
-            broken = Some(Refusal::new(Code::LinkLost, "the answer broke off in its body"));
+            broken = Some(Refusal::new(broken_by, "the answer broke off in its body"));
             break;
         };
         let Ok(data) = frame.into_data() else { continue };
@@ -111,7 +112,7 @@ pub(super) async fn tls<T>(
     io: T,
     request: &Prepared,
     trace: &mut Trace,
-) -> Result<TlsStream<T>, Refusal>
+) -> Result<TlsStream<T>, Failure>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
@@ -122,13 +123,13 @@ where
     let stream = TlsConnector::from(Arc::new(config))
         .connect(name, io)
         .await
-        .map_err(|error| Refusal::new(Code::OriginTls, format!("{}: {error}", request.host)))?;
+        .map_err(|error| Failure::Tls(format!("{}: {error}", request.host)))?;
     trace.phases.set(Phase::Tls, microseconds(started));
     Ok(stream)
 }
 
-fn client_config(extra: Option<&str>) -> Result<ClientConfig, Refusal> {
-    let bad = || Refusal::new(Code::OriginTls, "the action's ca_certificates are not valid PEM");
+fn client_config(extra: Option<&str>) -> Result<ClientConfig, Failure> {
+    let bad = || Failure::Tls("the action's ca_certificates are not valid PEM".to_owned());
     let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     for certificate in CertificateDer::pem_slice_iter(extra.unwrap_or_default().as_bytes()) {
         roots.add(certificate.map_err(|_| bad())?).map_err(|_| bad())?;

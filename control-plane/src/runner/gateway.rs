@@ -27,10 +27,9 @@ use zeroize::Zeroizing;
 
 use super::{
     exchange::{self, Broken, Connection, Exchanged},
-    http_action::{Prepared, Trace, microseconds},
+    http_action::{Failure, Prepared, Trace, microseconds},
 };
 use crate::{
-    action::RefusalView,
     app::App,
     random,
     store::{self, edge::Edge, tunnel::Tunnel},
@@ -43,18 +42,18 @@ const MAX_PROBLEM: usize = 64 * 1024;
 
 /// Why a gateway gave no answer of the origin.
 struct Refused {
-    view: RefusalView,
+    failure: Failure,
     /// Nothing reached the origin: another gateway may be asked.
     is_undelivered: bool,
 }
 
 impl Refused {
     fn undelivered(code: Code, detail: String) -> Self {
-        Self { view: Refusal::new(code, detail).into(), is_undelivered: true }
+        Self { failure: Refusal::new(code, detail).into(), is_undelivered: true }
     }
 
     fn delivered(code: Code, detail: &str) -> Self {
-        Self { view: Refusal::new(code, detail).into(), is_undelivered: false }
+        Self { failure: Refusal::new(code, detail).into(), is_undelivered: false }
     }
 }
 
@@ -64,7 +63,7 @@ pub(super) async fn send(
     name: &TunnelName,
     request: &Prepared,
     trace: &mut Trace,
-) -> Result<Exchanged, RefusalView> {
+) -> Result<Exchanged, Failure> {
     let (tunnel, gateways) = route(app, caller, name).await?;
     let mut last = Refused::undelivered(
         Code::EdgeUnavailable,
@@ -77,10 +76,10 @@ pub(super) async fn send(
         match attempt(&edge, credentials, request, trace).await {
             Ok(exchanged) => return Ok(exchanged),
             Err(refused) if refused.is_undelivered => last = refused,
-            Err(refused) => return Err(refused.view),
+            Err(refused) => return Err(refused.failure),
         }
     }
-    Err(last.view)
+    Err(last.failure)
 }
 
 /// Looks the tunnel up and judges access early, for a clear answer; the edge decides. Gateways with a
@@ -89,7 +88,7 @@ async fn route(
     app: &App,
     caller: &Caller,
     name: &TunnelName,
-) -> Result<(Tunnel, Vec<Edge>), RefusalView> {
+) -> Result<(Tunnel, Vec<Edge>), Refusal> {
     let lookup = async {
         let mut db = app.store.read().await?;
         let tunnel = store::tunnel::by_name(&mut db, caller.tenant, name).await?;
@@ -100,16 +99,16 @@ async fn route(
             error = &error as &dyn std::error::Error,
             "a tunnel could not be looked up"
         );
-        RefusalView::from(Refusal::new(Code::EdgeUnavailable, "the database failed"))
+        Refusal::new(Code::EdgeUnavailable, "the database failed")
     })?;
     let unknown = || Refusal::new(Code::UnknownTunnel, format!("there is no tunnel {name}"));
     let tunnel = tunnel.ok_or_else(unknown)?;
     match tunnel.access.evaluate(tunnel.tenant, caller) {
         Decision::Allowed => {}
-        Decision::OtherTenant => return Err(unknown().into()),
+        Decision::OtherTenant => return Err(unknown()),
         Decision::TeamNotListed => {
             let detail = format!("the workflow's team is not on the access list of tunnel {name}");
-            return Err(Refusal::new(Code::AccessDenied, detail).into());
+            return Err(Refusal::new(Code::AccessDenied, detail));
         }
     }
     let now_ms = app.clock.now_ms();
@@ -134,7 +133,7 @@ async fn route(
     Ok((tunnel, ranked.into_iter().map(|(_, edge)| edge).collect()))
 }
 
-fn credentials(app: &App, caller: &Caller, tunnel: &Tunnel) -> Result<HeaderValue, RefusalView> {
+fn credentials(app: &App, caller: &Caller, tunnel: &Tunnel) -> Result<HeaderValue, Refusal> {
     let fail = || Refusal::new(Code::BadCredentials, "the capability could not be signed");
     let now = app.clock.now_ms() / 1000;
     let capability = Capability {
@@ -200,7 +199,7 @@ async fn absolute(
         return Err(refusal(response).await);
     }
     fields::strip_internal(response.headers_mut());
-    Ok(exchange::finish(response, request.response_limit, trace).await)
+    Ok(exchange::finish(response, request.response_limit, Code::LinkLost, trace).await)
 }
 
 /// HTTPS: the gateway opens the way, and TLS goes from here to the origin.
@@ -233,7 +232,7 @@ async fn through_connect(
     let stream = TokioIo::new(hyper::upgrade::on(response).await.map_err(broke)?);
     let stream = exchange::tls(stream, request, trace)
         .await
-        .map_err(|refusal| Refused { view: refusal.into(), is_undelivered: false })?;
+        .map_err(|failure| Refused { failure, is_undelivered: false })?;
     let started = Instant::now();
     let mut inner = Connection::new(stream).await.map_err(lost)?;
     let response = inner.send(request.request(false)).await.map_err(|broken| {
@@ -241,7 +240,7 @@ async fn through_connect(
         Refused::delivered(code, "the connection to the origin closed before an answer came")
     })?;
     trace.phases.set(Phase::FirstByte, microseconds(started));
-    Ok(exchange::finish(response, request.response_limit, trace).await)
+    Ok(exchange::finish(response, request.response_limit, Code::LinkLost, trace).await)
 }
 
 fn merge(response: &Response<Incoming>, trace: &mut Trace) {
@@ -272,11 +271,11 @@ async fn refusal(response: Response<Incoming>) -> Refused {
     let Some(code) = code else {
         let detail = format!("the gateway answered {status}");
         return Refused {
-            view: Refusal::new(Code::EdgeUnavailable, detail).into(),
+            failure: Refusal::new(Code::EdgeUnavailable, detail).into(),
             is_undelivered: false,
         };
     };
     let refusal = detail.map_or_else(|| Refusal::from(code), |detail| Refusal::new(code, detail));
     let is_undelivered = matches!(code, Code::NotDelivered | Code::EdgeUnavailable | Code::NoLink);
-    Refused { view: refusal.into(), is_undelivered }
+    Refused { failure: refusal.into(), is_undelivered }
 }

@@ -11,7 +11,7 @@ use protocol::{
     access::Caller,
     fields,
     phases::Phases,
-    refusal::{Code, Refusal},
+    refusal::{Code, Refusal, Source},
 };
 
 use super::{direct, exchange::Exchanged, gateway};
@@ -40,6 +40,49 @@ pub(super) struct Prepared {
     pub(super) ca_certificates: Option<String>,
 }
 
+/// Why an action got no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Somebody on the way said no.
+    Refused(Refusal),
+    /// TLS between here and the origin failed.
+    Tls(String),
+    /// The host of an action without a tunnel is in a private network.
+    PrivateDestination(String),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Failure> for RefusalView {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(refusal) => refusal.into(),
+            Failure::Tls(detail) => Self {
+                fix: "Check the server's certificate; a private authority's certificate goes into \
+                      the action's ca_certificates."
+                    .to_owned(),
+                ..Refusal::new(Code::OriginTls, detail).into()
+            },
+            Failure::PrivateDestination(host) => Self {
+                source: Source::Client.as_str().to_owned(),
+                title: "The control plane refuses this destination".to_owned(),
+                fix: "Reach private systems through a tunnel; an operator can allow private \
+                      destinations with --allow-private-destinations."
+                    .to_owned(),
+                ..Refusal::new(
+                    Code::DestinationRefused,
+                    format!("{host} is not on the public internet"),
+                )
+                .into()
+            },
+        }
+    }
+}
+
 /// Takes the action; whatever happens is in the result.
 pub(super) async fn take(app: &App, caller: &Caller, action: &HttpAction) -> ActionResult {
     let (started_ms, started) = (app.clock.now_ms(), Instant::now());
@@ -59,7 +102,7 @@ pub(super) async fn take(app: &App, caller: &Caller, action: &HttpAction) -> Act
             let refusal = exchanged.broken.map(RefusalView::from);
             (Some(answer(exchanged.head, &exchanged.body, exchanged.truncated)), refusal)
         }
-        Err(refusal) => (None, Some(refusal)),
+        Err(failure) => (None, Some(failure.into())),
     };
     ActionResult {
         name: action.name.clone(),
@@ -77,7 +120,7 @@ async fn send(
     caller: &Caller,
     action: &HttpAction,
     trace: &mut Trace,
-) -> Result<Exchanged, RefusalView> {
+) -> Result<Exchanged, Failure> {
     let prepared = prepare(action)?;
     match &action.use_tunnel {
         None => direct::send(&prepared, app.allow_private_destinations, trace).await,
@@ -85,8 +128,8 @@ async fn send(
     }
 }
 
-fn prepare(action: &HttpAction) -> Result<Prepared, RefusalView> {
-    let bad = |detail: &str| RefusalView::from(Refusal::new(Code::BadTarget, detail));
+fn prepare(action: &HttpAction) -> Result<Prepared, Refusal> {
+    let bad = |detail: &str| Refusal::new(Code::BadTarget, detail);
     let uri = action.uri().map_err(bad)?;
     let authority = uri.authority().ok_or_else(|| bad("the URL has no host"))?.clone();
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -108,9 +151,8 @@ fn prepare(action: &HttpAction) -> Result<Prepared, RefusalView> {
         let value = HeaderValue::from_str(media_type).map_err(invalid)?;
         headers.entry(header::CONTENT_TYPE).or_insert(value);
     }
-    let method = Method::from_bytes(action.method.as_bytes()).map_err(|_| {
-        RefusalView::from(Refusal::new(Code::BadRequest, "the method is not valid"))
-    })?;
+    let method = Method::from_bytes(action.method.as_bytes())
+        .map_err(|_| Refusal::new(Code::BadRequest, "the method is not valid"))?;
     Ok(Prepared {
         uri,
         host,

@@ -24,27 +24,29 @@ pub(crate) struct HealthRow {
     pub(crate) reason: String,
 }
 
-/// A tunnel's presence, as it is to be stored.
+/// Changes of health that are kept of each tunnel.
+const MAX_HISTORY: i64 = 1_000;
+
+/// The presence of a tunnel that has had a connector, as it is to be stored.
 #[derive(Debug, Clone)]
 pub(crate) struct TunnelPresence {
     pub(crate) tunnel: TunnelId,
-    pub(crate) ever_connected: bool,
     pub(crate) connectors: Vec<ConnectorRow>,
-    pub(crate) health: HealthRow,
+    /// Changes of health that are not stored yet, oldest first.
+    pub(crate) health: Vec<HealthRow>,
     /// Secrets that hold a link, or were used since the last time.
     pub(crate) keys_used: Vec<(KeyId, u64)>,
 }
 
-/// Stores what is new; a tunnel that was deleted meanwhile is skipped.
-pub(crate) async fn store(db: &mut impl Write, presence: &TunnelPresence) -> Result<()> {
+/// Stores what is new. False if there is no such tunnel (any more).
+pub(crate) async fn store(db: &mut impl Write, presence: &TunnelPresence) -> Result<bool> {
     let tunnel = presence.tunnel.to_string();
-    let known = sqlx::query("UPDATE tunnel SET ever_connected = $2 WHERE id = $1")
+    let known = sqlx::query("UPDATE tunnel SET ever_connected = 1 WHERE id = $1")
         .bind(tunnel.as_str())
-        .bind(i64::from(presence.ever_connected))
         .execute(db.connection())
         .await?;
     if known.rows_affected() == 0 {
-        return Ok(());
+        return Ok(false);
     }
     sqlx::query("DELETE FROM connector WHERE tunnel_id = $1")
         .bind(tunnel.as_str())
@@ -62,15 +64,25 @@ pub(crate) async fn store(db: &mut impl Write, presence: &TunnelPresence) -> Res
         .execute(db.connection())
         .await?;
     }
+    for row in &presence.health {
+        sqlx::query(
+            "INSERT INTO health (tunnel_id, since_ms, health, reason) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (tunnel_id, since_ms) DO UPDATE SET health = excluded.health,
+                 reason = excluded.reason",
+        )
+        .bind(tunnel.as_str())
+        .bind(signed(row.since_ms))
+        .bind(row.health.as_str())
+        .bind(row.reason.as_str())
+        .execute(db.connection())
+        .await?;
+    }
     sqlx::query(
-        "INSERT INTO health (tunnel_id, since_ms, health, reason) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (tunnel_id, since_ms) DO UPDATE SET health = excluded.health,
-             reason = excluded.reason",
+        "DELETE FROM health WHERE tunnel_id = $1 AND since_ms <= (SELECT since_ms FROM health
+         WHERE tunnel_id = $1 ORDER BY since_ms DESC LIMIT 1 OFFSET $2)",
     )
     .bind(tunnel.as_str())
-    .bind(signed(presence.health.since_ms))
-    .bind(presence.health.health.as_str())
-    .bind(presence.health.reason.as_str())
+    .bind(MAX_HISTORY)
     .execute(db.connection())
     .await?;
     for (key, at_ms) in &presence.keys_used {
@@ -81,7 +93,7 @@ pub(crate) async fn store(db: &mut impl Write, presence: &TunnelPresence) -> Res
             .execute(db.connection())
             .await?;
     }
-    Ok(())
+    Ok(true)
 }
 
 pub(crate) async fn connectors(db: &mut impl Read) -> Result<Vec<ConnectorRow>> {

@@ -1,0 +1,77 @@
+//! What was acknowledged is there after a restart, and no secret is in the files.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use serde_json::json;
+
+use crate::{test_edge::TestEdge, world::World};
+
+#[tokio::test]
+async fn a_second_start_finds_everything_as_it_was() {
+    let world = World::start().await;
+    let edge = TestEdge::join(&world, "east", "127.0.0.1:3128".parse().unwrap()).await;
+    let team = world.team("ops").await;
+    world.owner.post("/api/v1/admin/tunnel", &json!({"name": "office"})).await.expect(201);
+    let access = json!({"mode": "teams", "teams": [team]});
+    world.owner.put("/api/v1/admin/tunnel/office/access", &access).await.expect(200);
+    let pin = world.join_token.ca_pin;
+    let mut feed = edge.feed(None).await;
+    feed.next().await;
+    let before = feed.state.clone();
+    drop((feed, edge));
+
+    let world = world.restart().await;
+    assert_eq!(world.join_token.ca_pin, pin);
+    let shown = world.owner.get("/api/v1/admin/tunnel/office").await.expect(200);
+    assert_eq!(shown["access"], access);
+    let edge = TestEdge::join(&world, "east", "127.0.0.1:3128".parse().unwrap()).await;
+    let mut feed = edge.feed(None).await;
+    feed.next().await;
+    assert_eq!(feed.state.tunnels, before.tunnels);
+    assert_eq!(feed.state.token_keys, before.token_keys);
+    assert_eq!(feed.state.edges, before.edges);
+    assert!(feed.state.generation > before.generation);
+}
+
+#[tokio::test]
+async fn no_secret_is_in_the_database_and_keys_are_their_owners_alone() {
+    let world = World::start().await;
+    let _edge = TestEdge::join(&world, "east", "127.0.0.1:3128".parse().unwrap()).await;
+    let created =
+        world.owner.post("/api/v1/admin/tunnel", &json!({"name": "office"})).await.expect(201);
+    let key = world.owner.post("/api/v1/api-keys", &json!({"name": "ci"})).await.expect(201);
+    let cookie = world.owner.headers[0].1.split_once('=').unwrap().1.to_owned();
+    let csrf = world.owner.headers[1].1.clone();
+    let tunnel_secret = created["secret"].as_str().unwrap().to_owned();
+    let seed = protocol::secret::TunnelSecret::decode(&tunnel_secret).unwrap();
+    let secrets = [
+        world.password.clone(),
+        key["key"].as_str().unwrap()["ptk1_".len() + 22..][..32].to_owned(),
+        tunnel_secret[48..80].to_owned(),
+        world.join_token.encode()["ptj1_".len() + 22..][..32].to_owned(),
+        cookie,
+        csrf,
+    ];
+    let public = String::from(seed.seed.public_key());
+    let (dir, _keep) = world.stop().await;
+    let mut found_public = false;
+    for entry in fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let content = fs::read(&path).unwrap();
+        let holds = |text: &str| content.windows(text.len()).any(|part| part == text.as_bytes());
+        if name.starts_with("postern.db") {
+            for (n, secret) in secrets.iter().enumerate() {
+                assert!(!holds(secret), "secret {n} is in {name}");
+            }
+            found_public |= holds(&public);
+        }
+        if name.ends_with(".key") {
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
+    assert!(found_public, "the search works: the public half is there");
+    let mode = fs::metadata(&dir).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
+}

@@ -1,0 +1,148 @@
+//! A control plane of a test's own, on ports that the system picks.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use control_plane::{Clock, ControlPlane, FirstRun, Options, PasswordCost};
+use protocol::join::JoinToken;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Client;
+
+/// How long a test waits for what must happen.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct World {
+    pub clock: Clock,
+    pub join_token: JoinToken,
+    pub owner: Client,
+    pub password: String,
+    dir: TempDir,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::start_with(Clock::system(), |_| {}).await
+    }
+
+    pub async fn start_with(clock: Clock, set: impl FnOnce(&mut Options)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = options(&data(&dir));
+        set(&mut options);
+        let (control_plane, first) = ControlPlane::open_at(options, clock.clone()).await.unwrap();
+        let FirstRun { owner_email, password } = first.expect("the first start");
+        let password = password.unwrap().to_string();
+        let join_token = control_plane.create_join_token().await.unwrap();
+        let (address, stop, task) = serve(control_plane);
+        let mut owner = Client::new(address);
+        owner.log_in(&owner_email, &password).await;
+        Self { clock, join_token, owner, password, dir, stop, task }
+    }
+
+    /// Stops the control plane and starts it again on the same data.
+    pub async fn restart(self) -> Self {
+        self.stop.cancel();
+        self.task.await.unwrap();
+        let options = options(&data(&self.dir));
+        let (control_plane, first) =
+            ControlPlane::open_at(options, self.clock.clone()).await.unwrap();
+        assert!(first.is_none(), "the second start makes no second owner");
+        let join_token = control_plane.create_join_token().await.unwrap();
+        let (address, stop, task) = serve(control_plane);
+        let mut owner = Client::new(address);
+        owner.log_in("owner@localhost", &self.password).await;
+        Self { join_token, owner, stop, task, ..self }
+    }
+
+    /// Stops the control plane; its data directory is there to be looked at.
+    pub async fn stop(self) -> (PathBuf, TempDir) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+        (data(&self.dir), self.dir)
+    }
+
+    /// The database's file.
+    pub fn database(&self) -> PathBuf {
+        data(&self.dir).join("postern.db")
+    }
+
+    pub fn anonymous(&self) -> Client {
+        Client::new(self.owner.address)
+    }
+
+    /// A user of the first tenant, logged in.
+    pub async fn user(&self, email: &str, permissions: &[&str]) -> (String, Client) {
+        let body = json!({"email": email, "password": "correct horse", "permissions": permissions});
+        let user = self.owner.post("/api/v1/users", &body).await.expect(201);
+        let mut client = self.anonymous();
+        client.log_in(email, "correct horse").await;
+        (user["id"].as_str().unwrap().to_owned(), client)
+    }
+
+    pub async fn team(&self, name: &str) -> String {
+        let team = self.owner.post("/api/v1/teams", &json!({"name": name})).await.expect(201);
+        team["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The owner of another tenant, logged in.
+    pub async fn other_tenant(&self) -> Client {
+        let email = "owner@elsewhere.example";
+        let body =
+            json!({"name": "elsewhere", "owner_email": email, "owner_password": "battery staple"});
+        self.owner.post("/api/v1/tenants", &body).await.expect(201);
+        let mut client = self.anonymous();
+        client.log_in(email, "battery staple").await;
+        client
+    }
+}
+
+/// Below the test's directory, so that the control plane makes it itself.
+fn data(dir: &TempDir) -> PathBuf {
+    dir.path().join("data")
+}
+
+fn serve(control_plane: ControlPlane) -> (std::net::SocketAddr, CancellationToken, JoinHandle<()>) {
+    let address = control_plane.api_address().unwrap();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(control_plane.serve(stop.clone()));
+    (address, stop, task)
+}
+
+fn options(dir: &Path) -> Options {
+    Options {
+        data_dir: dir.to_owned(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        edge_listen: "127.0.0.1:0".parse().unwrap(),
+        edge_address: "127.0.0.1:7843".parse().unwrap(),
+        allow_private_destinations: false,
+        secure_cookies: false,
+        owner_email: "owner@localhost".to_owned(),
+        owner_password_file: None,
+        password_cost: PasswordCost { memory_kib: 8, passes: 1 },
+    }
+}
+
+/// Asks again until the answer fits, or the patience is over.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking)
+        .await
+        .unwrap_or_else(|_| panic!("never happened: {what}"))
+}
