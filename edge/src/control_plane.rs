@@ -121,6 +121,7 @@ pub(crate) async fn run(core: Arc<Core>, control_plane: HostPort, tls: Arc<Clien
     let mut was_up = true;
     loop {
         let tasks = Tasks::default();
+        let _stop = tasks.stop_on_drop();
         let ended = match connect(&control_plane, &tls, &tasks).await {
             Err(error) => BoxError::from(error),
             Ok(sender) => {

@@ -186,8 +186,9 @@ impl Edge {
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { options, core, .. } = self;
         let grace = options.grace_period;
-        let (requests, background) = (Tasks::default(), Tasks::default());
-        let link_tasks = Tasks::default();
+        let (requests, link_tasks, background) =
+            (Tasks::default(), Tasks::default(), Tasks::default());
+        let _stop = [&requests, &link_tasks, &background].map(Tasks::stop_on_drop);
         let links = Links::new(core.clone(), link_tasks.clone(), grace);
         let gateway = Gateway::new(
             core.clone(),
@@ -205,8 +206,8 @@ impl Edge {
             let core = core.clone();
             async move { feed::save_changes(&core, &options.data_dir).await }
         });
-        let observing = (core.clone(), self.metrics, background.clone(), shutdown.clone());
-        background.spawn(observe::serve(observing.0, observing.1, observing.2, observing.3));
+        let (tasks, stopping) = (background.clone(), shutdown.clone());
+        background.spawn(observe::serve(core.clone(), self.metrics, tasks, stopping));
         tracing::info!(
             edge.id = %core.edge,
             edge.region = %core.region,

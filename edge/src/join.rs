@@ -128,6 +128,7 @@ async fn attempt(
     request: &JoinRequest,
 ) -> Result<JoinResponse, Attempt> {
     let tasks = Tasks::default();
+    let _stop = tasks.stop_on_drop();
     let exchange = async {
         let mut sender = control_plane::connect(control_plane, tls, &tasks).await?;
         let body = serde_json::to_vec(request)?;

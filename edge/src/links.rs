@@ -6,14 +6,20 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use link::listen::{Candidate, Http2Listener, Pending, QuicListener};
+use link::{
+    CloseReason, LinkError,
+    listen::{Candidate, Http2Listener, Pending, QuicListener},
+};
 use protocol::{
     LINK_VERSION, SLOTS,
     control::{Hello, LinkRefusal, LinkRefusalCode},
     key::PublicKey,
 };
 use rand::RngExt as _;
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -28,6 +34,8 @@ mod control;
 /// Handshakes under way at once. One that stalls is gone after 5 s, so even a thousand stalled ones
 /// let 200 a second through; each holds some 50 KiB at most.
 const HALF_OPEN: usize = 1024;
+/// How long the edge's answer to a hello may take to leave.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// A feed that has been silent for longer may not know the newest tunnels.
 const FRESH: Duration = Duration::from_secs(10);
 
@@ -79,9 +87,7 @@ impl Links {
             let remote = pending.remote();
             let (edge, region) = (links.core.edge, links.core.region.clone());
             match Box::pin(pending.handshake(edge, region)).await {
-                Ok(candidate) => {
-                    Box::pin(links.admit(candidate, permit)).await;
-                }
+                Ok(candidate) => Box::pin(links.admit(candidate, permit)).await,
                 Err(error) => {
                     let reason = crate::control_plane::reason(&error);
                     tracing::debug!(%remote, reason, "a handshake came to nothing");
@@ -90,7 +96,7 @@ impl Links {
         });
     }
 
-    async fn admit(&self, candidate: Candidate, permit: tokio::sync::OwnedSemaphorePermit) {
+    async fn admit(&self, candidate: Candidate, permit: OwnedSemaphorePermit) {
         let core = &self.core;
         let hello = candidate.hello().clone();
         let remote = candidate.remote();
@@ -108,11 +114,13 @@ impl Links {
                 reason = code.as_str(),
                 "a link is refused"
             );
-            candidate.refuse(refuse(code)).await;
+            // A stranger that does not read its refusal is cut.
+            let _ = timeout(ANSWER_WITHIN, candidate.refuse(refuse(code))).await;
             return;
         }
         let directory = core.directory.borrow().clone();
-        let (session, sender, receiver) = match candidate.register(directory).await {
+        let registered = timeout(ANSWER_WITHIN, candidate.register(directory)).await;
+        let (session, sender, receiver) = match registered.unwrap_or(Err(LinkError::TimedOut)) {
             Ok(registered) => registered,
             Err(error) => {
                 let reason = crate::control_plane::reason(&error);
@@ -124,13 +132,13 @@ impl Links {
         let Hello { tunnel, connector, slot, key, facts, .. } = hello;
         let since_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let since_ms = since_ms.map_or(0, |since| since.as_millis() as u64);
-        let key = (LinkKey { tunnel, connector, slot }, key);
-        let link = Arc::new(Link::new(key.0, key.1, session, facts.clean(), since_ms));
+        let place = LinkKey { tunnel, connector, slot };
+        let link = Arc::new(Link::new(place, key, session, facts, since_ms));
         core.registry.insert(&link, &core.unreported);
         // The secret may have been revoked since it was judged; whoever revokes from now on finds
         // the link in the registry.
         if core.knowledge.read().link_key(tunnel, link.secret).is_err() {
-            link.session.close(link::CloseReason::Revoked);
+            link.session.close(CloseReason::Revoked);
         }
         let transport = link.transport.as_str();
         tracing::info!(

@@ -4,7 +4,10 @@
 use std::future::Future;
 
 use tokio::time::Instant;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 /// Spawns tasks that never outlive the edge; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +27,11 @@ impl Tasks {
                 () = work => {}
             }
         });
+    }
+
+    /// Drops every task when the guard is dropped: for an owner that may itself be dropped.
+    pub(crate) fn stop_on_drop(&self) -> DropGuard {
+        self.hard_stop.clone().drop_guard()
     }
 
     /// Waits until every task has ended, no longer than `deadline`; then drops what is left.

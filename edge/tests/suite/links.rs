@@ -12,7 +12,7 @@ use protocol::{
 use tokio::net::TcpStream;
 
 use crate::{
-    client::{Whole, empty, fetch, get, send},
+    client::{self, Whole, empty, fetch, get, send},
     connector::{CARRIERS, Connector},
     world::{KEY, World, patiently, seed},
 };
@@ -165,6 +165,11 @@ async fn what_outlives_the_grace_period_is_cut() {
         let mut held = Connector::new(&world, 1).hold(&world, carrier, 0).await;
         let response = send(&world, get("http://wiki.corp/stream").body(empty()).unwrap()).await;
         held.begun().await;
+        let mut h2 = client::h2(&world).await;
+        for (method, target) in [("GET", "http://wiki.corp/stream"), ("CONNECT", "wiki.corp:443")] {
+            let request = get(target).method(method).body(empty()).unwrap();
+            assert_eq!(patiently(h2.send_request(request)).await.unwrap().status().as_u16(), 200);
+        }
         world.stop().await;
         held.gone().await;
         assert!(patiently(response.into_body().collect()).await.is_err());
