@@ -114,7 +114,8 @@ async fn get_team(
     Ok(Json(view(&mut db, team).await?))
 }
 
-/// Removes a team that owns no workflow; its gateway tokens are revoked.
+/// Removes a team that owns no workflow. It leaves every access list, and its gateway tokens are
+/// revoked.
 #[utoipa::path(
     delete, path = "/api/v1/teams/{id}", tag = "teams",
     params(("id" = Uuid, Path, description = "The team.")),
@@ -135,7 +136,7 @@ async fn delete_team(
             "Remove its workflows first.",
         ));
     }
-    let revoked = store::team::delete(&mut change, id, app.clock.now_ms()).await?;
+    let revoked = store::team::delete(&mut change, &team, app.clock.now_ms()).await?;
     let detail = serde_json::json!({ "name": team.name, "revoked_proxy_tokens": revoked });
     change.commit(caller.entry(&app, "team.delete", id, detail)).await?;
     no_content()

@@ -24,6 +24,8 @@ struct Feed {
     edge: EdgeId,
     /// What the edge knows; 0 asks for a snapshot.
     after: u64,
+    /// The first line comes at once, whatever there is to say.
+    is_first: bool,
     news: watch::Receiver<u64>,
     stop: CancellationToken,
 }
@@ -37,7 +39,7 @@ pub(super) fn handle(
     let after = after(uri)?;
     let news = app.store.generation();
     tracing::info!(edge = %edge, after, "an edge reads the feed");
-    let feed = Feed { app, edge, after, news, stop };
+    let feed = Feed { app, edge, after, is_first: true, news, stop };
     let lines = stream::unfold(feed, |mut feed| async move {
         let line = feed.next().await?;
         Some((Ok::<_, Infallible>(Frame::data(line)), feed))
@@ -60,16 +62,18 @@ fn after(uri: &Uri) -> Result<u64, Problem> {
 impl Feed {
     /// The next line; `None` ends the feed.
     async fn next(&mut self) -> Option<Bytes> {
-        if self.after > 0 {
-            let news = tokio::time::timeout(
-                Duration::from_millis(ALIVE_EVERY_MS),
-                self.news.wait_for(|newest| *newest > self.after),
-            );
+        if !std::mem::take(&mut self.is_first) {
+            let news = self.news.wait_for(|newest| *newest > self.after);
             // Without news the database is asked all the same: another process may have written.
-            self.stop.run_until_cancelled(news).await?.map(drop).or(Err(())).ok();
+            let news = tokio::time::timeout(Duration::from_millis(ALIVE_EVERY_MS), news);
+            let _ = self.stop.run_until_cancelled(news).await?;
         }
         let message = match self.message().await {
-            Ok(message) => message,
+            Ok(Some(message)) => message,
+            Ok(None) => {
+                tracing::info!(edge = %self.edge, "the feed of a removed edge ends");
+                return None;
+            }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(edge = %self.edge, error, "the feed could not be read");
@@ -85,12 +89,16 @@ impl Feed {
         Some(line.into())
     }
 
-    async fn message(&mut self) -> store::Result<FeedMessage> {
+    /// What there is to say; nothing to an edge that was removed.
+    async fn message(&mut self) -> store::Result<Option<FeedMessage>> {
         let known = self.app.store.reconcile().await?;
         if self.after == known {
-            return Ok(FeedMessage::Alive { generation: known });
+            return Ok(Some(FeedMessage::Alive { generation: known }));
         }
         let mut db = self.app.store.read().await?;
+        if store::edge::find(&mut db, self.edge).await?.is_none() {
+            return Ok(None);
+        }
         let now_ms = self.app.clock.now_ms();
         let changes = match self.after {
             0 => None,
@@ -105,6 +113,6 @@ impl Feed {
         {
             self.after = *generation;
         }
-        Ok(message)
+        Ok(Some(message))
     }
 }

@@ -392,3 +392,6 @@ fn link_key(link: &LinkPresence) -> LinkKey {
 fn lost_link((tunnel, connector, slot): LinkKey) -> LinkDown {
     LinkDown { tunnel, connector, slot, goodbye: false }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use protocol::id::{ProxyTokenId, TeamId, TenantId, UserId};
+use protocol::{
+    access::Access,
+    id::{ProxyTokenId, TeamId, TenantId, UserId},
+};
 use sqlx::any::AnyRow;
 
-use super::{Change, Read, Result, parsed, proxy_token, signed, text, unsigned};
+use super::{Change, Read, Result, parsed, proxy_token, signed, text, tunnel, unsigned};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Team {
@@ -89,17 +92,19 @@ pub(crate) async fn workflows(db: &mut impl Read, team: TeamId) -> Result<u64> {
     unsigned(&row, "n")
 }
 
-/// Revokes its gateway tokens too, and returns them.
-pub(crate) async fn delete(
-    db: &mut Change,
-    team: TeamId,
-    now_ms: u64,
-) -> Result<Vec<ProxyTokenId>> {
+/// Takes it off every access list, and revokes its gateway tokens, which it returns.
+pub(crate) async fn delete(db: &mut Change, team: &Team, now_ms: u64) -> Result<Vec<ProxyTokenId>> {
+    for tunnel in tunnel::list(db, team.tenant).await? {
+        let Access::Teams { mut teams } = tunnel.access else { continue };
+        if teams.remove(&team.id) {
+            tunnel::set_access(db, tunnel.id, &Access::Teams { teams }).await?;
+        }
+    }
     sqlx::query("DELETE FROM team WHERE id = $1")
-        .bind(team.to_string())
+        .bind(team.id.to_string())
         .execute(db.connection())
         .await?;
-    proxy_token::revoke_of_team(db, team, now_ms).await
+    proxy_token::revoke_of_team(db, team.id, now_ms).await
 }
 
 fn read(row: &AnyRow) -> Result<Team> {

@@ -154,7 +154,10 @@ async fn a_removed_edge_may_do_nothing_any_more() {
     let (_, ann) = world.user("ann@example.com", &["TUNNEL_MANAGE"]).await;
     let path = format!("/api/v1/edges/{}", edge.id);
     ann.delete(&path).await.expect_problem(403, "forbidden");
+    let mut feed = edge.feed(None).await;
+    feed.next().await;
     world.owner.delete(&path).await.expect(204);
+    feed.end().await;
     let answer = edge.request(Method::GET, protocol::feed::FEED_PATH, test_edge::empty()).await;
     assert_eq!(answer.status(), 401);
     world.owner.delete(&path).await.expect_problem(404, "not_found");

@@ -2,9 +2,13 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
+use control_plane::ControlPlane;
 use serde_json::json;
 
-use crate::{test_edge::TestEdge, world::World};
+use crate::{
+    test_edge::TestEdge,
+    world::{World, options},
+};
 
 #[tokio::test]
 async fn a_second_start_finds_everything_as_it_was() {
@@ -74,4 +78,34 @@ async fn no_secret_is_in_the_database_and_keys_are_their_owners_alone() {
     assert!(found_public, "the search works: the public half is there");
     let mode = fs::metadata(&dir).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0, "{mode:o}");
+}
+
+#[tokio::test]
+async fn the_first_owners_password_can_be_set_by_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    fs::write(&file, "a chosen one\n").unwrap();
+    let mut options = options(&dir.path().join("data"));
+    options.owner_password_file = Some(file.clone());
+    options.owner_email = "Boss@Example.com".to_owned();
+    let (_control_plane, first) = ControlPlane::open(options.clone()).await.unwrap();
+    let first = first.unwrap();
+    assert_eq!(first.owner_email, "boss@example.com");
+    assert!(first.password.is_none(), "nothing was drawn, so nothing is shown");
+
+    fs::write(&file, "short").unwrap();
+    options.data_dir = dir.path().join("other");
+    let error = ControlPlane::open(options).await.err().unwrap();
+    assert!(error.to_string().contains("8 to 256"), "{error}");
+}
+
+#[tokio::test]
+async fn a_data_directory_is_used_by_one_control_plane_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(&dir.path().join("data"));
+    let first = ControlPlane::open(options.clone()).await.unwrap();
+    let error = ControlPlane::open(options.clone()).await.err().unwrap();
+    assert!(format!("{error:#}").contains("another control plane uses it"), "{error:#}");
+    drop(first);
+    assert!(ControlPlane::open(options).await.unwrap().1.is_none());
 }

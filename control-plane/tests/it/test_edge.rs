@@ -164,6 +164,12 @@ impl Feed {
         }
     }
 
+    /// Waits until the control plane ends it.
+    pub async fn end(&mut self) {
+        let ended = async { while self.line().await.is_some() {} };
+        tokio::time::timeout(PATIENCE, ended).await.expect("the feed goes on");
+    }
+
     async fn line(&mut self) -> Option<FeedMessage> {
         loop {
             if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {

@@ -166,3 +166,20 @@ async fn the_picker_shows_what_the_callers_teams_may_use() {
     world.owner.delete(&format!("/api/v1/teams/{ops}/members/{id}")).await.expect(204);
     assert!(names(ann.get("/api/v1/tunnels").await.expect(200)).is_empty());
 }
+
+#[tokio::test]
+async fn a_team_that_is_removed_leaves_every_access_list() {
+    let world = World::start().await;
+    let _edge = TestEdge::join(&world, "east", "127.0.0.1:3128".parse().unwrap()).await;
+    let (ops, dev) = (world.team("ops").await, world.team("dev").await);
+    let access = json!({"mode": "teams", "teams": [ops, dev]});
+    let body = json!({"name": "office", "access": access});
+    world.owner.post(TUNNELS, &body).await.expect(201);
+    let path = format!("{TUNNELS}/office/access");
+    world.owner.delete(&format!("/api/v1/teams/{ops}")).await.expect(204);
+    let rest = json!({"mode": "teams", "teams": [dev]});
+    assert_eq!(world.owner.get(&path).await.expect(200), rest);
+    world.owner.delete(&format!("/api/v1/teams/{dev}")).await.expect(204);
+    let nobody = json!({"mode": "teams", "teams": []});
+    assert_eq!(world.owner.get(&path).await.expect(200), nobody, "not open to all again");
+}

@@ -115,7 +115,7 @@ fn serve(control_plane: ControlPlane) -> (std::net::SocketAddr, CancellationToke
     (address, stop, task)
 }
 
-fn options(dir: &Path) -> Options {
+pub fn options(dir: &Path) -> Options {
     Options {
         data_dir: dir.to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),

@@ -1,0 +1,117 @@
+//! The rules of presence, under reports in any order.
+
+use proptest::prelude::*;
+use protocol::presence::Transport;
+
+use super::*;
+
+const TUNNEL: TunnelId = TunnelId::from_bytes([1; 16]);
+const KEY: KeyId = KeyId::from_bytes([2; 16]);
+
+/// What can happen.
+#[derive(Debug, Clone)]
+enum Event {
+    Report { edge: u8, reset: bool, up: Vec<(u8, u8)>, down: Vec<(u8, u8, bool)> },
+    Reconnect { edge: u8 },
+    Pass { ms: u64 },
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let link = || (0u8..3, 0u8..4);
+    let report = (
+        0u8..2,
+        prop::bool::weighted(0.2),
+        prop::collection::vec(link(), 0..5),
+        prop::collection::vec((0u8..3, 0u8..4, any::<bool>()), 0..5),
+    );
+    let event = prop_oneof![
+        5 => report.prop_map(|(edge, reset, up, down)| Event::Report { edge, reset, up, down }),
+        1 => (0u8..2).prop_map(|edge| Event::Reconnect { edge }),
+        2 => (0u64..15_000).prop_map(|ms| Event::Pass { ms }),
+        1 => Just(Event::Pass { ms: MISSING_FOR_MS }),
+    ];
+    prop::collection::vec(event, 1..40)
+}
+
+fn link(connector: u8, slot: u8) -> LinkPresence {
+    LinkPresence {
+        tunnel: TUNNEL,
+        connector: ConnectorId::from_bytes([connector; 16]),
+        slot,
+        key: KEY,
+        transport: Transport::Quic,
+        since_ms: 0,
+        rtt_us: None,
+        remote: "192.0.2.1:1".parse().unwrap(),
+        facts: Facts::default(),
+    }
+}
+
+proptest! {
+    #[test]
+    fn connectors_and_health_always_fit_the_links_that_edges_hold(events in events()) {
+        let ids = [EdgeId::from_bytes([3; 16]), EdgeId::from_bytes([4; 16])];
+        let mut now_ms = 1_000_000;
+        let mut state = State::load(vec![], vec![], now_ms);
+        let mut sessions = ids.map(|id| state.begin(id));
+        for event in events {
+            match event {
+                Event::Report { edge, reset, up, down } => {
+                    let up = up.into_iter().map(|(c, slot)| link(c, slot)).collect();
+                    let down = down.into_iter().map(|(c, slot, goodbye)| LinkDown {
+                        tunnel: TUNNEL,
+                        connector: ConnectorId::from_bytes([c; 16]),
+                        slot,
+                        goodbye,
+                    });
+                    let report = Report { applied_generation: 1, reset, up, down: down.collect() };
+                    let n = usize::from(edge);
+                    prop_assert_eq!(state.report(ids[n], sessions[n], report, now_ms), Ok(()));
+                }
+                Event::Reconnect { edge } => {
+                    let (n, before) = (usize::from(edge), sessions[usize::from(edge)]);
+                    sessions[n] = state.begin(ids[n]);
+                    let report = state.report(ids[n], before, Report::default(), now_ms);
+                    prop_assert_eq!(report, Err(Superseded));
+                }
+                Event::Pass { ms } => {
+                    now_ms += ms;
+                    state.expire(now_ms);
+                }
+            }
+            check(&state, &ids, now_ms)?;
+        }
+    }
+}
+
+fn check(state: &State, ids: &[EdgeId], now_ms: u64) -> Result<(), TestCaseError> {
+    let held: usize = ids.iter().map(|id| state.edge(*id, now_ms).links).sum();
+    let connectors = state.connectors(TUNNEL);
+    prop_assert_eq!(held, connectors.iter().map(|c| c.links.len()).sum::<usize>());
+    for connector in &connectors {
+        prop_assert_eq!(connector.links.is_empty(), connector.vanished_ms.is_some());
+    }
+    let Some(row) = state.health(TUNNEL) else { return Ok(()) };
+    let serving = matches!(row.health, Health::Healthy | Health::Degraded);
+    prop_assert_eq!(serving, held > 0, "{:?}", row);
+    Ok(())
+}
+
+#[test]
+fn what_could_not_be_stored_is_stored_later_and_in_order() {
+    let edge = EdgeId::from_bytes([3; 16]);
+    let mut state = State::load(vec![], vec![], 0);
+    let session = state.begin(edge);
+    let report = |state: &mut State, slots: &[u8], now_ms| {
+        let up = slots.iter().map(|slot| link(1, *slot)).collect();
+        let report = Report { reset: true, up, ..Report::default() };
+        state.report(edge, session, report, now_ms).unwrap();
+    };
+    report(&mut state, &[0], 1);
+    let taken = state.take_dirty();
+    assert!(!state.is_dirty());
+    report(&mut state, &[0, 1, 2, 3], 2);
+    state.put_back(taken);
+    let words: Vec<_> = state.take_dirty().remove(0).health.iter().map(|row| row.health).collect();
+    assert_eq!(words, [Health::Degraded, Health::Healthy]);
+}
