@@ -118,8 +118,6 @@ impl Gateway {
     }
 
     async fn serve_client(self: Arc<Self>, stream: TcpStream, remote: SocketAddr) {
-        // Without it a client only waits a little longer.
-        let _ = stream.set_nodelay(true);
         let broken = Arc::new(AtomicBool::new(false));
         let stream = ClientStream::new(stream, broken.clone());
         let service = service_fn(|request: Request<Incoming>| {

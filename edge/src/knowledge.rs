@@ -71,7 +71,8 @@ impl State {
         self.feed.tunnels.get(id)
     }
 
-    /// May a stream of this grant be, or go on?
+    /// May a stream of this grant be, or go on? Expiry is judged when it begins, and by the caller: a
+    /// capability's key that is gone since then, or a token that has run out, ends nothing.
     pub(crate) fn judge(&self, grant: &Grant) -> Result<(), Code> {
         let tunnel = self.feed.tunnels.get(&grant.tunnel).ok_or(Code::UnknownTunnel)?;
         match tunnel.access.evaluate(tunnel.tenant, &grant.caller) {
@@ -79,12 +80,10 @@ impl State {
             Decision::OtherTenant => return Err(Code::UnknownTunnel),
             Decision::TeamNotListed => return Err(Code::AccessDenied),
         }
-        match grant.token {
-            Some(token) if !self.feed.proxy_tokens.contains_key(&token) => {
-                Err(Code::BadCredentials)
-            }
-            Some(_) | None => Ok(()),
-        }
+        let Some(token) = grant.token else { return Ok(()) };
+        let known = self.feed.proxy_tokens.get(&token);
+        let still_holds = known.is_some_and(|known| known.caller() == grant.caller);
+        if still_holds { Ok(()) } else { Err(Code::BadCredentials) }
     }
 
     /// The key that a link's proof must fit, if such a link may be.

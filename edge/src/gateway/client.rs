@@ -8,13 +8,25 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::Version;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::Sleep,
 };
+
+/// Until it is clear which version of HTTP a client speaks, hyper waits without a deadline: these are
+/// the bytes that tell, and how long they may take. No request that a proxy could serve is shorter.
+const FIRST_BYTES: usize = 24;
+const FIRST_BYTES_WITHIN: Duration = Duration::from_secs(10);
+/// A client that has vanished without a word is noticed after a minute.
+const PROBE_AFTER: Duration = Duration::from_secs(30);
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+const PROBES: u32 = 3;
 
 /// A client's TCP connection. Once marked as broken it ends with a reset, not with an end of stream
 /// that would look like the end of a message.
@@ -22,11 +34,23 @@ use tokio::{
 pub(crate) struct ClientStream {
     stream: TcpStream,
     broken: Arc<AtomicBool>,
+    first: Option<FirstBytes>,
+}
+
+#[derive(Debug)]
+struct FirstBytes {
+    missing: usize,
+    deadline: Pin<Box<Sleep>>,
 }
 
 impl ClientStream {
     pub(crate) fn new(stream: TcpStream, broken: Arc<AtomicBool>) -> Self {
-        Self { stream, broken }
+        let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
+        // A socket that cannot be told so still works.
+        let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&probes.with_retries(PROBES));
+        let deadline = Box::pin(tokio::time::sleep(FIRST_BYTES_WITHIN));
+        Self { stream, broken, first: Some(FirstBytes { missing: FIRST_BYTES, deadline }) }
     }
 }
 
@@ -45,7 +69,17 @@ impl AsyncRead for ClientStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if let Some(first) = &mut self.first {
+            first.missing = first.missing.saturating_sub(buffer.filled().len() - before);
+            if first.missing == 0 {
+                self.first = None;
+            } else if read.is_pending() && first.deadline.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        read
     }
 }
 

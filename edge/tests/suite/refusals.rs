@@ -179,3 +179,18 @@ async fn a_lost_link_costs_a_safe_request_nothing_while_another_is_up() {
         assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, &b"waited"[..]));
     }
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_say_what_it_wants_is_let_go() {
+    let world = World::new().await;
+    let mut silent = Vec::new();
+    for start in ["", "P", "PRI * HTTP/2.0\r\n"] {
+        let mut stream = connect(world.gateway).await;
+        stream.write_all(start.as_bytes()).await.unwrap();
+        silent.push(stream);
+    }
+    for mut stream in silent {
+        // With an end or with a reset: either way it is over.
+        let _ = patiently(stream.read_to_end(&mut Vec::new())).await;
+    }
+}
