@@ -29,6 +29,8 @@ pub(super) struct Place {
     failures: u32,
     /// Not to be asked before.
     rest_until: Duration,
+    /// Is leaving: the last choice until then.
+    draining_until: Duration,
     /// The last trouble that people were told of; forgotten when a link comes up.
     pub(super) said: Option<Trouble>,
 }
@@ -128,9 +130,9 @@ impl Places {
         address
     }
 
-    /// The least crowded edge that may be asked now. For a vacant slot (`is_urgent`) an edge that is
-    /// not failing comes first, however crowded. `busy` names failing edges that somebody asks
-    /// already; `alive` those with a link.
+    /// The least crowded edge that may be asked now. For a slot that needs a link (`is_urgent`) an edge
+    /// that is not failing comes first, however crowded, and one that drains last. `busy` names failing
+    /// edges that somebody asks already; `alive` those with a link.
     pub(super) fn choose(
         &self,
         now: Duration,
@@ -140,14 +142,18 @@ impl Places {
         busy: &BTreeSet<HostPort>,
         rng: &mut dyn Rng,
     ) -> Option<&Place> {
+        let is_draining = |place: &Place| place.draining_until > now;
         let candidates = self.candidates(alive.is_empty()).filter(|place| {
             let address = &place.edge.address;
-            place.rest_until <= now && !(self.is_failing(address, alive) && busy.contains(address))
+            place.rest_until <= now
+                && (is_urgent || !is_draining(place))
+                && !(self.is_failing(address, alive) && busy.contains(address))
         });
         candidates.min_by_key(|place| {
             let address = &place.edge.address;
             let is_failing = is_urgent && self.is_failing(address, alive);
-            (is_failing, spread.load(&place.edge.region, address), rng.next_u32())
+            let load = spread.load(&place.edge.region, address);
+            (is_draining(place), is_failing, load, rng.next_u32())
         })
     }
 
@@ -190,7 +196,7 @@ impl Places {
     }
 
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Duration> + '_ {
-        self.known.values().map(|place| place.rest_until)
+        self.known.values().flat_map(|place| [place.rest_until, place.draining_until])
     }
 }
 
@@ -203,6 +209,7 @@ impl Place {
             is_listed: false,
             failures: 0,
             rest_until: Duration::ZERO,
+            draining_until: Duration::ZERO,
             said: None,
         }
     }
@@ -221,9 +228,9 @@ impl Place {
         self.rest_until = until;
     }
 
-    /// Is not asked before `until`, through no fault of its own.
-    pub(super) fn spare(&mut self, until: Duration) {
-        self.rest_until = self.rest_until.max(until);
+    /// Is leaving, and not to be asked before `until` if there is another.
+    pub(super) fn drains(&mut self, until: Duration) {
+        self.draining_until = until;
     }
 
     /// A link of its is gone that lived for `age`.

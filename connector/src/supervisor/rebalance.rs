@@ -14,8 +14,10 @@ use super::{
 impl Supervisor {
     /// Moves one link to a less crowded edge, if there is one: fewer links in its region, or as many
     /// and fewer on the edge. Each such move brings the links nearer to an even spread, so moving ends.
+    /// It waits until every slot has a link that is to stay: where the others go, matters here.
     pub(super) fn rebalance(&mut self, now: Duration, rng: &mut dyn Rng) {
-        if self.is_under_way(Purpose::Rebalance) {
+        let up = self.links.values().filter(|link| link.stage == Stage::Up).count();
+        if up < self.slots.len() || self.is_under_way(Purpose::Rebalance) {
             return;
         }
         let (alive, busy) = (self.alive(), self.busy());

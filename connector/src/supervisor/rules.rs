@@ -17,8 +17,7 @@ use super::{
     heartbeat::{Beat, Heartbeat},
     places::{Spread, Trouble},
     timing::{
-        FATAL, LEAVE_WITHIN, REST_AFTER_DRAIN, RETRY_AFTER, RETRY_AFTER_DEFAULT, RETRY_AFTER_SMEAR,
-        SETTLED,
+        DRAINING, FATAL, LEAVE_WITHIN, RETRY_AFTER, RETRY_AFTER_DEFAULT, RETRY_AFTER_SMEAR, SETTLED,
     },
     up_to,
 };
@@ -224,7 +223,7 @@ impl Supervisor {
         link.stage = Stage::Draining { reconnect_at: now + reconnect_in, deadline: now + deadline };
         let (slot, edge, region) = (link.slot, link.edge, link.region.clone());
         if let Some(place) = self.places.get_mut(&link.place) {
-            place.spare(now + REST_AFTER_DRAIN);
+            place.drains(now + DRAINING);
         }
         self.say(Event::Draining { slot, edge, region, reconnect_in, deadline });
     }

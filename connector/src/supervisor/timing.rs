@@ -32,8 +32,8 @@ pub const RETRY_AFTER_SMEAR: Duration = Duration::from_secs(1);
 /// Wait after a refusal that only a person can change.
 pub const FATAL: Duration = Duration::from_secs(300);
 
-/// An edge that drains is not asked for this long.
-pub const REST_AFTER_DRAIN: Duration = Duration::from_secs(10);
+/// An edge that said that it drains is the last choice for this long.
+pub const DRAINING: Duration = Duration::from_secs(10);
 /// A replaced link may finish what is under way on it for this long. Generous: it costs an idle
 /// connection, and a stream cut short costs somebody their work.
 pub const LEAVE_WITHIN: Duration = Duration::from_secs(3_600);

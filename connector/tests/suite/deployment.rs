@@ -1,11 +1,6 @@
 //! A connector that runs, and the edges that it dials.
 
-use std::{
-    future::Future,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use connector::Options;
 use http_body_util::BodyExt as _;
@@ -69,6 +64,8 @@ pub struct Up {
     pub slot: u8,
     pub transport: Transport,
     pub session: Session,
+    /// The connector wants no new requests on it.
+    pub said_goodbye: bool,
 }
 
 /// An edge: both listeners on one port.
@@ -77,8 +74,8 @@ pub struct Edge {
     links: watch::Receiver<Vec<Up>>,
     /// Says something on every link.
     pub say: watch::Sender<Option<FromEdge>>,
-    /// Set to refuse every dial.
-    pub refusal: Arc<Mutex<Option<LinkRefusal>>>,
+    /// Set to keep links open after a goodbye, as if requests were under way.
+    pub hold: watch::Sender<bool>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -87,11 +84,17 @@ struct Shared {
     address: EdgeAddress,
     links: watch::Sender<Vec<Up>>,
     say: watch::Receiver<Option<FromEdge>>,
-    refusal: Arc<Mutex<Option<LinkRefusal>>>,
+    hold: watch::Receiver<bool>,
+    refusal: Option<LinkRefusal>,
 }
 
 impl Edge {
-    async fn start(number: u8, region: &str, authority: &Authority) -> Self {
+    async fn start(
+        number: u8,
+        region: &str,
+        authority: &Authority,
+        refusal: Option<LinkRefusal>,
+    ) -> Self {
         let (chain, key) = authority.issue("127.0.0.1");
         let identity = ServerIdentity::from_pem(&chain, &key).unwrap();
         let (quic, http2) = Self::bind(&identity).await;
@@ -102,13 +105,14 @@ impl Edge {
         };
         let (links_sender, links) = watch::channel(Vec::new());
         let (say, heard) = watch::channel(None);
-        let refusal = Arc::new(Mutex::new(None));
+        let (hold, held) = watch::channel(false);
         let shared = Arc::new(Shared {
             edge: EdgeId::from_bytes([number; 16]),
             address: address.clone(),
             links: links_sender,
             say: heard,
-            refusal: refusal.clone(),
+            hold: held,
+            refusal,
         });
         let task = tokio::spawn(async move {
             let mut tasks = tokio::task::JoinSet::new();
@@ -120,7 +124,7 @@ impl Edge {
                 tasks.spawn(shared.clone().link(pending));
             }
         });
-        Self { address, links, say, refusal, _task: AbortOnDropHandle::new(task) }
+        Self { address, links, say, hold, _task: AbortOnDropHandle::new(task) }
     }
 
     /// One port for both; another test may have taken the TCP one, then the next is as good.
@@ -151,47 +155,59 @@ impl Shared {
         // The loser of a race between carriers goes away in the middle of it.
         let Ok(candidate) = pending.handshake(self.edge, region).await else { return };
         assert!(candidate.is_proven_by(&seed().public_key()));
-        let refusal = self.refusal.lock().unwrap().clone();
-        if let Some(refusal) = refusal {
-            return candidate.refuse(refusal).await;
+        if let Some(refusal) = &self.refusal {
+            return candidate.refuse(refusal.clone()).await;
         }
         let slot = candidate.hello().slot;
         let Ok((session, sender, receiver)) = candidate.register(vec![]).await else { return };
-        let up = Up { slot, transport, session: session.clone() };
+        let up = Up { slot, transport, session: session.clone(), said_goodbye: false };
         self.links.send_modify(|links| links.push(up));
         tokio::select! {
-            () = control(&session, sender, receiver, self.say.clone()) => {}
+            () = self.control(slot, &session, sender, receiver) => {}
             _ = session.closed() => {}
         }
         self.links.send_modify(|links| {
             links.retain(|link| (link.slot, link.transport) != (slot, transport));
         });
     }
-}
 
-/// Answers pings, passes on what the test says, and closes the link on a goodbye.
-async fn control(
-    session: &Session,
-    mut sender: ControlSender<FromEdge>,
-    mut receiver: ControlReceiver<FromConnector>,
-    mut say: watch::Receiver<Option<FromEdge>>,
-) {
-    loop {
-        tokio::select! {
-            message = receiver.receive() => match message {
-                Ok(Some(FromConnector::Ping { sequence, .. })) => {
-                    if sender.send(&FromEdge::Pong { sequence }).await.is_err() {
+    /// Answers pings, passes on what the test says, and closes the link after a goodbye.
+    async fn control(
+        &self,
+        slot: u8,
+        session: &Session,
+        mut sender: ControlSender<FromEdge>,
+        mut receiver: ControlReceiver<FromConnector>,
+    ) {
+        let (mut say, mut hold) = (self.say.clone(), self.hold.clone());
+        let mut said_goodbye = false;
+        loop {
+            tokio::select! {
+                message = receiver.receive() => match message {
+                    Ok(Some(FromConnector::Ping { sequence, .. })) => {
+                        if sender.send(&FromEdge::Pong { sequence }).await.is_err() {
+                            return;
+                        }
+                    }
+                    Ok(Some(FromConnector::Goodbye)) => {
+                        said_goodbye = true;
+                        self.links.send_modify(|links| {
+                            let mut links = links.iter_mut();
+                            links.find(|link| link.slot == slot).unwrap().said_goodbye = true;
+                        });
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => return,
+                },
+                () = async { drop(hold.wait_for(|hold| !hold).await) }, if said_goodbye => {
+                    session.close(CloseReason::Drained);
+                    return;
+                }
+                Ok(()) = say.changed() => {
+                    let message = say.borrow_and_update().clone();
+                    if let Some(message) = message && sender.send(&message).await.is_err() {
                         return;
                     }
-                }
-                Ok(Some(FromConnector::Goodbye)) => session.close(CloseReason::Drained),
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return,
-            },
-            Ok(()) = say.changed() => {
-                let message = say.borrow_and_update().clone();
-                if let Some(message) = message && sender.send(&message).await.is_err() {
-                    return;
                 }
             }
         }
@@ -202,32 +218,20 @@ fn seed() -> Seed {
     Seed::from_bytes([7; 32])
 }
 
-/// A connector and its edges.
-pub struct Deployment {
+/// Edges that run, and a secret that leads to them.
+pub struct Edges {
     pub edges: Vec<Edge>,
-    pub shutdown: CancellationToken,
-    pub connector: JoinHandle<anyhow::Result<()>>,
-    pub metrics_port: u16,
     pub secret: String,
-    _files: Vec<NamedTempFile>,
 }
 
-impl Deployment {
-    /// One edge, one transport, all links up.
-    pub async fn over(transport: Transport) -> Self {
-        let options =
-            Options { transport_protocol: Some(transport.as_str().into()), ..Options::default() };
-        let deployment = Self::start(&["eu"], options).await;
-        deployment.edges[0].until(|links| links.len() == 4).await;
-        deployment
-    }
-
-    /// An edge in each of `regions`.
-    pub async fn start(regions: &[&str], options: Options) -> Self {
+impl Edges {
+    /// One edge in each of `regions`; all of them refuse links if there is a `refusal`.
+    pub async fn start(regions: &[&str], refusal: Option<LinkRefusal>) -> Self {
         let authority = Authority::new();
         let mut edges = Vec::new();
         for (number, region) in regions.iter().enumerate() {
-            edges.push(Edge::start(number as u8 + 1, region, &authority).await);
+            let number = number as u8 + 1;
+            edges.push(Edge::start(number, region, &authority, refusal.clone()).await);
         }
         let secret = TunnelSecret {
             tunnel: TunnelId::from_bytes([1; 16]),
@@ -237,17 +241,44 @@ impl Deployment {
             ca_pin: Some(authority.pin),
         };
         let secret = secret.encode().to_string();
+        Self { edges, secret }
+    }
+}
+
+/// A connector in this process, and its edges.
+pub struct Deployment {
+    pub edges: Vec<Edge>,
+    pub shutdown: CancellationToken,
+    pub connector: JoinHandle<anyhow::Result<()>>,
+    pub metrics_port: u16,
+    pub secret: String,
+    _file: NamedTempFile,
+}
+
+impl Deployment {
+    /// One edge, one transport, all links up.
+    pub async fn over(transport: Transport) -> Self {
+        let options =
+            Options { transport_protocol: Some(transport.as_str().into()), ..Options::default() };
+        let edges = Edges::start(&["eu"], None).await;
+        let deployment = Self::start(edges, options).await;
+        deployment.edges[0].until(|links| links.len() == 4).await;
+        deployment
+    }
+
+    pub async fn start(edges: Edges, options: Options) -> Self {
+        let Edges { edges, secret } = edges;
         let file = file(&format!("{secret}\n"));
         let metrics_port = free_port();
         let shutdown = CancellationToken::new();
         let options = Options {
             secret_file: Some(file.path().to_str().unwrap().into()),
-            metrics_port: Some(metrics_port.to_string()),
+            metrics_port: options.metrics_port.or(Some(metrics_port.to_string())),
             prometheus: Some(prometheus()),
             ..options
         };
         let connector = tokio::spawn(connector::run(options, shutdown.clone()));
-        Self { edges, shutdown, connector, metrics_port, secret, _files: vec![file] }
+        Self { edges, shutdown, connector, metrics_port, secret, _file: file }
     }
 
     /// A link of the first edge.
@@ -255,23 +286,27 @@ impl Deployment {
         self.edges[0].links()[0].session.clone()
     }
 
-    /// Asks the status server.
     pub async fn status(&self, path: &str) -> (u16, String) {
-        let stream = tokio::net::TcpStream::connect(("127.0.0.1", self.metrics_port));
-        let stream = hyper_util::rt::TokioIo::new(patiently(stream).await.unwrap());
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
-        let request = http::Request::get(path).header("host", "localhost");
-        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
-        let answer = async {
-            let response = sender.send_request(request).await.unwrap();
-            let status = response.status().as_u16();
-            let body = response.into_body().collect().await.unwrap().to_bytes();
-            (status, String::from_utf8(body.to_vec()).unwrap())
-        };
-        tokio::select! {
-            answer = patiently(answer) => answer,
-            _ = connection => panic!("the connection ended first"),
-        }
+        status(self.metrics_port, path).await
+    }
+}
+
+/// Asks the status server of a connector.
+pub async fn status(port: u16, path: &str) -> (u16, String) {
+    let stream = patiently(tokio::net::TcpStream::connect(("127.0.0.1", port))).await.unwrap();
+    let stream = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+    let request = http::Request::get(path).header("host", "localhost");
+    let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    let answer = async {
+        let response = sender.send_request(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    };
+    tokio::select! {
+        answer = patiently(answer) => answer,
+        _ = connection => panic!("the connection ended first"),
     }
 }
 
@@ -282,7 +317,7 @@ pub fn file(text: &str) -> NamedTempFile {
     file
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 

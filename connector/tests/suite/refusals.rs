@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    deployment::{Authority, Deployment, file, patiently},
+    deployment::{Authority, Deployment, Edges, file, patiently},
     origins::{Origin, head},
     over_both_carriers,
 };
@@ -231,7 +231,7 @@ async fn an_origin_is_trusted_through_the_authority_that_was_named() {
     let pem = file(&authority.pem());
     let options =
         Options { origin_ca_file: Some(pem.path().to_str().unwrap().into()), ..Options::default() };
-    let friend = Deployment::start(&["eu"], options).await;
+    let friend = Deployment::start(Edges::start(&["eu"], None).await, options).await;
     friend.edges[0].until(|links| links.len() == 4).await;
     let response = send(&friend.session(), &url).await;
     assert_eq!(response.status(), StatusCode::OK);
