@@ -188,6 +188,8 @@ impl Origin {
         let (sender, connection) = hyper::client::conn::http1::Builder::new()
             .max_headers(MAX_RESPONSE_FIELDS)
             .max_header_size(MAX_RESPONSE_HEAD)
+            // What is read ahead of a reader that stalls; hyper would take four times as much.
+            .max_buf_size(MAX_RESPONSE_HEAD)
             .handshake(stream)
             .await
             .map_err(|error| failure::http(destination, &error))?;
