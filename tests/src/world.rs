@@ -43,6 +43,17 @@ pub struct World {
     dir: TempDir,
 }
 
+/// A link of the world's tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Where its edge stands.
+    pub region: String,
+    /// `quic` or `http2`.
+    pub transport: String,
+    /// When it came up; tells one link from a later one.
+    pub since: String,
+}
+
 /// The tunnel of every world.
 pub const TUNNEL: &str = "office";
 
@@ -216,15 +227,22 @@ impl World {
         Ok(last)
     }
 
-    /// The tunnel's links: `(region, transport)` of each, in the order of slots.
+    /// The tunnel's links, as the control plane knows them.
     ///
     /// # Errors
     /// If the API does not tell.
-    pub async fn links(&self) -> anyhow::Result<Vec<(String, String)>> {
+    pub async fn links(&self) -> anyhow::Result<Vec<Link>> {
         let tunnel = self.api.get(&format!("/api/v1/admin/tunnel/{TUNNEL}")).await?;
         let connectors = tunnel["connectors"].as_array().context("no connectors")?;
         let links = connectors.iter().filter_map(|connector| connector["links"].as_array());
-        links.flatten().map(|link| Ok((text(link, "region")?, text(link, "transport")?))).collect()
+        let link = |link| {
+            Ok(Link {
+                region: text(link, "region")?,
+                transport: text(link, "transport")?,
+                since: text(link, "since")?,
+            })
+        };
+        links.flatten().map(link).collect()
     }
 
     /// A long-lived token for the gateways, owned by the world's team.

@@ -20,9 +20,9 @@ async fn a_workflow_reaches_the_private_server(transport: &str) {
     let links = world.links().await.unwrap();
     assert_eq!(links.len(), 4);
     for region in REGIONS {
-        assert_eq!(links.iter().filter(|(at, _)| at == region).count(), 2, "{links:?}");
+        assert_eq!(links.iter().filter(|link| link.region == region).count(), 2, "{links:?}");
     }
-    assert!(links.iter().all(|(_, carrier)| carrier == transport), "{links:?}");
+    assert!(links.iter().all(|link| link.transport == transport), "{links:?}");
 
     let run = world.run(world.get_action(&world.origin.url("/hello"))).await.unwrap();
     assert_eq!(run["status"], "succeeded", "{run}");
