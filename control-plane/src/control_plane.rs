@@ -25,7 +25,7 @@ use crate::{
 /// The database's file in the data directory.
 const DATABASE: &str = "postern.db";
 /// Runs under way have that long when the control plane stops.
-const RUNS_GRACE: Duration = Duration::from_secs(10);
+const RUNS_GRACE: Duration = Duration::from_secs(5);
 /// How often sessions that are over are swept out.
 const SWEEP: Duration = Duration::from_secs(10 * 60);
 

@@ -11,8 +11,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// When accepting fails, as it does without free file descriptors, the next try waits that long.
 const BREATH: Duration = Duration::from_millis(100);
-/// Connections that are told to stop have that long.
-const GRACE: Duration = Duration::from_secs(5);
+/// Connections that are told to stop have that long; with the runs' grace it is less than the ten
+/// seconds after which container engines kill.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Serves until told to stop. `serve` gets each connection with a token that asks it to finish.
 pub(crate) async fn run<F>(

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! After a restart nobody holds a lease yet. For the length of one lease, what was known of a tunnel
-//! goes on to count; connectors that no edge has reported by then have vanished.
+//! goes on to count, unless it turns out to be healthy; connectors that no edge has reported by then
+//! have vanished.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -49,6 +50,8 @@ type LinkKey = (TunnelId, ConnectorId, u8);
 
 struct Tracked {
     connectors: HashMap<ConnectorId, Connector>,
+    /// Known from before a restart, and not heard of in full yet.
+    is_settling: bool,
     health: HealthRow,
     /// Health that is not stored yet, oldest first; at most [`MAX_UNSTORED`].
     unstored: Vec<HealthRow>,
@@ -93,7 +96,7 @@ impl State {
     ) -> Self {
         let mut state = Self { settles_at_ms: now_ms + LEASE_MS, ..Self::default() };
         for (tunnel, health) in tunnels {
-            state.tunnels.insert(tunnel, Tracked::new(health));
+            state.tunnels.insert(tunnel, Tracked { is_settling: true, ..Tracked::new(health) });
         }
         for row in connectors {
             let Some(tracked) = state.tunnels.get_mut(&row.tunnel) else { continue };
@@ -157,6 +160,9 @@ impl State {
         }
         if now_ms >= self.settles_at_ms {
             for (&tunnel, tracked) in &mut self.tunnels {
+                if tracked.is_settling {
+                    touched.insert(tunnel);
+                }
                 let before = tracked.connectors.len();
                 for connector in tracked.connectors.values_mut() {
                     if connector.links.is_empty() && connector.vanished_ms.is_none() {
@@ -222,10 +228,6 @@ impl State {
     fn judge(&mut self, touched: HashSet<TunnelId>, now_ms: u64) {
         for id in touched {
             let Some(tracked) = self.tunnels.get_mut(&id) else { continue };
-            let is_unheard = |c: &Connector| c.links.is_empty() && c.vanished_ms.is_none();
-            if now_ms < self.settles_at_ms && tracked.connectors.values().any(is_unheard) {
-                continue;
-            }
             let connectors: Vec<_> = tracked
                 .connectors
                 .iter()
@@ -237,6 +239,14 @@ impl State {
                 })
                 .collect();
             let verdict = health::derive(true, &connectors, now_ms);
+            if tracked.is_settling {
+                let is_unheard = |c: &Connector| c.links.is_empty() && c.vanished_ms.is_none();
+                let is_heard = !tracked.connectors.values().any(is_unheard);
+                if !(is_heard && verdict.health == Health::Healthy) && now_ms < self.settles_at_ms {
+                    continue;
+                }
+                tracked.is_settling = false;
+            }
             let before = &tracked.health;
             if (before.health, &before.reason) == (verdict.health, &verdict.reason) {
                 continue;
@@ -354,7 +364,7 @@ impl State {
 impl Tracked {
     fn new(health: HealthRow) -> Self {
         let (connectors, keys_used) = (HashMap::new(), HashMap::new());
-        Self { connectors, health, unstored: Vec::new(), keys_used }
+        Self { connectors, is_settling: false, health, unstored: Vec::new(), keys_used }
     }
 
     fn forget_oldest(&mut self) {

@@ -115,3 +115,33 @@ fn what_could_not_be_stored_is_stored_later_and_in_order() {
     let words: Vec<_> = state.take_dirty().remove(0).health.iter().map(|row| row.health).collect();
     assert_eq!(words, [Health::Degraded, Health::Healthy]);
 }
+
+#[test]
+fn after_a_restart_a_tunnel_is_not_degraded_by_silence() {
+    let edges = [EdgeId::from_bytes([3; 16]), EdgeId::from_bytes([4; 16])];
+    let healthy = HealthRow { since_ms: 7, health: Health::Healthy, reason: "All well.".into() };
+    let connector = ConnectorRow {
+        tunnel: TUNNEL,
+        connector: ConnectorId::from_bytes([1; 16]),
+        facts: Facts::default(),
+        vanished_ms: None,
+    };
+    let load = || State::load(vec![(TUNNEL, healthy.clone())], vec![connector.clone()], 1_000);
+    let report = |state: &mut State, edge: EdgeId, slots: [u8; 2]| {
+        let session = state.begin(edge);
+        let up = slots.map(|slot| link(1, slot)).to_vec();
+        let report = Report { reset: true, up, ..Report::default() };
+        state.report(edge, session, report, 2_000).unwrap();
+    };
+    let mut state = load();
+    report(&mut state, edges[0], [0, 1]);
+    assert_eq!(state.health(TUNNEL), Some(healthy.clone()), "the other edge may still report");
+    report(&mut state, edges[1], [2, 3]);
+    let settled = state.health(TUNNEL).unwrap();
+    assert_eq!((settled.health, settled.since_ms), (Health::Healthy, 7));
+
+    let mut state = load();
+    report(&mut state, edges[0], [0, 1]);
+    state.expire(1_000 + LEASE_MS);
+    assert_eq!(state.health(TUNNEL).unwrap().health, Health::Degraded, "it had its time");
+}
