@@ -15,7 +15,7 @@ const HEADER_LIST: u32 = protocol::frame::MAX_HEAD as u32;
 /// Largest frame, in bytes: TLS records hold 16 KiB; a few of them at once save work.
 const FRAME: u32 = 64 * 1024;
 /// How much one stream may hold that waits to be sent, in bytes.
-const SEND_BUFFER: usize = 256 * 1024;
+const SEND_BUFFER: usize = 128 * 1024;
 
 /// The edge's end.
 pub(crate) fn client_builder() -> h2::client::Builder {
