@@ -102,11 +102,11 @@ impl Shell {
         tokio::select! {
             () = shutdown.cancelled(), if !is_leaving => Input::Shutdown(grace),
             Some(report) = self.reports.recv() => report,
-            Some(Ok((link, detail))) = self.tasks.join_next() => {
+            Some((link, detail)) = finished(&mut self.tasks) => {
                 self.links.remove(&link);
                 Input::Lost { link, detail }
             }
-            Some(Ok((link, dialled))) = self.dials.join_next() => {
+            Some((link, dialled)) = finished(&mut self.dials) => {
                 self.dialling.remove(&link);
                 self.dialled(link, dialled)
             }
@@ -194,5 +194,29 @@ impl Shell {
         if let Some(link) = self.links.get(&link) {
             link.stage.send_replace(stage);
         }
+    }
+}
+
+/// What the next task has come to; those that were aborted tell nothing. Cancel-safe.
+async fn finished<T: 'static>(tasks: &mut JoinSet<T>) -> Option<T> {
+    loop {
+        if let Ok(output) = tasks.join_next().await? {
+            return Some(output);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dial_that_was_cancelled_does_not_hide_the_one_that_succeeded() {
+        let mut dials = JoinSet::new();
+        dials.spawn(std::future::pending()).abort();
+        tokio::task::yield_now().await;
+        dials.spawn(async { "up" });
+        assert_eq!(finished(&mut dials).await, Some("up"));
+        assert_eq!(finished(&mut dials).await, None);
     }
 }
