@@ -90,7 +90,8 @@ where
     .map_err(timed_out)??;
     tasks.spawn(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(reason = reason(&error), "the connection to the control plane ended");
+            let error = &error as &dyn Error;
+            tracing::debug!(error, "the connection to the control plane ended");
         }
     });
     Ok(sender)
@@ -144,20 +145,9 @@ pub(crate) async fn run(core: Arc<Core>, control_plane: HostPort, tls: Arc<Clien
         };
         tasks.stop().await;
         if std::mem::replace(&mut was_up, false) {
-            let reason = reason(&*ended);
-            tracing::warn!(%control_plane, reason, "no feed: going on with what is known");
+            let error: &(dyn Error + 'static) = &*ended;
+            tracing::warn!(%control_plane, error, "no feed: going on with what is known");
         }
         backoff.wait().await;
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn reason(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -1,7 +1,7 @@
 //! How the edge becomes part of a deployment: it makes a key pair, asks for a certificate with the
 //! operator's token, and keeps the answer. While the control plane is away it asks again.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{error::Error, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -92,8 +92,8 @@ pub(crate) async fn join(
             Ok(response) => break response,
             Err(Attempt::Fatal(error)) => return Err(error),
             Err(error) => {
-                let reason = control_plane::reason(&error);
-                tracing::warn!(control_plane = %address.control_plane, reason, "cannot join yet");
+                let error = &error as &dyn Error;
+                tracing::warn!(control_plane = %address.control_plane, error, "cannot join yet");
                 backoff.wait().await;
             }
         }

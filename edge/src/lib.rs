@@ -11,7 +11,7 @@
 //!                           Links ◄── connectors dial
 //! ```
 //!
-//! A change from the feed is in force when [`core::Core::apply`] returns: new requests are judged by it,
+//! A change from the feed is in force when `Core::apply` returns: new requests are judged by it,
 //! and live streams and links that it forbids have been cut.
 
 mod accept;

@@ -2,6 +2,7 @@
 //! registry from then on, until the link or the right to it is gone.
 
 use std::{
+    error::Error,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -22,12 +23,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    accept::AcceptTrouble,
-    core::Core,
-    registry::{Link, LinkKey},
-    tasks::Tasks,
-};
+use crate::{accept::AcceptTrouble, core::Core, registry::Link, tasks::Tasks};
+
+use control::Control;
 
 mod control;
 
@@ -89,74 +87,74 @@ impl Links {
             match Box::pin(pending.handshake(edge, region)).await {
                 Ok(candidate) => Box::pin(links.admit(candidate, permit)).await,
                 Err(error) => {
-                    let reason = crate::control_plane::reason(&error);
-                    tracing::debug!(%remote, reason, "a handshake came to nothing");
+                    let error = &error as &dyn Error;
+                    tracing::debug!(%remote, error, "a handshake came to nothing");
                 }
             }
         });
     }
 
     async fn admit(&self, candidate: Candidate, permit: OwnedSemaphorePermit) {
-        let core = &self.core;
-        let hello = candidate.hello().clone();
-        let remote = candidate.remote();
-        let refusal = match self.judge(&hello) {
-            Ok(key) if candidate.is_proven_by(&key) => None,
-            Ok(_) => Some(LinkRefusalCode::BadProof),
-            Err(code) => Some(code),
-        };
-        if let Some(code) = refusal {
-            core.metrics.link_refusal(code);
-            tracing::info!(
-                %remote,
-                tunnel.id = %hello.tunnel,
-                key.id = %hello.key,
-                reason = code.as_str(),
-                "a link is refused"
-            );
-            // A stranger that does not read its refusal is cut.
-            let _ = timeout(ANSWER_WITHIN, candidate.refuse(refuse(code))).await;
-            return;
+        let proven = self.judge(candidate.hello()).and_then(|key| {
+            candidate.is_proven_by(&key).then_some(()).ok_or(LinkRefusalCode::BadProof)
+        });
+        if let Err(code) = proven {
+            return self.turn_away(candidate, code).await;
         }
-        let directory = core.directory.borrow().clone();
-        let registered = timeout(ANSWER_WITHIN, candidate.register(directory)).await;
-        let (session, sender, receiver) = match registered.unwrap_or(Err(LinkError::TimedOut)) {
-            Ok(registered) => registered,
-            Err(error) => {
-                let reason = crate::control_plane::reason(&error);
-                tracing::debug!(%remote, reason, "a link broke while it came up");
-                return;
-            }
-        };
+        let mut directory = self.core.directory.subscribe();
+        let known = directory.borrow_and_update().clone();
+        let (remote, hello) = (candidate.remote(), candidate.hello().clone());
+        let registered = timeout(ANSWER_WITHIN, candidate.register(known)).await;
         drop(permit);
-        let Hello { tunnel, connector, slot, key, facts, .. } = hello;
-        let since_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let since_ms = since_ms.map_or(0, |since| since.as_millis() as u64);
-        let place = LinkKey { tunnel, connector, slot };
-        let link = Arc::new(Link::new(place, key, session, facts, since_ms));
-        core.registry.insert(&link, &core.unreported);
+        match registered.unwrap_or(Err(LinkError::TimedOut)) {
+            Ok((session, sender, receiver)) => {
+                let link = Arc::new(Link::new(&hello, session, SystemTime::now()));
+                self.serve(&link, Control { sender, receiver, directory }).await;
+            }
+            Err(error) => {
+                let error = &error as &dyn Error;
+                tracing::debug!(%remote, error, "a link broke while it came up");
+            }
+        }
+    }
+
+    async fn turn_away(&self, candidate: Candidate, code: LinkRefusalCode) {
+        self.core.metrics.link_refusal(code);
+        tracing::info!(
+            remote = %candidate.remote(),
+            tunnel.id = %candidate.hello().tunnel,
+            key.id = %candidate.hello().key,
+            reason = code.as_str(),
+            "a link is refused"
+        );
+        // A stranger that does not read its refusal is cut.
+        let _ = timeout(ANSWER_WITHIN, candidate.refuse(refuse(code))).await;
+    }
+
+    async fn serve(&self, link: &Arc<Link>, control: Control) {
+        let core = &self.core;
+        core.registry.insert(link, &core.unreported);
         // The secret may have been revoked since it was judged; whoever revokes from now on finds
         // the link in the registry.
-        if core.knowledge.read().link_key(tunnel, link.secret).is_err() {
+        if core.knowledge.read().link_key(link.key.tunnel, link.secret).is_err() {
             link.session.close(CloseReason::Revoked);
         }
-        let transport = link.transport.as_str();
         tracing::info!(
-            tunnel.id = %tunnel,
-            connector.id = %connector,
-            link.slot = slot,
-            link.transport = transport,
-            %remote,
+            tunnel.id = %link.key.tunnel,
+            connector.id = %link.key.connector,
+            link.slot = link.key.slot,
+            link.transport = link.transport.as_str(),
+            remote = %link.remote,
             "a link is up"
         );
-        let ended = control::run(core, &link, sender, receiver, &self.draining, self.grace).await;
-        core.registry.remove(&link, &core.unreported);
+        let ended = control.run(core, link, &self.draining, self.grace).await;
+        core.registry.remove(link, &core.unreported);
         tracing::info!(
-            tunnel.id = %tunnel,
-            connector.id = %connector,
-            link.slot = slot,
-            link.transport = transport,
-            reason = crate::control_plane::reason(&ended),
+            tunnel.id = %link.key.tunnel,
+            connector.id = %link.key.connector,
+            link.slot = link.key.slot,
+            link.transport = link.transport.as_str(),
+            reason = %ended,
             "a link is gone"
         );
     }

@@ -7,11 +7,12 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::SystemTime,
 };
 
 use link::{CloseReason, Session};
 use protocol::{
-    control::Facts,
+    control::{Facts, Hello},
     id::{ConnectorId, KeyId, TunnelId},
     presence::{LinkPresence, Transport},
 };
@@ -50,22 +51,18 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(
-        key: LinkKey,
-        secret: KeyId,
-        session: Session,
-        facts: Facts,
-        since_ms: u64,
-    ) -> Self {
-        let (remote, transport) = (session.remote(), session.transport());
+    /// A link that has just come up.
+    pub(crate) fn new(hello: &Hello, session: Session, now: SystemTime) -> Self {
+        let Hello { tunnel, connector, slot, .. } = *hello;
+        let since = now.duration_since(SystemTime::UNIX_EPOCH);
         Self {
-            key,
-            secret,
+            key: LinkKey { tunnel, connector, slot },
+            secret: hello.key,
+            facts: hello.facts.clone(),
+            since_ms: since.map_or(0, |since| since.as_millis() as u64),
+            remote: session.remote(),
+            transport: session.transport(),
             session,
-            facts,
-            since_ms,
-            remote,
-            transport,
             in_flight: AtomicUsize::new(0),
             said_goodbye: AtomicBool::new(false),
             rtt_us: AtomicU64::new(0),

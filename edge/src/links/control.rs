@@ -6,8 +6,9 @@ use link::{
     CloseReason, LinkError,
     control::{ControlReceiver, ControlSender},
 };
-use protocol::control::{FromConnector, FromEdge};
+use protocol::control::{DirectoryEdge, FromConnector, FromEdge};
 use rand::RngExt as _;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{core::Core, registry::Link};
@@ -17,34 +18,61 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// Most that a drained connector is asked to wait before it dials elsewhere.
 const LONGEST_SMEAR: Duration = Duration::from_secs(3);
 
-/// Speaks with the connector until the link is gone; tells why it went.
-pub(crate) async fn run(
-    core: &Core,
-    link: &Link,
-    mut sender: ControlSender<FromEdge>,
-    mut receiver: ControlReceiver<FromConnector>,
-    draining: &CancellationToken,
-    grace: Duration,
-) -> LinkError {
-    let speak = async {
-        let mut directory = core.directory.subscribe();
-        let mut heard_at = tokio::time::Instant::now();
+/// The control stream, and what is to be told on it.
+pub(super) struct Control {
+    pub(super) sender: ControlSender<FromEdge>,
+    pub(super) receiver: ControlReceiver<FromConnector>,
+    /// Its current value is known to the connector.
+    pub(super) directory: watch::Receiver<Vec<DirectoryEdge>>,
+}
+
+impl Control {
+    /// Speaks with the connector until the link is gone; tells why it went.
+    pub(super) async fn run(
+        mut self,
+        core: &Core,
+        link: &Link,
+        draining: &CancellationToken,
+        grace: Duration,
+    ) -> LinkError {
+        let spoken = tokio::select! {
+            spoken = self.speak(core, link, draining, grace) => spoken,
+            ended = link.session.closed() => return ended,
+        };
+        match spoken {
+            // Whoever ends the control stream ends the link.
+            Ok(()) => {
+                link.session.close(CloseReason::Drained);
+                link.session.closed().await
+            }
+            Err(error) => {
+                link.session.close(CloseReason::Unresponsive);
+                error
+            }
+        }
+    }
+
+    async fn speak(
+        &mut self,
+        core: &Core,
+        link: &Link,
+        draining: &CancellationToken,
+        grace: Duration,
+    ) -> Result<(), LinkError> {
+        let mut heard_at = Instant::now();
         let mut was_drained = false;
         loop {
             let message = tokio::select! {
-                message = receiver.receive() => {
+                message = self.receiver.receive() => {
                     let Some(message) = message? else { return Ok(()) };
-                    heard_at = tokio::time::Instant::now();
+                    heard_at = Instant::now();
                     match answer(core, link, message) {
                         Some(answer) => answer,
                         None => continue,
                     }
                 }
-                changed = directory.changed() => {
-                    if changed.is_err() {
-                        return Ok(());
-                    }
-                    FromEdge::Directory { directory: directory.borrow_and_update().clone() }
+                Ok(()) = self.directory.changed() => {
+                    FromEdge::Directory { directory: self.directory.borrow_and_update().clone() }
                 }
                 () = draining.cancelled(), if !was_drained => {
                     was_drained = true;
@@ -55,24 +83,9 @@ pub(crate) async fn run(
                 }
             };
             // A connector that does not read what it is told is as good as silent.
-            tokio::time::timeout_at(heard_at + SILENCE, sender.send(&message))
+            tokio::time::timeout_at(heard_at + SILENCE, self.sender.send(&message))
                 .await
                 .unwrap_or(Err(LinkError::TimedOut))?;
-        }
-    };
-    let spoken: Result<(), LinkError> = tokio::select! {
-        spoken = speak => spoken,
-        ended = link.session.closed() => return ended,
-    };
-    match spoken {
-        // Whoever ends the control stream ends the link.
-        Ok(()) => {
-            link.session.close(CloseReason::Drained);
-            link.session.closed().await
-        }
-        Err(error) => {
-            link.session.close(CloseReason::Unresponsive);
-            error
         }
     }
 }
