@@ -1,10 +1,11 @@
 //! The actions that a workflow is made of, and what comes of them. An action's `type` says which kind
 //! it is; today there is one, the HTTP request.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use protocol::{name::TunnelName, phases::Phases, refusal::Refusal};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 /// Most actions of a workflow.
@@ -29,7 +30,7 @@ pub(crate) enum Action {
 }
 
 /// An HTTP request, directly or through a tunnel.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HttpAction {
     /// What the action is called in the run's results.
@@ -42,10 +43,10 @@ pub(crate) struct HttpAction {
     /// Header fields of the request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) headers: BTreeMap<String, String>,
-    /// The request's body: text goes as it is, any other value as JSON.
+    /// The request's body: text goes as it is, any other value as JSON; with the content type `form`
+    /// an object goes as its fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    pub(crate) payload: Option<serde_json::Value>,
+    pub(crate) payload: Option<Value>,
     /// Media type of the payload, or one of `json`, `form`, `xml`, `text`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) content_type: Option<String>,
@@ -123,6 +124,11 @@ impl HttpAction {
                 "action {name:?}: the response limit is at most {MAX_RESPONSE} bytes"
             ));
         }
+        if self.is_form() && !self.payload.as_ref().is_some_and(is_form_payload) {
+            return Err(format!(
+                "action {name:?}: a form's payload is text, or an object of texts and numbers"
+            ));
+        }
         if http::HeaderValue::from_str(self.media_type().unwrap_or_default()).is_err() {
             return Err(format!("action {name:?}: the content type is not valid"));
         }
@@ -153,7 +159,7 @@ impl HttpAction {
     pub(crate) fn media_type(&self) -> Option<&str> {
         let by_payload = match &self.payload {
             None => return None,
-            Some(serde_json::Value::String(_)) => "text/plain; charset=utf-8",
+            Some(Value::String(_)) => "text/plain; charset=utf-8",
             Some(_) => "application/json",
         };
         Some(match self.content_type.as_deref() {
@@ -166,13 +172,48 @@ impl HttpAction {
         })
     }
 
+    fn is_form(&self) -> bool {
+        self.content_type.as_deref() == Some("form")
+    }
+
     /// The request's body.
     pub(crate) fn body(&self) -> Vec<u8> {
         match &self.payload {
             None => Vec::new(),
-            Some(serde_json::Value::String(text)) => text.clone().into_bytes(),
+            Some(Value::String(text)) => text.clone().into_bytes(),
+            Some(Value::Object(fields)) if self.is_form() => {
+                let mut form = form_urlencoded::Serializer::new(String::new());
+                for (name, value) in fields {
+                    match value {
+                        Value::String(text) => form.append_pair(name, text),
+                        other => form.append_pair(name, &other.to_string()),
+                    };
+                }
+                form.finish().into_bytes()
+            }
             Some(value) => value.to_string().into_bytes(),
         }
+    }
+}
+
+fn is_form_payload(payload: &Value) -> bool {
+    match payload {
+        Value::String(_) => true,
+        Value::Object(fields) => fields
+            .values()
+            .all(|value| value.is_string() || value.is_number() || value.is_boolean()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => false,
+    }
+}
+
+/// Without header fields and payload, which may hold credentials.
+impl fmt::Debug for HttpAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpAction")
+            .field("name", &self.name)
+            .field("method", &self.method)
+            .field("use_tunnel", &self.use_tunnel)
+            .finish_non_exhaustive()
     }
 }
 

@@ -2,7 +2,7 @@
 //! edge; connectors and edges trust it by the pin of its public key. Its key never leaves the data
 //! directory.
 
-use std::{net::IpAddr, path::Path, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use protocol::{
@@ -25,6 +25,8 @@ use crate::files;
 
 /// Prefix of the URI in an edge's certificate that names the edge.
 const EDGE_URI: &str = "postern:edge:";
+/// URI in the control plane's own certificate, which no edge's has.
+const CONTROL_PLANE_URI: &str = "postern:control-plane";
 /// First year that no certificate of ours is valid in any more.
 const END: (i32, u8, u8) = (2100, 1, 1);
 
@@ -92,7 +94,7 @@ impl Authority {
     pub(crate) fn certify_edge(
         &self,
         edge: EdgeId,
-        hosts: &[&str],
+        hosts: BTreeSet<&str>,
         request_pem: &str,
     ) -> Result<String, BadRequest> {
         let mut request =
@@ -114,9 +116,9 @@ impl Authority {
         provider: Arc<CryptoProvider>,
     ) -> anyhow::Result<ServerConfig> {
         let key = KeyPair::generate()?;
-        let mut hosts = vec![address.host.as_str(), "localhost", "127.0.0.1", "::1"];
-        hosts.dedup();
-        let mut params = leaf_params("control plane", &hosts)?;
+        let hosts = BTreeSet::from([address.host.as_str(), "localhost", "127.0.0.1", "::1"]);
+        let mut params = leaf_params("control plane", hosts)?;
+        params.subject_alt_names.push(SanType::URI(CONTROL_PLANE_URI.try_into()?));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let leaf = params.signed_by(&key, &self.issuer)?;
         let mut roots = RootCertStore::empty();
@@ -151,13 +153,13 @@ fn root_params() -> CertificateParams {
     params
 }
 
-fn leaf_params(name: &str, hosts: &[&str]) -> Result<CertificateParams, rcgen::Error> {
+fn leaf_params(name: &str, hosts: BTreeSet<&str>) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     for host in hosts {
         params.subject_alt_names.push(match host.parse::<IpAddr>() {
             Ok(ip) => SanType::IpAddress(ip),
-            Err(_) => SanType::DnsName((*host).try_into()?),
+            Err(_) => SanType::DnsName(host.try_into()?),
         });
     }
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -181,11 +183,12 @@ mod tests {
         let request = CertificateParams::new(vec!["evil.example".to_owned()]).unwrap();
         let request = request.serialize_request(&key).unwrap().pem().unwrap();
         let edge = EdgeId::from_bytes([7; 16]);
-        let pem = authority.certify_edge(edge, &["127.0.0.1", "edge.example"], &request).unwrap();
+        let hosts = BTreeSet::from(["127.0.0.1", "edge.example"]);
+        let pem = authority.certify_edge(edge, hosts, &request).unwrap();
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
         assert_eq!(edge_of(&der), Some(edge));
         let names = webpki::EndEntityCert::try_from(&der).unwrap();
         assert_eq!(names.valid_dns_names().collect::<Vec<_>>(), ["edge.example"]);
-        assert!(authority.certify_edge(edge, &[], "nonsense").is_err());
+        assert!(authority.certify_edge(edge, BTreeSet::new(), "nonsense").is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! The first start: a tenant, its owner, and the key that edges verify capabilities with. Later
 //! starts find them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
@@ -24,12 +24,18 @@ use crate::{
 const TENANT: &str = "default";
 
 /// What the first start has made.
-#[derive(Debug)]
 pub struct FirstRun {
     /// With which the owner logs in.
     pub owner_email: String,
     /// The password that was drawn; `None` if the operator had set one. Shown nowhere else.
     pub password: Option<Zeroizing<String>>,
+}
+
+impl fmt::Debug for FirstRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { owner_email, password: _ } = self;
+        f.debug_struct("FirstRun").field("owner_email", owner_email).finish_non_exhaustive()
+    }
 }
 
 pub(crate) async fn prepare(

@@ -40,7 +40,7 @@ struct AuditEntry {
     action: String,
     /// To what.
     subject: String,
-    #[schema(value_type = Object)]
+    /// What is particular about it.
     detail: serde_json::Value,
     /// SHA-256 over the hash before and this entry, base64url.
     hash: String,

@@ -7,12 +7,92 @@ use utoipa::ToSchema;
 
 use crate::{auth::password, store};
 
-/// A "no".
+/// Everything that is fixed about a code.
+struct Facts {
+    text: &'static str,
+    status: StatusCode,
+    title: &'static str,
+    fix: &'static str,
+}
+
+macro_rules! codes {
+    ($($name:ident $text:literal $status:ident $title:literal $fix:literal;)*) => {
+        /// What stands in the way of a request to the API.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Code {
+            $(#[doc = $title] $name,)*
+        }
+
+        impl Code {
+            #[cfg(test)]
+            const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            fn facts(self) -> Facts {
+                match self {
+                    $(Self::$name => Facts {
+                        text: $text,
+                        status: StatusCode::$status,
+                        title: $title,
+                        fix: $fix,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    Unauthenticated "unauthenticated" UNAUTHORIZED
+        "Nobody is logged in"
+        "Log in at POST /api/v1/session, or send an API key: Authorization: Bearer ptk1_….";
+    BadLogin "bad_login" UNAUTHORIZED
+        "The login failed"
+        "Check e-mail address and password; an owner can set a new password.";
+    TooManyLogins "too_many_logins" TOO_MANY_REQUESTS
+        "Too many failed logins"
+        "Wait; each failure doubles the time, up to 15 minutes.";
+    BadCsrf "bad_csrf" FORBIDDEN
+        "The CSRF token is missing or wrong"
+        "Send the csrf_token of GET /api/v1/me in the header Postern-CSRF.";
+    Forbidden "forbidden" FORBIDDEN
+        "You may not do this"
+        "Ask an owner of your tenant to do it, or for the permission.";
+    NotFound "not_found" NOT_FOUND
+        "There is no such thing"
+        "Check the address; the list above it shows what there is.";
+    MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED
+        "The path has no such method"
+        "See the OpenAPI document for what there is.";
+    Conflict "conflict" CONFLICT
+        "It does not fit what there is"
+        "Do as the problem's own fix says.";
+    NoEdge "no_edge" CONFLICT
+        "No edge has joined yet"
+        "Start an edge with a join token (POST /api/v1/edges/join-tokens), then try again.";
+    Invalid "invalid" UNPROCESSABLE_ENTITY
+        "The request is not valid"
+        "Mend what the detail names; the OpenAPI document shows the form.";
+    TooLarge "too_large" PAYLOAD_TOO_LARGE
+        "The request is too large"
+        "Send less.";
+    TooManyRuns "too_many_runs" TOO_MANY_REQUESTS
+        "Too many runs at once"
+        "Wait for some to finish, and start fewer at a time.";
+    Timeout "timeout" SERVICE_UNAVAILABLE
+        "The request took too long"
+        "Try again; if it stays, the operator must look at the control plane's log.";
+    StorageFull "storage_full" INSUFFICIENT_STORAGE
+        "The control plane's disk is full"
+        "The operator must make room on the disk of the data directory.";
+    Internal "internal" INTERNAL_SERVER_ERROR
+        "The control plane failed"
+        "Try again; if it stays, the operator must look at the control plane's log.";
+}
+
+/// A "no", with what is particular about this one.
 #[derive(Debug)]
 pub(crate) struct Problem {
-    status: StatusCode,
-    code: &'static str,
-    title: &'static str,
+    code: Code,
     detail: String,
     fix: &'static str,
     retry_after_s: Option<u64>,
@@ -40,180 +120,82 @@ pub(crate) struct ProblemBody<'a> {
 impl Problem {
     pub(crate) const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-    fn new(
-        status: StatusCode,
-        code: &'static str,
-        title: &'static str,
-        detail: impl Into<String>,
-        fix: &'static str,
-    ) -> Self {
-        Self { status, code, title, detail: detail.into(), fix, retry_after_s: None }
+    fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), fix: code.facts().fix, retry_after_s: None }
     }
 
     pub(crate) fn unauthenticated(detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthenticated",
-            "Nobody is logged in",
-            detail,
-            "Log in at POST /api/v1/session, or send an API key: Authorization: Bearer ptk1_….",
-        )
+        Self::new(Code::Unauthenticated, detail)
     }
 
+    /// The same for a wrong password and for an unknown user.
     pub(crate) fn bad_login() -> Self {
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "bad_login",
-            "The login failed",
-            "e-mail address or password is wrong",
-            "Check both; an owner can set a new password.",
-        )
+        Self::new(Code::BadLogin, "e-mail address or password is wrong")
     }
 
     pub(crate) fn too_many_logins(wait_ms: u64) -> Self {
         let wait_s = wait_ms.div_ceil(1000);
-        Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too_many_logins",
-            "Too many failed logins",
-            format!("the account can be tried again in {wait_s} s"),
-            "Wait; each failure doubles the time, up to 15 minutes.",
-        )
-        .retry_after(wait_s)
+        let detail = format!("the account can be tried again in {wait_s} s");
+        Self { retry_after_s: Some(wait_s), ..Self::new(Code::TooManyLogins, detail) }
     }
 
     pub(crate) fn bad_csrf() -> Self {
-        Self::new(
-            StatusCode::FORBIDDEN,
-            "bad_csrf",
-            "The CSRF token is missing or wrong",
-            "a session must prove that its own page sent the request",
-            "Send the csrf_token of GET /api/v1/me in the header Postern-CSRF.",
-        )
+        Self::new(Code::BadCsrf, "a session must prove that its own page sent the request")
     }
 
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::FORBIDDEN,
-            "forbidden",
-            "You may not do this",
-            detail,
-            "Ask an owner of your tenant to do it, or for the permission.",
-        )
+        Self::new(Code::Forbidden, detail)
     }
 
     /// What does not exist, or belongs to another tenant, which is the same to the one who asks.
     pub(crate) fn not_found(what: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            "There is no such thing",
-            format!("there is no such {what}"),
-            "Check the address; the list above it shows what there is.",
-        )
+        Self::new(Code::NotFound, format!("there is no such {what}"))
     }
 
     pub(crate) fn method_not_allowed() -> Self {
-        Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method_not_allowed",
-            "The path has no such method",
-            "the path exists, but not with this method",
-            "See the OpenAPI document for what there is.",
-        )
+        Self::new(Code::MethodNotAllowed, "the path exists, but not with this method")
     }
 
     pub(crate) fn conflict(detail: impl Into<String>, fix: &'static str) -> Self {
-        Self::new(StatusCode::CONFLICT, "conflict", "It does not fit what there is", detail, fix)
+        Self { fix, ..Self::new(Code::Conflict, detail) }
     }
 
     pub(crate) fn no_edge() -> Self {
-        Self::new(
-            StatusCode::CONFLICT,
-            "no_edge",
-            "No edge has joined yet",
-            "a tunnel's secret names edges, and there is none",
-            "Start an edge with a join token (POST /api/v1/edges/join-tokens), then try again.",
-        )
+        Self::new(Code::NoEdge, "a tunnel's secret names edges, and there is none")
     }
 
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "invalid",
-            "The request is not valid",
-            detail,
-            "Mend what the detail names; the OpenAPI document shows the form.",
-        )
+        Self::new(Code::Invalid, detail)
     }
 
     pub(crate) fn too_large(detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too_large",
-            "The request is too large",
-            detail,
-            "Send less.",
-        )
+        Self::new(Code::TooLarge, detail)
     }
 
     pub(crate) fn too_many_runs(detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too_many_runs",
-            "Too many runs at once",
-            detail,
-            "Wait for some to finish, and start fewer at a time.",
-        )
-        .retry_after(1)
+        Self { retry_after_s: Some(1), ..Self::new(Code::TooManyRuns, detail) }
     }
 
     pub(crate) fn timeout() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "timeout",
-            "The request took too long",
-            "the control plane did not finish in time",
-            "Try again; if it stays, the operator must look at the control plane's log.",
-        )
-    }
-
-    fn storage_full() -> Self {
-        Self::new(
-            StatusCode::INSUFFICIENT_STORAGE,
-            "storage_full",
-            "The control plane's disk is full",
-            "nothing was changed",
-            "The operator must make room on the disk of the data directory.",
-        )
+        Self::new(Code::Timeout, "the control plane did not finish in time")
     }
 
     fn internal() -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "The control plane failed",
-            "nothing was changed; the control plane's log says more",
-            "Try again; if it stays, the operator must look at the control plane's log.",
-        )
-    }
-
-    fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after_s = Some(seconds);
-        self
+        Self::new(Code::Internal, "nothing was changed; the control plane's log says more")
     }
 
     pub(crate) fn status(&self) -> StatusCode {
-        self.status
+        self.code.facts().status
     }
 
     /// The body.
     pub(crate) fn to_json(&self) -> Vec<u8> {
+        let Facts { text, status, title, .. } = self.code.facts();
         let body = ProblemBody {
-            kind: format!("urn:postern:error:{}", self.code),
-            title: self.title,
-            status: self.status.as_u16(),
-            code: self.code,
+            kind: format!("urn:postern:error:{text}"),
+            title,
+            status: status.as_u16(),
+            code: text,
             detail: &self.detail,
             fix: self.fix,
         };
@@ -223,13 +205,13 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = (self.status, self.to_json()).into_response();
+        let mut response = (self.status(), self.to_json()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, Self::MEDIA_TYPE);
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        if self.status == StatusCode::UNAUTHORIZED {
+        if self.status() == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
@@ -242,7 +224,10 @@ impl From<store::Error> for Problem {
             return Self::conflict("there is one of that name already", "Choose another name.");
         }
         tracing::error!(error = &error as &dyn std::error::Error, "the database failed a request");
-        if error.is_disk_full() { Self::storage_full() } else { Self::internal() }
+        if error.is_disk_full() {
+            return Self::new(Code::StorageFull, "nothing was changed");
+        }
+        Self::internal()
     }
 }
 
@@ -250,5 +235,42 @@ impl From<password::Error> for Problem {
     fn from(error: password::Error) -> Self {
         tracing::error!(error = &error as &dyn std::error::Error, "a password was not hashed");
         Self::internal()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt::Write as _, fs, path::Path};
+
+    use super::*;
+
+    const HEAD: &str = "\
+# Every problem of the API, and what to do about it
+
+<!-- Generated from control-plane/src/api/problem.rs: POSTERN_UPDATE=1 cargo test -p postern-control-plane -->
+
+A request that the control plane does not grant is answered with problem+json (RFC 9457): `type`, `title`,
+`status`, `code`, `detail`, which says what is particular about the case, and `fix`.
+
+| code | status | what it means | what to do |
+|---|---|---|---|
+";
+
+    #[test]
+    fn the_page_of_codes_is_current() {
+        let mut current = HEAD.to_owned();
+        for code in Code::ALL {
+            let Facts { text, status, title, fix } = code.facts();
+            writeln!(current, "| `{text}` | {} | {title}. | {fix} |", status.as_u16()).unwrap();
+        }
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/api-errors.md");
+        if std::env::var_os("POSTERN_UPDATE").is_some() {
+            fs::write(&file, &current).unwrap();
+        }
+        let written = fs::read_to_string(&file).unwrap_or_default();
+        assert!(
+            written == current,
+            "docs/api-errors.md is out of date: POSTERN_UPDATE=1 cargo test -p postern-control-plane"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! An edge joins: it shows a join token and gets its identity and its certificate. An edge that joins
 //! again under the address of its links stays the same edge.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
@@ -66,11 +66,10 @@ async fn join(app: &App, peer: SocketAddr, request: JoinRequest) -> Result<JoinR
         gateway: request.gateway,
         joined_ms: now_ms,
     };
-    let mut hosts = vec![edge.link.address.host.as_str(), edge.gateway.host.as_str()];
-    hosts.dedup();
+    let hosts = BTreeSet::from([edge.link.address.host.as_str(), edge.gateway.host.as_str()]);
     let certificate = app
         .authority
-        .certify_edge(edge.id, &hosts, &request.certificate_request)
+        .certify_edge(edge.id, hosts, &request.certificate_request)
         .map_err(|error| Problem::invalid(error.to_string()))?;
     store::edge::put(&mut change, &edge).await?;
     store::join_token::touch(&mut change, token.id, now_ms).await?;

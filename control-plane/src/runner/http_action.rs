@@ -28,7 +28,6 @@ pub(super) struct Trace {
 }
 
 /// An action's request, ready to be sent more than once.
-#[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) uri: Uri,
     pub(super) host: String,

@@ -18,7 +18,7 @@ pub(crate) enum Permission {
     TunnelManage,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct User {
     pub(crate) id: UserId,
     pub(crate) tenant: TenantId,

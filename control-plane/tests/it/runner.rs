@@ -182,6 +182,8 @@ async fn an_action_that_cannot_work_is_not_accepted() {
         json!({"response_limit": 1u64 << 40}),
         json!({"type": "telepathy"}),
         json!({"follow": true}),
+        json!({"content_type": "form", "payload": {"a": [1]}}),
+        json!({"content_type": "form"}),
     ] {
         let body = json!({"team": team, "name": "w", "actions": [action(bad.clone())]});
         let answer = world.owner.post("/api/v1/workflows", &body).await;

@@ -198,7 +198,15 @@ async fn an_action_enters_by_the_gateway_with_a_capability_of_its_own() {
     let workflow = scene.workflow.rsplit('/').next().unwrap();
     assert_eq!(capability.sub.to_string(), workflow);
     assert!(capability.is_valid_at(capability.iat, 0));
+    let form = json!({"name": "ask", "actions": [{
+        "type": "http", "name": "ask", "url": "http://wiki.corp/", "use_tunnel": "office",
+        "method": "POST", "content_type": "form", "payload": {"a": "b c", "n": 7},
+    }]});
+    scene.world.owner.put(&scene.workflow, &form).await.expect(200);
     scene.run().await;
+    let second = &gateway.heads()[1];
+    assert!(second.contains("\r\ncontent-type: application/x-www-form-urlencoded\r\n"), "{second}");
+    assert!(second.contains("\r\ncontent-length: 9\r\n"), "a=b+c&n=7: {second}");
     let again = scene.capability(&gateway.heads()[1]);
     assert_ne!(again.jti, capability.jti);
 }
