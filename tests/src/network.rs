@@ -53,15 +53,15 @@ impl Network {
             "ip netns add {name}r
              ip netns add {name}i
              ip link add {name}h type veth peer name near netns {name}r
-             ip -n {name}i link add up type veth peer name far netns {name}r
+             ip -n {name}i link add inside type veth peer name far netns {name}r
              ip address add {here}/30 dev {name}h
              ip -n {name}r address add {near}/30 dev near
              ip -n {name}r address add {far}/30 dev far
-             ip -n {name}i address add {inside}/30 dev up
+             ip -n {name}i address add {inside}/30 dev inside
              ip link set {name}h up
              ip -n {name}r link set near up
              ip -n {name}r link set far up
-             ip -n {name}i link set up up
+             ip -n {name}i link set inside up
              ip -n {name}i link set lo up
              ip route add {inside} via {near}
              ip -n {name}i route add default via {far}

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 /// Bounds every wait for something that must happen; nothing relies on its length.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running program. Dropped, it is killed.
 pub struct Process {

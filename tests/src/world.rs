@@ -232,17 +232,19 @@ impl World {
     /// # Errors
     /// If the API does not tell.
     pub async fn links(&self) -> anyhow::Result<Vec<Link>> {
-        let tunnel = self.api.get(&format!("/api/v1/admin/tunnel/{TUNNEL}")).await?;
-        let connectors = tunnel["connectors"].as_array().context("no connectors")?;
-        let links = connectors.iter().filter_map(|connector| connector["links"].as_array());
-        let link = |link| {
-            Ok(Link {
-                region: text(link, "region")?,
-                transport: text(link, "transport")?,
-                since: text(link, "since")?,
-            })
-        };
-        links.flatten().map(link).collect()
+        links(&self.api.get(&format!("/api/v1/admin/tunnel/{TUNNEL}")).await?)
+    }
+
+    /// Waits until the tunnel has four links that are as `wanted`.
+    ///
+    /// # Errors
+    /// If it does not become so.
+    pub async fn wait_for_links(&self, wanted: impl Fn(&[Link]) -> bool) -> anyhow::Result<()> {
+        let path = format!("/api/v1/admin/tunnel/{TUNNEL}");
+        let are_wanted =
+            |tunnel: &Value| links(tunnel).is_ok_and(|links| links.len() == 4 && wanted(&links));
+        self.wait_for(&path, are_wanted).await?;
+        Ok(())
     }
 
     /// A long-lived token for the gateways, owned by the world's team.
@@ -308,6 +310,19 @@ async fn start_postern(data_dir: &Path, host: IpAddr) -> anyhow::Result<(Process
     let base =
         postern.find(|line| Some(line.trim().strip_prefix("API")?.trim().to_owned())).await?;
     Ok((postern, base))
+}
+
+fn links(tunnel: &Value) -> anyhow::Result<Vec<Link>> {
+    let connectors = tunnel["connectors"].as_array().context("no connectors")?;
+    let links = connectors.iter().filter_map(|connector| connector["links"].as_array());
+    let link = |link| {
+        Ok(Link {
+            region: text(link, "region")?,
+            transport: text(link, "transport")?,
+            since: text(link, "since")?,
+        })
+    };
+    links.flatten().map(link).collect()
 }
 
 fn first_word_behind(line: &str, label: &str) -> Option<String> {
