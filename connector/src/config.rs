@@ -1,6 +1,10 @@
 //! What a connector is told at its start: environment variables, and flags of the same names. All of
 //! it is checked before anything is dialled, and every complaint is one line that says how to mend it.
 
+mod secret;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -32,6 +36,8 @@ const MAX_EDGES: usize = 64;
 /// Region of edges that `TUNNEL_EDGE` names without one; corrected by the edge's own word.
 const UNNAMED_REGION: &str = "unnamed";
 
+/// How every variable of a connector begins.
+const PREFIX: &str = "TUNNEL_";
 /// Every variable that a connector reads.
 const KNOWN: [&str; 10] = [
     "TUNNEL_SECRET",
@@ -167,14 +173,16 @@ pub enum ConfigError {
     },
 }
 
-/// The process's environment.
-pub type Environment = BTreeMap<String, String>;
+/// The variables of the process that concern a connector: those that begin with `TUNNEL_`.
+pub type Environment = BTreeMap<String, Zeroizing<String>>;
 
-/// What the process was started with; a variable that is not UTF-8 cannot hold a valid value and is
-/// taken for its nearest text.
+/// What the process was started with; a value that is not UTF-8 cannot be valid and is taken for its
+/// nearest text.
 pub fn environment() -> Environment {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-    std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
+    let variables = std::env::vars_os().map(|(name, value)| (text(name), value));
+    let ours = variables.filter(|(name, _)| name.starts_with(PREFIX));
+    ours.map(|(name, value)| (name, Zeroizing::new(text(value)))).collect()
 }
 
 impl Options {
@@ -259,14 +267,13 @@ impl Config {
             edges: edges.unwrap_or_default(),
             grace_period: grace.unwrap_or(GRACE_PERIOD),
             origin_authorities: authorities(options)?,
-            secret: secret(options, environment, mounted)?,
+            secret: secret::find(options, environment, mounted)?,
         })
     }
 }
 
 fn refuse_unknown(environment: &Environment) -> Result<(), ConfigError> {
-    let ours = environment.keys().filter(|name| name.starts_with("TUNNEL_"));
-    for name in ours {
+    for name in environment.keys() {
         if KNOWN.contains(&name.as_str()) {
             continue;
         }
@@ -335,217 +342,5 @@ fn authorities(options: &Options) -> Result<Vec<CertificateDer<'static>>, Config
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         Ok(_) | Err(_) => Err(ConfigError::NoCertificate(path)),
-    }
-}
-
-/// The one secret that was given, in whichever way.
-fn secret(
-    options: &Options,
-    environment: &Environment,
-    mounted: &Path,
-) -> Result<TunnelSecret, ConfigError> {
-    let mut found: Option<(&'static str, TunnelSecret)> = None;
-    let mut take = |source_name, text: &str| {
-        let secret = TunnelSecret::decode(text)
-            .map_err(|error| ConfigError::Secret { source_name, error })?;
-        match &found {
-            Some((first, other)) if *other != secret => {
-                Err(ConfigError::TwoSecrets { first, second: source_name })
-            }
-            Some(_) => Ok(()),
-            None => {
-                found = Some((source_name, secret));
-                Ok(())
-            }
-        }
-    };
-    if let Some(text) = environment.get("TUNNEL_SECRET").filter(|text| !text.trim().is_empty()) {
-        take("TUNNEL_SECRET", text)?;
-    }
-    if let Some(path) = given(&options.secret_file) {
-        take("TUNNEL_SECRET_FILE", &read_secret(Path::new(path))?)?;
-    }
-    if mounted.exists() {
-        take(MOUNTED_SECRET, &read_secret(mounted)?)?;
-    }
-    found.map(|(_, secret)| secret).ok_or(ConfigError::NoSecret)
-}
-
-fn read_secret(path: &Path) -> Result<Zeroizing<String>, ConfigError> {
-    fs::read_to_string(path).map(Zeroizing::new).map_err(|error| ConfigError::File {
-        variable: "TUNNEL_SECRET_FILE",
-        path: path.to_owned(),
-        error,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::{Args as _, Command};
-    use protocol::{
-        id::{KeyId, TunnelId},
-        key::Seed,
-    };
-
-    use super::*;
-
-    fn tunnel_secret(seed: u8) -> String {
-        let secret = TunnelSecret {
-            tunnel: TunnelId::from_bytes([1; 16]),
-            key: KeyId::from_bytes([2; 16]),
-            seed: Seed::from_bytes([seed; 32]),
-            edges: edges("eu=edge.example:7844").unwrap(),
-            ca_pin: None,
-        };
-        secret.encode().to_string()
-    }
-
-    fn file(text: &str) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), text).unwrap();
-        file
-    }
-
-    fn text(path: &Path) -> Option<String> {
-        Some(path.to_str().unwrap().to_owned())
-    }
-
-    fn load(options: &Options, variables: &[(&str, &str)]) -> Result<Config, String> {
-        load_mounted(options, variables, Path::new("/no/such/file"))
-    }
-
-    fn load_mounted(
-        options: &Options,
-        variables: &[(&str, &str)],
-        mounted: &Path,
-    ) -> Result<Config, String> {
-        let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        Config::load_from(options, &variables.collect(), mounted).map_err(|error| {
-            let text = error.to_string();
-            assert_eq!(text.lines().count(), 1, "{text}");
-            text
-        })
-    }
-
-    #[test]
-    fn the_secret_comes_from_one_of_three_places() {
-        let secret = format!("{}\n", tunnel_secret(7));
-        let same = file(&secret);
-        let other = file(&tunnel_secret(8));
-        let none = Options::default();
-        let by_file = Options { secret_file: text(same.path()), ..Options::default() };
-        let by_other = Options { secret_file: text(other.path()), ..Options::default() };
-        let variable = [("TUNNEL_SECRET", secret.as_str())];
-
-        for found in [
-            load(&none, &variable),
-            load(&by_file, &[]),
-            load_mounted(&none, &[], same.path()),
-            load_mounted(&by_file, &variable, same.path()),
-            load(&none, &[("TUNNEL_SECRET", &format!("  {secret}"))]),
-        ] {
-            assert_eq!(found.unwrap().secret.seed, Seed::from_bytes([7; 32]));
-        }
-        for doubtful in [
-            load(&by_other, &variable),
-            load_mounted(&none, &variable, other.path()),
-            load_mounted(&by_file, &[], other.path()),
-        ] {
-            assert!(doubtful.unwrap_err().contains("different secrets"));
-        }
-        assert!(load(&none, &[]).unwrap_err().contains("TUNNEL_SECRET"));
-        assert!(load(&none, &[("TUNNEL_SECRET", " ")]).unwrap_err().contains("no secret"));
-        let lost = Options { secret_file: Some("/no/such/file".into()), ..Options::default() };
-        assert!(load(&lost, &[]).unwrap_err().contains("/no/such/file"));
-    }
-
-    #[test]
-    fn what_is_not_set_or_empty_has_its_default() {
-        let empty = Some(String::new());
-        let empty = Options {
-            metrics_port: empty.clone(),
-            loglevel: empty.clone(),
-            log_format: empty.clone(),
-            transport_protocol: empty.clone(),
-            region: empty.clone(),
-            edge: empty.clone(),
-            grace_period: empty.clone(),
-            origin_ca_file: empty.clone(),
-            secret_file: empty,
-            prometheus: None,
-        };
-        for options in [Options::default(), empty] {
-            let config = load(&options, &[("TUNNEL_SECRET", &tunnel_secret(7))]).unwrap();
-            assert_eq!(config.metrics_port, 9000);
-            assert_eq!(config.transports, Transports::Auto);
-            assert_eq!(config.grace_period, Duration::from_secs(30));
-            assert_eq!((config.region, config.edges), (None, vec![]));
-            assert_eq!(options.logging().unwrap(), (LevelFilter::INFO, LogFormat::Json));
-        }
-    }
-
-    #[test]
-    fn settings_read_as_people_write_them() {
-        for (text, seconds) in [("30s", 30), ("2m", 120), ("1h", 3_600), ("45", 45), ("0", 0)] {
-            assert_eq!(duration(text), Some(Duration::from_secs(seconds)), "{text}");
-        }
-        assert_eq!(duration("250ms"), Some(Duration::from_millis(250)));
-        for text in ["", "s", "-1s", "1.5s", "1d", "2h", "99999999999999999999s"] {
-            assert_eq!(duration(text), None, "{text}");
-        }
-        let named = edges("eu=a.example:7844, [::1]:443").unwrap();
-        assert_eq!(named[0].region.as_str(), "eu");
-        assert_eq!(named[1].address.to_string(), "[::1]:443");
-        for text in [",", "a", "a:0", "EU=a:1", "a:1,,b:1", "=a:1"] {
-            assert_eq!(edges(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_variable_that_nobody_reads_is_an_error() {
-        for (variable, nearest) in [
-            ("TUNNEL_SECRET_FIEL", "TUNNEL_SECRET_FILE"),
-            ("TUNNEL_LOG_LEVEL", "TUNNEL_LOGLEVEL"),
-            ("TUNNEL_METRICS", "TUNNEL_METRICS_PORT"),
-            ("TUNNEL_PROTOCOL", "TUNNEL_TRANSPORT_PROTOCOL"),
-            ("TUNNEL_EDGES", "TUNNEL_EDGE"),
-        ] {
-            let error = load(&Options::default(), &[(variable, "")]).unwrap_err();
-            assert!(error.contains(variable) && error.contains(nearest), "{error}");
-        }
-        let secret = tunnel_secret(7);
-        let others = [("TUNNEL_SECRET", secret.as_str()), ("PATH", "/"), ("XTUNNEL_A", "b")];
-        assert!(load(&Options::default(), &others).is_ok());
-    }
-
-    #[test]
-    fn every_option_is_a_known_variable() {
-        let command = Options::augment_args(Command::new("test"));
-        let mut read: Vec<String> = command
-            .get_arguments()
-            .map(|argument| argument.get_env().unwrap().to_str().unwrap().to_owned())
-            .collect();
-        read.push("TUNNEL_SECRET".into());
-        read.sort();
-        let mut known = KNOWN.to_vec();
-        known.sort_unstable();
-        assert_eq!(read, known);
-    }
-
-    #[test]
-    fn a_certificate_file_must_hold_one() {
-        for content in ["nonsense", ""] {
-            let file = file(content);
-            let options = Options { origin_ca_file: text(file.path()), ..Options::default() };
-            assert!(load(&options, &[]).unwrap_err().contains("no certificate"));
-        }
-        let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = rcgen::CertificateParams::new([]).unwrap().self_signed(&key).unwrap();
-        let file = file(&certificate.pem());
-        let options = Options { origin_ca_file: text(file.path()), ..Options::default() };
-        let secret = tunnel_secret(7);
-        let config = load(&options, &[("TUNNEL_SECRET", &secret)]).unwrap();
-        assert_eq!(config.origin_authorities.len(), 1);
-        assert!(!format!("{config:?}").contains(&secret));
     }
 }

@@ -18,7 +18,7 @@ mod tunnel;
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use link::{Exchange, LinkError, Reply};
@@ -143,6 +143,7 @@ impl Origin {
         let (ended, mut request_end) = RequestEnd::new();
         let body = |body| Metered::new(body, self.meter.request_bytes.clone(), Some(ended));
         let mut request = request.map(body);
+        let is_upgrade = protocol.is_some();
         if let Some(protocol) = protocol {
             tunnel::ask_for(&mut request, protocol);
         }
@@ -168,6 +169,11 @@ impl Origin {
                 }
             };
             match response {
+                Ok(response) if is_uninvited(&response, is_upgrade) => {
+                    let detail =
+                        format!("{}: a 101 that nobody asked for", destination.authority());
+                    return Err(Refusal::new(Code::OriginGarbage, detail));
+                }
                 Ok(response) => {
                     let since = request_end.at().unwrap_or(began);
                     phases.set(Phase::FirstByte, since.elapsed().as_micros() as u64);
@@ -210,12 +216,31 @@ fn prepare(request: Request<link::Body>) -> Result<(Destination, Request<link::B
     let path = parts.uri.into_parts().path_and_query;
     parts.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     parts.version = Version::HTTP_11;
+    let length = content_length(&parts.headers)?;
     // Without a length, hyper would not send the body of a method that rarely has one.
-    if !body.is_end_stream() && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+    if !body.is_end_stream() && length.is_none() {
         let chunked = HeaderValue::from_static("chunked");
         parts.headers.insert(header::TRANSFER_ENCODING, chunked);
     }
     Ok((destination, Request::from_parts(parts, body)))
+}
+
+fn is_uninvited<B>(response: &Response<B>, is_upgrade: bool) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS && !is_upgrade
+}
+
+/// The length that a request declares. More than one, or one that is no number, could mean one thing
+/// to us and another to the origin.
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|c| c.is_ascii_digit()));
+    match (digits.and_then(|digits| digits.parse().ok()), values.next()) {
+        (Some(length), None) => Ok(Some(length)),
+        (Some(_) | None, _) => {
+            Err(Refusal::new(Code::BadRequest, "Content-Length is not one number"))
+        }
+    }
 }
 
 fn add_phases<B>(response: &mut Response<B>, phases: &Phases) {

@@ -164,6 +164,12 @@ impl Places {
         (!is_known).then_some(wanted)
     }
 
+    /// Is this a region to leave, as the wanted one is known?
+    pub(super) fn is_foreign(&self, region: &RegionName) -> bool {
+        self.region.as_ref().is_some_and(|wanted| wanted != region)
+            && self.unknown_region().is_none()
+    }
+
     /// Edges that may be asked at some time: those of the directory; before there is one, or when no
     /// link is up, also those that the connector was started with. Of the wanted region, if one is
     /// known there.

@@ -27,7 +27,11 @@ impl Supervisor {
                 continue;
             };
             let spread = self.spread_without(slot);
-            let here = spread.load(&link.region, &link.place);
+            let here = if self.places.is_foreign(&link.region) {
+                (usize::MAX, usize::MAX)
+            } else {
+                spread.load(&link.region, &link.place)
+            };
             let Some(place) = self.places.choose(now, false, &spread, &alive, &busy, rng) else {
                 return;
             };

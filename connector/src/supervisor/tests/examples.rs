@@ -9,7 +9,7 @@ use protocol::{
 };
 
 use super::world::{Paths, RTT, World};
-use crate::supervisor::{Event, Input, LossReason, Purpose, SlotState, Transports, timing};
+use crate::supervisor::{Event, Input, LossReason, Plan, Purpose, SlotState, Transports, timing};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -311,4 +311,44 @@ fn a_shutdown_lets_links_finish_and_cuts_what_does_not() {
     let dials = world.dials.len();
     world.run_for(MINUTE);
     assert_eq!(world.dials.len(), dials, "nothing is dialled any more");
+}
+
+fn planned(edges: &[usize], change: impl FnOnce(&mut Plan)) -> World {
+    let all = World::new(edges, Transports::Auto, 1).edges;
+    let bootstrap = vec![all[0].address.clone()];
+    let mut plan = Plan {
+        edges: bootstrap,
+        follow_directory: true,
+        region: None,
+        transports: Transports::Auto,
+    };
+    change(&mut plan);
+    World::planned(all, plan, 1)
+}
+
+#[test]
+fn the_directory_leads_from_one_edge_to_all_of_them() {
+    let mut world = planned(&[1, 1], |_| {});
+    world.run_until(10 * SECOND);
+    assert_eq!(world.by_edge(), [(0, 2), (1, 2)].into());
+}
+
+#[test]
+fn edges_that_an_operator_named_are_the_only_ones() {
+    let mut world = planned(&[1, 1], |plan| plan.follow_directory = false);
+    world.run_until(MINUTE);
+    assert_eq!(world.by_edge(), [(0, 4)].into());
+}
+
+#[test]
+fn a_region_that_was_asked_for_is_the_only_one_once_it_is_known() {
+    let mut world = planned(&[1, 2], |plan| plan.region = Some("r1".parse().unwrap()));
+    world.run_until(MINUTE);
+    assert_eq!(world.by_edge(), [(1, 2), (2, 2)].into());
+
+    let mut world = planned(&[1, 1], |plan| plan.region = Some("atlantis".parse().unwrap()));
+    world.run_until(MINUTE);
+    assert_eq!(world.by_edge(), [(0, 2), (1, 2)].into());
+    let told = world.said.iter().filter(|(_, e)| matches!(e, Event::RegionUnknown { .. }));
+    assert_eq!(told.count(), 1);
 }

@@ -165,7 +165,8 @@ proptest! {
         prop_assert_eq!(world.supervisor.view().serving(), 4);
     }
 
-    /// Without refusals, that takes no more than a minute, and four links no more than ten seconds.
+    /// Without refusals, that takes no more than a minute, and four links no more than twelve seconds: nine until a
+    /// link that died without a word is found out, and a few to dial.
     #[test]
     fn without_refusals_it_comes_right_within_a_minute(
         regions in regions(),
@@ -178,7 +179,7 @@ proptest! {
         let history: Vec<_> = history.into_iter().filter(kind).collect();
         let mut world = healed(&regions, &history, seed);
         let took = world.run_while(MINUTE, |world| world.serving() == 4);
-        prop_assert!(took.is_some_and(|took| took <= 10 * SECOND), "four links after {:?}", took);
+        prop_assert!(took.is_some_and(|took| took <= 12 * SECOND), "four links after {:?}", took);
         let took = world.run_while(MINUTE, |world| {
             is_even(world, &regions) && world.on(Transport::Quic) == 4
         });
