@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context as _, ensure};
+use clap::builder::BoolishValueParser;
 use protocol::address::HostPort;
 use zeroize::Zeroizing;
 
@@ -31,10 +32,10 @@ pub struct Options {
     #[arg(long, env = "POSTERN_EDGE_PORT_ADDRESS", default_value = "127.0.0.1:7843")]
     pub edge_address: HostPort,
     /// Let actions without a tunnel call private, loopback and link-local addresses.
-    #[arg(long, env = "POSTERN_ALLOW_PRIVATE_DESTINATIONS")]
+    #[arg(long, env = "POSTERN_ALLOW_PRIVATE_DESTINATIONS", value_parser = BoolishValueParser::new())]
     pub allow_private_destinations: bool,
     /// Send session cookies over HTTPS only; set it wherever HTTPS stands in front.
-    #[arg(long, env = "POSTERN_SECURE_COOKIES")]
+    #[arg(long, env = "POSTERN_SECURE_COOKIES", value_parser = BoolishValueParser::new())]
     pub secure_cookies: bool,
     /// The first owner, who is made on the first start.
     #[arg(long, env = "POSTERN_OWNER_EMAIL", default_value = "owner@localhost")]
@@ -81,5 +82,31 @@ impl Options {
             "the owner's password must have {MIN_PASSWORD} to {MAX_PASSWORD} characters"
         );
         Ok(Some(password))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn without_flags_nothing_but_the_edge_port_is_reachable_from_outside() {
+        let options = Command::parse_from(["control-plane"]).options;
+        assert!(options.listen.ip().is_loopback());
+        assert_eq!(options.edge_listen.port(), options.edge_address.port);
+        assert!(!options.allow_private_destinations && !options.secure_cookies);
+        assert_eq!(options.password_cost, PasswordCost { memory_kib: 65_536, passes: 3 });
+        let set = ["control-plane", "--secure-cookies", "--listen", "[::1]:0"];
+        let options = Command::parse_from(set).options;
+        assert!(options.secure_cookies && options.listen.port() == 0);
+        assert!(Command::try_parse_from(["control-plane", "--edge-address", "nowhere"]).is_err());
     }
 }

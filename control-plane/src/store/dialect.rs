@@ -37,7 +37,9 @@ pub(super) async fn open(file: &Path) -> Result<(AnyPool, AnyPool)> {
                 Box::pin(async move { connection.execute(PRAGMAS).await.map(drop) })
             })
     };
-    let url = format!("sqlite://{}?mode=rwc", percent_encoded(file));
+    // A relative path would be read as a URL's host.
+    let file = std::path::absolute(file).map_err(sqlx::Error::Io)?;
+    let url = format!("sqlite://{}?mode=rwc", percent_encoded(&file));
     let writer = pool(1).connect(&url).await?;
     let readers = pool(READERS).connect(&url).await?;
     Ok((writer, readers))

@@ -40,6 +40,7 @@ impl Scene {
         for presence in &presence {
             presence.report(Report { reset: true, ..Report::default() }).await;
         }
+        crate::edges::wait_until_live(&world, 2).await;
         let (tunnel, key) = (secret.tunnel, secret.key);
         Self { world, clock, tunnel, key, edges: [east, west], presence }
     }

@@ -109,3 +109,14 @@ async fn a_data_directory_is_used_by_one_control_plane_at_a_time() {
     drop(first);
     assert!(ControlPlane::open(options).await.unwrap().1.is_none());
 }
+
+#[tokio::test]
+async fn a_data_directory_may_have_any_name() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["with space", "What?", "50%", "a#b", "Größe", "CAPITALS"] {
+        let data = dir.path().join(name);
+        drop(ControlPlane::open(options(&data)).await.unwrap());
+        assert!(fs::metadata(data.join("postern.db")).unwrap().len() > 0, "{name}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 6, "nothing else was made");
+}

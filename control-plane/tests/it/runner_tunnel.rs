@@ -123,7 +123,9 @@ impl Scene {
         for (n, gateway) in gateways.iter().enumerate() {
             let edge = TestEdge::join(&world, &format!("region-{n}"), gateway.address).await;
             let presence = edge.presence();
-            presence.report(Report { reset: true, ..Report::default() }).await;
+            // Obeys whatever may come, so that no answer waits for it.
+            let applied_generation = u64::MAX;
+            presence.report(Report { reset: true, applied_generation, ..Report::default() }).await;
             let mut feed = edge.feed(None).await;
             feed.next().await;
             state = feed.state;
