@@ -120,10 +120,10 @@ impl Edge {
         disk::create_directory(&options.data_dir).map_err(StartError::DataDir)?;
         let gateway = listen("gateway", options.gateway_listen).await?;
         let metrics = listen("metrics", options.metrics_listen).await?;
-        options.listen = choose_port(options.listen)?;
-        if let Some(fallback) = &mut options.fallback_listen {
-            *fallback = choose_port(*fallback)?;
-        }
+        let links = reserve(options.listen)?;
+        let fallback = options.fallback_listen.map(reserve).transpose()?;
+        options.listen = links.address;
+        options.fallback_listen = fallback.as_ref().map(|fallback| fallback.address);
         let addresses = Addresses {
             links: options.listen,
             gateway: local(&gateway, "gateway", options.gateway_listen)?,
@@ -131,6 +131,7 @@ impl Edge {
         };
         let identity = identity(&options, addresses).await?;
         let server = identity.server_identity()?;
+        drop((links, fallback));
         let failed = |address| move |source| StartError::Listen { what: "links", address, source };
         let quic = QuicListener::bind(options.listen, &server).map_err(failed(options.listen))?;
         let mut http2 = Vec::new();
@@ -301,23 +302,26 @@ fn local(
     listener.local_addr().map_err(|source| StartError::Listen { what, address, source })
 }
 
-/// Port 0 stands for any port that is free for both UDP and TCP. It must be known before the listeners
-/// exist, because joining tells it to the control plane and only then is there a certificate.
-fn choose_port(address: SocketAddr) -> Result<SocketAddr, StartError> {
+/// A port for links, kept until the listeners can take it: joining must know it, and only then is there
+/// a certificate to listen with. Port 0 stands for any port that is free for both UDP and TCP.
+struct Reserved {
+    address: SocketAddr,
+    _tcp: StdTcpListener,
+    _udp: UdpSocket,
+}
+
+fn reserve(wanted: SocketAddr) -> Result<Reserved, StartError> {
+    /// A port that is free for TCP is seldom taken for UDP.
     const TRIES: usize = 16;
-    if address.port() != 0 {
-        return Ok(address);
-    }
-    let choose = || {
-        let chosen = StdTcpListener::bind(address)?.local_addr()?;
-        UdpSocket::bind(chosen)?;
-        Ok(chosen)
+    let attempt = || {
+        let tcp = StdTcpListener::bind(wanted)?;
+        let address = tcp.local_addr()?;
+        Ok(Reserved { address, _udp: UdpSocket::bind(address)?, _tcp: tcp })
     };
-    let mut tries = (0..TRIES).map(|_| choose());
-    let last = |source| StartError::Listen { what: "links", address, source };
-    let mut outcome: io::Result<SocketAddr> = Err(io::ErrorKind::AddrInUse.into());
-    while let (Err(_), Some(next)) = (&outcome, tries.next()) {
-        outcome = next;
+    let tries = if wanted.port() == 0 { TRIES } else { 1 };
+    let mut reserved: io::Result<Reserved> = attempt();
+    for _ in 1..tries {
+        reserved = reserved.or_else(|_| attempt());
     }
-    outcome.map_err(last)
+    reserved.map_err(|source| StartError::Listen { what: "links", address: wanted, source })
 }

@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{accept::AcceptTrouble, core::Core, registry::Link, tasks::Tasks};
+use crate::{accept::AcceptTrouble, core::Core, knowledge::State, registry::Link, tasks::Tasks};
 
 use control::Control;
 
@@ -34,6 +34,8 @@ mod control;
 const HALF_OPEN: usize = 1024;
 /// How long the edge's answer to a hello may take to leave.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a tunnel or key that nobody has heard of may be on its way here.
+const NEWS_WITHIN: Duration = Duration::from_secs(1);
 /// A feed that has been silent for longer may not know the newest tunnels.
 const FRESH: Duration = Duration::from_secs(10);
 
@@ -95,7 +97,7 @@ impl Links {
     }
 
     async fn admit(&self, candidate: Candidate, permit: OwnedSemaphorePermit) {
-        let proven = self.judge(candidate.hello()).and_then(|key| {
+        let proven = self.judge(candidate.hello()).await.and_then(|key| {
             candidate.is_proven_by(&key).then_some(()).ok_or(LinkRefusalCode::BadProof)
         });
         if let Err(code) = proven {
@@ -160,7 +162,8 @@ impl Links {
     }
 
     /// The key that the proof must fit, if this link may be.
-    fn judge(&self, hello: &Hello) -> Result<PublicKey, LinkRefusalCode> {
+    async fn judge(&self, hello: &Hello) -> Result<PublicKey, LinkRefusalCode> {
+        let knowledge = &self.core.knowledge;
         if hello.version < LINK_VERSION {
             return Err(LinkRefusalCode::VersionTooOld);
         }
@@ -170,17 +173,24 @@ impl Links {
         if self.draining.is_cancelled() {
             return Err(LinkRefusalCode::Draining);
         }
-        let now = SystemTime::now();
-        if self.core.knowledge.is_stale(now) {
+        if knowledge.is_stale(SystemTime::now()) {
             return Err(LinkRefusalCode::FeedStale);
         }
         if self.core.registry.is_full() {
             return Err(LinkRefusalCode::Capacity);
         }
-        let key = self.core.knowledge.read().link_key(hello.tunnel, hello.key);
+        // A secret may be faster than the feed: whoever has just copied it should not be told that it
+        // is unknown.
+        let is_known = |state: &State| {
+            use LinkRefusalCode::{UnknownKey, UnknownTunnel};
+            !matches!(state.link_key(hello.tunnel, hello.key), Err(UnknownTunnel | UnknownKey))
+        };
+        let mut changes = knowledge.subscribe();
+        let _ = timeout(NEWS_WITHIN, changes.wait_for(is_known)).await;
+        let key = knowledge.read().link_key(hello.tunnel, hello.key);
         key.map_err(|code| match code {
             LinkRefusalCode::UnknownTunnel | LinkRefusalCode::UnknownKey
-                if self.core.knowledge.age(now) > FRESH =>
+                if knowledge.age(SystemTime::now()) > FRESH =>
             {
                 LinkRefusalCode::FeedStale
             }
@@ -205,3 +215,6 @@ fn refuse(code: LinkRefusalCode) -> LinkRefusal {
     let retry_after_ms = after_ms.map(|ms| rand::rng().random_range(ms..=2 * ms));
     LinkRefusal { code, retry_after_ms }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use proptest::prelude::*;
 use protocol::{access::Access, id::TeamId};
 
 use super::*;
@@ -93,4 +94,30 @@ fn a_grant_holds_as_long_as_tunnel_access_and_token_do() {
     knowledge
         .apply(change(2, vec![FeedTunnel { access: nobody, ..tunnel(1, "office") }], vec![]), now);
     assert_eq!(judge(&grant), Err(Code::AccessDenied));
+}
+
+proptest! {
+    #[test]
+    fn every_name_leads_to_the_tunnel_that_bears_it(
+        steps in proptest::collection::vec((0u8..5, 0u8..4, any::<bool>()), 1..40),
+    ) {
+        let now = SystemTime::now();
+        let knowledge = Knowledge::new(FeedState::default(), now, Duration::from_secs(60));
+        knowledge.apply(snapshot(1, vec![]), now);
+        let mut expected: BTreeMap<u8, u8> = BTreeMap::new();
+        for (n, (id, name, is_put)) in steps.into_iter().enumerate() {
+            let removed = TunnelId::from_bytes([id; 16]);
+            // Two tunnels never bear one name at a time; the control plane sees to that.
+            let is_free = expected.iter().all(|(other, taken)| *other == id || *taken != name);
+            let is_put = is_put && is_free;
+            let put = if is_put { vec![tunnel(id, &format!("n{name}"))] } else { vec![] };
+            let remove = if put.is_empty() { vec![removed] } else { vec![] };
+            if put.is_empty() { expected.remove(&id) } else { expected.insert(id, name) };
+            knowledge.apply(change(2 + n as u64, put, remove), now);
+            for name in 0..4 {
+                let bearer = expected.iter().find(|(_, taken)| **taken == name);
+                prop_assert_eq!(named(&knowledge, &format!("n{name}")), bearer.map(|(id, _)| *id));
+            }
+        }
+    }
 }
