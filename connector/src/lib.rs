@@ -17,6 +17,7 @@ pub mod config;
 mod guard;
 pub mod metrics;
 mod origin;
+pub mod program;
 mod race;
 mod run;
 mod shell;

@@ -31,6 +31,10 @@ const MAX_REQUESTS: usize = 4_096;
 /// Reports from links that wait to be told to the supervisor, which takes microseconds for each.
 const REPORTS: usize = 64;
 
+/// For the packets that tell edges of closed links: they leave in tasks of the carrier's own, and
+/// without them an edge would take the silence for an outage.
+const FAREWELL: Duration = Duration::from_millis(100);
+
 pub(crate) struct Shell {
     supervisor: Supervisor,
     started: Instant,
@@ -92,8 +96,8 @@ impl Shell {
             }
             input = self.next(&shutdown, grace).await;
         }
-        // Closed links still have to tell the edges so.
         while self.tasks.join_next().await.is_some() {}
+        tokio::time::sleep(FAREWELL).await;
     }
 
     async fn next(&mut self, shutdown: &CancellationToken, grace: Duration) -> Input {

@@ -2,13 +2,20 @@
 
 use std::process::{Output, Stdio};
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
 use protocol::secret::PREFIX;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
+    task::JoinSet,
 };
 
-use crate::deployment::{Edges, file, free_port, patiently, status};
+use crate::{
+    deployment::{Edges, file, free_port, patiently, status},
+    origins::{Origin, head},
+};
 
 fn connector() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postern-connector"));
@@ -107,7 +114,7 @@ async fn its_life_is_told_in_json_and_never_the_secret() {
     let cmdline = std::fs::read(format!("/proc/{}/cmdline", child.id().unwrap())).unwrap();
     let mut shown = vec![String::from_utf8_lossy(&cmdline).into_owned()];
     for path in ["/metrics", "/ready", "/status", "/healthz"] {
-        shown.push(status(port, path).await.1);
+        shown.push(status(port, path).await.unwrap().1);
     }
 
     signal(&child, "-TERM");
@@ -146,4 +153,40 @@ async fn a_second_signal_ends_it_at_once() {
     edges[0].until(|links| links.iter().all(|link| link.said_goodbye)).await;
     signal(&child, "-INT");
     assert!(patiently(child.wait()).await.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_request_that_outlives_the_grace_period_is_cut_and_the_edge_is_told() {
+    let Edges { edges, secret } = Edges::start(&["eu"], None).await;
+    edges[0].hold.send_replace(true);
+    let (begun, mut seen) = tokio::sync::mpsc::channel(1);
+    let origin = Origin::raw(move |mut stream| {
+        let begun = begun.clone();
+        async move {
+            head(&mut stream).await;
+            begun.send(()).await.unwrap();
+            std::future::pending::<()>().await;
+        }
+    })
+    .await;
+    let mut command = connector();
+    command
+        .env("TUNNEL_SECRET", &secret)
+        .env("TUNNEL_METRICS_PORT", free_port().to_string())
+        .env("TUNNEL_GRACE_PERIOD", "100ms")
+        .stdout(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let links = edges[0].until(|links| links.len() == 4).await;
+    let url = origin.url("/");
+    let mut sending = JoinSet::new();
+    sending.spawn(async move {
+        let request = Request::get(url).body(Empty::<Bytes>::new()).unwrap();
+        links[0].session.send(request, |_| {}).await.map(drop)
+    });
+    patiently(seen.recv()).await.unwrap();
+    signal(&child, "-TERM");
+    assert!(patiently(child.wait()).await.unwrap().success());
+    let error = patiently(sending.join_next()).await.unwrap().unwrap().unwrap_err();
+    assert!(!error.is_not_delivered(), "the origin has seen it");
+    edges[0].until(Vec::is_empty).await;
 }

@@ -1,6 +1,6 @@
 //! A connector that runs, and the edges that it dials.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use connector::Options;
 use http_body_util::BodyExt as _;
@@ -19,7 +19,7 @@ use protocol::{
     secret::TunnelSecret,
 };
 use tempfile::NamedTempFile;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// Bounds every wait; no test relies on its length.
@@ -287,13 +287,27 @@ impl Deployment {
     }
 
     pub async fn status(&self, path: &str) -> (u16, String) {
-        status(self.metrics_port, path).await
+        status(self.metrics_port, path).await.unwrap()
+    }
+
+    /// Asks it until the answer is as `expected` says.
+    pub async fn status_until(&self, path: &str, expected: impl Fn(&str) -> bool) -> (u16, String) {
+        patiently(async {
+            loop {
+                // The server comes up beside the first dials, so it may not be there yet.
+                match status(self.metrics_port, path).await {
+                    Ok((code, body)) if expected(&body) => return (code, body),
+                    Ok(_) | Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        })
+        .await
     }
 }
 
 /// Asks the status server of a connector.
-pub async fn status(port: u16, path: &str) -> (u16, String) {
-    let stream = patiently(tokio::net::TcpStream::connect(("127.0.0.1", port))).await.unwrap();
+pub async fn status(port: u16, path: &str) -> io::Result<(u16, String)> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
     let stream = hyper_util::rt::TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
     let request = http::Request::get(path).header("host", "localhost");
@@ -305,7 +319,7 @@ pub async fn status(port: u16, path: &str) -> (u16, String) {
         (status, String::from_utf8(body.to_vec()).unwrap())
     };
     tokio::select! {
-        answer = patiently(answer) => answer,
+        answer = patiently(answer) => Ok(answer),
         _ = connection => panic!("the connection ended first"),
     }
 }

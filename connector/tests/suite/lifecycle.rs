@@ -30,17 +30,13 @@ async fn four_links_stand_over_two_regions_and_are_shown() {
         let links = edge.until(|links| links.len() == 2).await;
         assert!(links.iter().all(|link| link.transport == Transport::Quic));
     }
-    // The first pong tells the last of what is shown.
-    let status = loop {
-        let (code, text) = deployment.status("/status").await;
-        assert_eq!(code, 200);
-        let status: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let slots = status["slots"].as_array().unwrap();
-        if slots.iter().all(|slot| slot["link"]["rtt_ms"].is_f64()) {
-            break status;
-        }
-        tokio::task::yield_now().await;
+    let all_measured = |text: &str| {
+        let status: serde_json::Value = serde_json::from_str(text).unwrap();
+        status["slots"].as_array().unwrap().iter().all(|slot| slot["link"]["rtt_ms"].is_f64())
     };
+    let (code, status) = deployment.status_until("/status", all_measured).await;
+    assert_eq!(code, 200);
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["links"], 4);
     for slot in status["slots"].as_array().unwrap() {
         assert_eq!(slot["state"], "up");
@@ -82,14 +78,9 @@ async fn every_metric_is_there_and_none_is_secret() {
         "postern_connector_origin_phase_seconds_bucket{phase=\"tcp\"",
         "postern_connector_origin_phase_seconds_count{phase=\"first_byte\"}",
     ];
-    let metrics = loop {
-        let (code, metrics) = deployment.status("/metrics").await;
-        assert_eq!(code, 200);
-        if expected.iter().all(|name| metrics.contains(name)) {
-            break metrics;
-        }
-        tokio::task::yield_now().await;
-    };
+    let is_complete = |metrics: &str| expected.iter().all(|name| metrics.contains(name));
+    let (code, metrics) = deployment.status_until("/metrics", is_complete).await;
+    assert_eq!(code, 200);
     assert!(!metrics.contains(&deployment.secret));
     let (_, status) = deployment.status("/status").await;
     assert!(!status.contains(&deployment.secret));
@@ -100,17 +91,8 @@ async fn a_revoked_secret_leaves_the_connector_up_and_says_why() {
     let refusal = LinkRefusal { code: LinkRefusalCode::RevokedSecret, retry_after_ms: None };
     let edges = Edges::start(&["eu"], Some(refusal)).await;
     let deployment = Deployment::start(edges, Options::default()).await;
-    let body = loop {
-        // The status server comes up beside the first dials.
-        if tokio::net::TcpStream::connect(("127.0.0.1", deployment.metrics_port)).await.is_ok() {
-            let (code, body) = deployment.status("/ready").await;
-            assert_eq!(code, 503);
-            if body.contains("revoked") {
-                break body;
-            }
-        }
-        tokio::task::yield_now().await;
-    };
+    let (code, body) = deployment.status_until("/ready", |body| body.contains("revoked")).await;
+    assert_eq!(code, 503);
     assert!(body.contains("rotate it in the console"), "{body}");
     assert!(!deployment.connector.is_finished());
 }
