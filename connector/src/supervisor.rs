@@ -2,7 +2,7 @@
 //!
 //! The supervisor does no IO, reads no clock and owns no random generator. It is told what happened
 //! ([`Input`]) and at what time, and answers with what to do about it ([`Effect`]); the shell
-//! ([`crate::shell`]) executes that and decides nothing. So every promise is a property that can be
+//! executes that and decides nothing. So every promise is a property that can be
 //! tested in virtual time.
 //!
 //! A connector wants [`protocol::SLOTS`] links. Each slot holds at most one serving link and at most
