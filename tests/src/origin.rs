@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,7 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode,
+    header::{CONTENT_RANGE, RANGE, TRAILER},
+};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::service_fn};
@@ -18,10 +21,22 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    task::JoinSet,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{self, pki_types::PrivatePkcs8KeyDer},
+};
 
 /// What [`Origin`] answers to `/hello`.
 pub const HELLO: &str = "hello from the private network\n";
+
+/// What [`Origin`] answers to `/range`, in parts.
+pub const RANGED: &str = "0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// Length of one piece of a large answer, in bytes.
 const PIECE: usize = 64 * 1024;
@@ -35,6 +50,8 @@ type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 /// | `/hello` | [`HELLO`] |
 /// | `/echo` | the request's body, as it comes |
 /// | `/bytes/N` | N bytes of [`pattern`], streamed |
+/// | `/range` | of [`RANGED`] the bytes that `Range` names, as `bytes=FIRST-LAST` |
+/// | `/trailers` | [`HELLO`], chunked, and a trailer `checksum` |
 /// | `/sum` | length and CRC-32 of the request's body, as `length crc` |
 /// | `/hang` | none, ever |
 pub struct Origin {
@@ -48,12 +65,26 @@ impl Origin {
     ///
     /// # Errors
     /// If it cannot listen.
-    pub async fn start(host: std::net::IpAddr) -> anyhow::Result<Self> {
+    pub async fn start(host: IpAddr) -> anyhow::Result<Self> {
+        Self::start_with(host, None).await
+    }
+
+    /// Starts one that speaks HTTPS; the second value is the PEM of the private authority that signed
+    /// its certificate.
+    ///
+    /// # Errors
+    /// If it cannot listen.
+    pub async fn start_tls(host: IpAddr) -> anyhow::Result<(Self, String)> {
+        let (acceptor, authority) = private_tls(host)?;
+        Ok((Self::start_with(host, Some(acceptor)).await?, authority))
+    }
+
+    async fn start_with(host: IpAddr, tls: Option<TlsAcceptor>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((host, 0)).await?;
         let address = listener.local_addr()?;
         let requests = Arc::new(AtomicU64::new(0));
         let mut serving = JoinSet::new();
-        serving.spawn(serve(listener, requests.clone()));
+        serving.spawn(serve(listener, tls, requests.clone()));
         Ok(Self { address, requests, _serving: serving })
     }
 
@@ -109,24 +140,56 @@ impl Sum {
     }
 }
 
-async fn serve(listener: TcpListener, requests: Arc<AtomicU64>) {
+async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, requests: Arc<AtomicU64>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         // Failing to set this only makes it slower.
         let _ = stream.set_nodelay(true);
-        let requests = requests.clone();
+        let (tls, requests) = (tls.clone(), requests.clone());
         connections.spawn(async move {
-            let service = service_fn(move |request| {
-                requests.fetch_add(1, Ordering::SeqCst);
-                async move { Ok::<_, Infallible>(answer(request).await) }
-            });
-            // A client that goes away is nobody's concern.
-            let _ = auto::Builder::new(TokioExecutor::new())
-                .serve_connection_with_upgrades(TokioIo::new(stream), service)
-                .await;
+            match tls {
+                None => serve_connection(stream, requests).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve_connection(stream, requests).await;
+                    }
+                }
+            }
         });
         while connections.try_join_next().is_some() {}
     }
+}
+
+async fn serve_connection<S>(stream: S, requests: Arc<AtomicU64>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        requests.fetch_add(1, Ordering::SeqCst);
+        async move { Ok::<_, Infallible>(answer(request).await) }
+    });
+    // A client that goes away is nobody's concern.
+    let _ = auto::Builder::new(TokioExecutor::new())
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .await;
+}
+
+/// A certificate for `host`, and the authority that signed it.
+fn private_tls(host: IpAddr) -> anyhow::Result<(TlsAcceptor, String)> {
+    let (authority_key, key) = (KeyPair::generate()?, KeyPair::generate()?);
+    let mut params = CertificateParams::new([])?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // OpenSSL takes a certificate whose issuer has its own name for self-signed.
+    params.distinguished_name.push(DnType::CommonName, "private authority");
+    let authority = params.self_signed(&authority_key)?;
+    let issuer = Issuer::new(params, authority_key);
+    let leaf = CertificateParams::new([host.to_string()])?.signed_by(&key, &issuer)?;
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let config = rustls::ServerConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], PrivatePkcs8KeyDer::from(key).into())?;
+    Ok((TlsAcceptor::from(Arc::new(config)), authority.pem()))
 }
 
 async fn answer(request: Request<Incoming>) -> Response<Body> {
@@ -140,6 +203,18 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
     }
     match path.as_str() {
         "/hello" => Response::new(full(HELLO)),
+        "/range" => range(request.headers()),
+        "/trailers" => {
+            let trailers = HeaderMap::from_iter([(
+                HeaderName::from_static("checksum"),
+                HeaderValue::from_static("good"),
+            )]);
+            let frames = [Frame::data(Bytes::from(HELLO)), Frame::trailers(trailers)];
+            let body = StreamBody::new(futures_util::stream::iter(frames.map(Ok)));
+            let mut response = Response::new(body.boxed_unsync());
+            response.headers_mut().insert(TRAILER, HeaderValue::from_static("checksum"));
+            response
+        }
         "/echo" => Response::new(request.into_body().boxed_unsync()),
         "/sum" => {
             let mut sum = Sum::default();
@@ -158,6 +233,21 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
             response
         }
     }
+}
+
+fn range(headers: &HeaderMap) -> Response<Body> {
+    let range = headers.get(RANGE).and_then(|range| range.to_str().ok()?.strip_prefix("bytes="));
+    let range = range.and_then(|range| range.split_once('-'));
+    let range = range.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    let part = range
+        .and_then(|(first, last): (usize, usize)| Some((first, last, RANGED.get(first..=last)?)));
+    let Some((first, last, part)) = part else { return Response::new(full(RANGED)) };
+    let mut response = Response::new(full(part));
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    let place = format!("bytes {first}-{last}/{}", RANGED.len());
+    let place = HeaderValue::try_from(place).expect("digits are a valid value");
+    response.headers_mut().insert(CONTENT_RANGE, place);
+    response
 }
 
 fn full(text: impl Into<Bytes>) -> Body {
