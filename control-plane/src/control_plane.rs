@@ -66,7 +66,8 @@ impl ControlPlane {
         let signer = Signer::open(dir).context("cannot open the key that signs capabilities")?;
         let database = dir.join(DATABASE);
         files::create_private(&database).context("cannot create the database")?;
-        let store = Store::open(&database).await.context("cannot open the database")?;
+        let store =
+            Store::open(&database, clock.now_ms()).await.context("cannot open the database")?;
         let passwords = Passwords::new(options.password_cost).await?;
         let first = first_run::prepare(&store, &passwords, &signer, &options, &clock).await?;
 

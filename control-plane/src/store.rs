@@ -78,19 +78,36 @@ pub struct Store {
     writer: AnyPool,
     readers: AnyPool,
     generation: watch::Sender<u64>,
+    first_generation: u64,
 }
 
 impl Store {
     /// Opens the database file, creates it if it is missing, and brings it to this version's form.
     ///
+    /// Generations start anew behind `now_ms`. A database that was restored from a backup would
+    /// otherwise count again what edges have heard under other contents; the clock tells the two apart.
+    ///
     /// # Errors
     /// If the file cannot be opened, written or migrated.
-    pub async fn open(file: &Path) -> Result<Self> {
+    pub async fn open(file: &Path, now_ms: u64) -> Result<Self> {
         let (writer, readers) = dialect::open(file).await?;
         dialect::migrate(&writer).await?;
-        let store = Self { writer, readers, generation: watch::Sender::new(0) };
-        store.reconcile().await?;
-        Ok(store)
+        let row = sqlx::query(
+            "UPDATE deployment
+             SET generation = CASE WHEN generation < $1 THEN $1 ELSE generation + 1 END
+             WHERE id = 1 RETURNING generation",
+        )
+        .bind(signed(now_ms))
+        .fetch_one(&writer)
+        .await?;
+        let first_generation = unsigned(&row, "generation")?;
+        let generation = watch::Sender::new(first_generation);
+        Ok(Self { writer, readers, generation, first_generation })
+    }
+
+    /// The generation at which this process began. Whoever knows an older one is told everything.
+    pub(crate) fn first_generation(&self) -> u64 {
+        self.first_generation
     }
 
     /// The newest generation, as far as this process has heard.

@@ -22,7 +22,7 @@ use crate::{api::problem::Problem, app::Shared, store};
 struct Feed {
     app: Shared,
     edge: EdgeId,
-    /// What the edge knows; 0 asks for a snapshot.
+    /// What the edge knows; 0 if nothing.
     after: u64,
     /// The first line comes at once, whatever there is to say.
     is_first: bool,
@@ -100,13 +100,10 @@ impl Feed {
             return Ok(None);
         }
         let now_ms = self.app.clock.now_ms();
-        let changes = match self.after {
-            0 => None,
-            after => store::feed::changes(&mut db, after, now_ms).await?,
-        };
-        let message = match changes {
-            Some(changes) => changes,
-            None => store::feed::snapshot(&mut db, now_ms).await?,
+        let message = if self.after < self.app.store.first_generation() {
+            store::feed::snapshot(&mut db, now_ms).await?
+        } else {
+            store::feed::changes(&mut db, self.after, now_ms).await?
         };
         if let FeedMessage::Snapshot { generation, .. } | FeedMessage::Change { generation, .. } =
             &message

@@ -54,17 +54,9 @@ pub(crate) async fn snapshot(db: &mut impl Read, now_ms: u64) -> Result<FeedMess
     Ok(FeedMessage::Snapshot { generation, items })
 }
 
-/// What changed after a generation; `None` if the database is older than that, as it is when a
-/// backup was restored.
-pub(crate) async fn changes(
-    db: &mut impl Read,
-    after: u64,
-    now_ms: u64,
-) -> Result<Option<FeedMessage>> {
+/// What changed after a generation.
+pub(crate) async fn changes(db: &mut impl Read, after: u64, now_ms: u64) -> Result<FeedMessage> {
     let generation = generation(db).await?;
-    if after > generation {
-        return Ok(None);
-    }
     let rows =
         sqlx::query("SELECT kind, id FROM feed_change WHERE generation > $1 ORDER BY generation")
             .bind(signed(after))
@@ -78,7 +70,7 @@ pub(crate) async fn changes(
             None => remove.push(key),
         }
     }
-    Ok(Some(FeedMessage::Change { generation, put, remove }))
+    Ok(FeedMessage::Change { generation, put, remove })
 }
 
 async fn item(db: &mut impl Read, key: &ItemKey, now_ms: u64) -> Result<Option<Item>> {

@@ -2,7 +2,8 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use control_plane::ControlPlane;
+use control_plane::{Clock, ControlPlane};
+use protocol::feed::Applied;
 use serde_json::json;
 
 use crate::{
@@ -35,6 +36,29 @@ async fn a_second_start_finds_everything_as_it_was() {
     assert_eq!(feed.state.token_keys, before.token_keys);
     assert_eq!(feed.state.edges, before.edges);
     assert!(feed.state.generation > before.generation);
+}
+
+#[tokio::test]
+async fn edges_follow_a_database_that_was_restored_from_a_backup() {
+    let world = World::start_with(Clock::manual(1_800_000_000_000), |_| {}).await;
+    drop(TestEdge::join(&world, "east", "127.0.0.1:3128".parse().unwrap()).await);
+    world.owner.post("/api/v1/admin/tunnel", &json!({"name": "kept"})).await.expect(201);
+    let mut backup = Vec::new();
+    let world = world.restart_after(|database| backup = fs::read(database).unwrap()).await;
+    world.owner.post("/api/v1/admin/tunnel", &json!({"name": "lost"})).await.expect(201);
+    let edge = TestEdge::join(&world, "east", "127.0.0.1:3128".parse().unwrap()).await;
+    let mut feed = edge.feed(None).await;
+    feed.next().await;
+    let mut known = feed.state.clone();
+    assert_eq!(known.tunnels.len(), 2);
+    drop((feed, edge));
+
+    world.clock.advance(std::time::Duration::from_secs(1));
+    let world = world.restart_after(|database| fs::write(database, backup).unwrap()).await;
+    let edge = TestEdge::join(&world, "east", "127.0.0.1:3128".parse().unwrap()).await;
+    let message = edge.feed(Some(known.generation)).await.next().await;
+    assert_eq!(known.apply(message), Applied::Changed, "it is news, though the database is older");
+    assert_eq!(known.tunnels.len(), 1);
 }
 
 #[tokio::test]

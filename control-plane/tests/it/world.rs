@@ -48,8 +48,14 @@ impl World {
 
     /// Stops the control plane and starts it again on the same data.
     pub async fn restart(self) -> Self {
+        self.restart_after(|_| {}).await
+    }
+
+    /// The same, with something done to the database's file in between.
+    pub async fn restart_after(self, change: impl FnOnce(&Path)) -> Self {
         self.stop.cancel();
         self.task.await.unwrap();
+        change(&data(&self.dir).join("postern.db"));
         let options = options(&data(&self.dir));
         let (control_plane, first) =
             ControlPlane::open_at(options, self.clock.clone()).await.unwrap();
