@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -17,19 +18,38 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(name = "postern", version, about, max_term_width = 100)]
 struct Program {
-    #[command(flatten)]
-    log: Log,
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything on one machine: a control plane and an edge in each of two regions
+    Up(Logged<up::Options>),
+    /// Run a control plane
+    ControlPlane(Logged<control_plane::Options>),
+    /// Run an edge
+    Edge(Logged<EdgeCommand>),
+    /// Run a connector; its secret comes from TUNNEL_SECRET
+    Connector(connector::program::Program),
+}
+
+/// Settings of a part of the cloud side, and of its log. The connector has a log of its own.
+#[derive(clap::Args)]
+struct Logged<O: clap::Args> {
+    #[command(flatten)]
+    options: O,
+    #[command(flatten)]
+    log: Log,
+}
+
+#[derive(clap::Args)]
 struct Log {
     /// What to log: error, warn, info, debug, trace, or a filter such as info,postern_edge=debug
-    #[arg(long, env = "POSTERN_LOG", default_value = "info", global = true)]
+    #[arg(long, env = "POSTERN_LOG", default_value = "info")]
     log: String,
     /// How to log; logs go to standard error
-    #[arg(long, env = "POSTERN_LOG_FORMAT", default_value = "text", global = true)]
+    #[arg(long, env = "POSTERN_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
 }
 
@@ -39,18 +59,6 @@ enum LogFormat {
     Text,
     /// JSON lines
     Json,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Run everything on one machine: a control plane and an edge in each of two regions
-    Up(up::Options),
-    /// Run a control plane
-    ControlPlane(control_plane::Options),
-    /// Run an edge
-    Edge(EdgeCommand),
-    /// Run a connector; its secret comes from TUNNEL_SECRET
-    Connector(connector::Options),
 }
 
 #[derive(Debug, clap::Args)]
@@ -63,8 +71,22 @@ struct EdgeCommand {
 }
 
 fn main() -> ExitCode {
-    let program = Program::parse();
-    match run(program) {
+    let done = match Program::parse().command {
+        Command::Connector(program) => return connector::program::main(program),
+        Command::Up(Logged { options, log }) => {
+            run(&log, |shutdown| up::run(options, log.as_environment(), shutdown))
+        }
+        Command::ControlPlane(Logged { options, log }) => {
+            run(&log, |shutdown| control_plane::run(options, shutdown))
+        }
+        Command::Edge(Logged { options, log }) => run(&log, |shutdown| {
+            if options.until_stdin_ends {
+                signals::stop_when_stdin_ends(shutdown.clone());
+            }
+            edge::run(options.options, shutdown)
+        }),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("postern: {error:#}");
@@ -73,38 +95,36 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(program: Program) -> anyhow::Result<()> {
-    start_log(&program.log)?;
-    let mut runtime = match &program.command {
-        // A connector is one data path; on one thread it costs least.
-        Command::Connector(_) => tokio::runtime::Builder::new_current_thread(),
-        Command::Up(_) | Command::ControlPlane(_) | Command::Edge(_) => {
-            tokio::runtime::Builder::new_multi_thread()
-        }
-    };
-    let runtime = runtime.enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(async {
+/// Runs a part until it ends or is told to.
+fn run<F>(log: &Log, part: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    log.start()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(async {
         let shutdown = signals::shutdown()?;
-        match program.command {
-            Command::Up(options) => up::run(options, shutdown).await,
-            Command::ControlPlane(options) => control_plane::run(options, shutdown).await,
-            Command::Edge(command) => {
-                if command.until_stdin_ends {
-                    signals::stop_when_stdin_ends(shutdown.clone());
-                }
-                edge::run(command.options, shutdown).await
-            }
-            Command::Connector(options) => connector::run(options, shutdown).await,
-        }
+        part(shutdown).await
     })
 }
 
-fn start_log(log: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&log.log).context("--log is no valid filter")?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match log.log_format {
-        LogFormat::Text => builder.with_ansi(false).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+impl Log {
+    fn start(&self) -> anyhow::Result<()> {
+        let filter = EnvFilter::try_new(&self.log).context("--log is no valid filter")?;
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        match self.log_format {
+            LogFormat::Text => log.with_ansi(false).init(),
+            LogFormat::Json => log.json().flatten_event(true).init(),
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// As a child of this process is to be told.
+    fn as_environment(&self) -> [(&'static str, String); 2] {
+        let format = match self.log_format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        [("POSTERN_LOG", self.log.clone()), ("POSTERN_LOG_FORMAT", format.to_owned())]
+    }
 }

@@ -66,8 +66,12 @@ pub(crate) struct Options {
 ///
 /// # Errors
 /// If the control plane cannot start. An edge that cannot is tried again, and says why.
-pub(crate) async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let regions = regions(&options)?;
+pub(crate) async fn run(
+    options: Options,
+    log: [(&'static str, String); 2],
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let regions = regions(&options, &log)?;
     let (control_plane, first_run) = ControlPlane::open(control_plane_options(&options)?).await?;
     let console = format!("http://{}", control_plane.api_address()?);
     let token = control_plane.create_join_token().await.context("cannot make a join token")?;
@@ -99,7 +103,7 @@ fn control_plane_options(options: &Options) -> anyhow::Result<control_plane::Opt
     })
 }
 
-fn regions(options: &Options) -> anyhow::Result<Vec<Region>> {
+fn regions(options: &Options, log: &[(&'static str, String)]) -> anyhow::Result<Vec<Region>> {
     ensure!(options.regions.len() >= 2, "give two regions or more: --region eu --region us");
     ensure!(
         options.host.is_some() || !options.bind.is_unspecified(),
@@ -113,6 +117,7 @@ fn regions(options: &Options) -> anyhow::Result<Vec<Region>> {
             data_dir: options.data_dir.join(format!("edge-{name}")),
             bind: options.bind,
             host: host(options),
+            log: log.to_vec(),
             link_port: port(options.link_port)?,
             gateway_port: port(options.gateway_port)?,
             metrics_port: port(options.metrics_port)?,

@@ -27,6 +27,8 @@ pub(super) struct Region {
     pub(super) data_dir: PathBuf,
     pub(super) bind: IpAddr,
     pub(super) host: String,
+    /// Environment that says how to log.
+    pub(super) log: Vec<(&'static str, String)>,
     pub(super) link_port: u16,
     pub(super) gateway_port: u16,
     pub(super) metrics_port: u16,
@@ -109,6 +111,8 @@ impl Region {
             .args(["--metrics-listen", &listen(self.metrics_port)])
             // Used once; later starts know the control plane already.
             .env("POSTERN_JOIN_TOKEN", join_token)
+            .env_remove("POSTERN_OWNER_PASSWORD")
+            .envs(self.log.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             // An interrupt from the terminal is for the parent, which passes it on in its own way.
             .process_group(0)
