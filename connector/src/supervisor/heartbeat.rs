@@ -6,8 +6,8 @@
 //!    └─────── any pong ─────┴──────────────────┘
 //! ```
 //!
-//! A miss on one link makes the supervisor probe all of them, since what befell one has often befallen
-//! the others; a probed link stands where a missed one does.
+//! A miss or a loss of one link makes the supervisor probe all of them, since what befell one has often
+//! befallen the others; a probed link stands where a missed one does.
 
 use std::time::Duration;
 

@@ -204,6 +204,10 @@ impl Supervisor {
                 place.fail(now, rng);
             }
         }
+        match reason {
+            LossReason::Closed | LossReason::Unresponsive => self.suspect_all(now),
+            LossReason::Drained => {}
+        }
         let links = self.serving();
         let Link { slot, edge, region, transport, .. } = link;
         self.say(Event::Down { slot, edge, region, transport, reason, detail, links });
@@ -259,10 +263,15 @@ impl Supervisor {
             self.on_lost(now, id, LossReason::Unresponsive, detail, rng);
         }
         if is_missed {
-            for (id, link) in &mut self.links {
-                if link.heartbeat.suspect(now) {
-                    self.effects.push(ping(*id, link, now));
-                }
+            self.suspect_all(now);
+        }
+    }
+
+    /// What befell one link has often befallen the others: asks each, and soon.
+    fn suspect_all(&mut self, now: Duration) {
+        for (id, link) in &mut self.links {
+            if link.heartbeat.suspect(now) {
+                self.effects.push(ping(*id, link, now));
             }
         }
     }

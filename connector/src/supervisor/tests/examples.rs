@@ -263,6 +263,21 @@ fn pings_take_turns_and_a_miss_asks_everybody() {
 }
 
 #[test]
+fn a_lost_link_makes_all_others_be_asked() {
+    let mut world = settled(&[1, 1]);
+    world.links.values_mut().for_each(|link| link.pings.clear());
+    let lost = *world.links.keys().next().unwrap();
+    let at = world.now;
+    world.links.remove(&lost);
+    world.tell(Input::Lost { link: lost, detail: "reset".into() });
+    for link in world.links.values().filter(|link| !link.is_retiring) {
+        assert_eq!(link.pings.first(), Some(&at), "slot {}", link.slot);
+    }
+    world.run_for(10 * SECOND);
+    assert_eq!(world.supervisor.view().serving(), 4, "those that answer stay");
+}
+
+#[test]
 fn the_round_trip_is_measured() {
     let world = settled(&[1, 1]);
     for slot in world.supervisor.view().slots {
