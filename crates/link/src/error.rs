@@ -121,6 +121,11 @@ impl SendError {
         matches!(self.0, LinkError::NotDelivered)
     }
 
+    /// True if the link is well, and the answer broke off at its source, before its head had left.
+    pub fn is_incomplete(&self) -> bool {
+        matches!(self.0, LinkError::Incomplete)
+    }
+
     /// True if the request's own body failed, which is nobody's fault but its sender's.
     pub fn is_request_body(&self) -> bool {
         matches!(self.0, LinkError::Body(_))

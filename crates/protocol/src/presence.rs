@@ -91,7 +91,7 @@ pub struct LinkDown {
     pub connector: ConnectorId,
     /// Which of its links.
     pub slot: u8,
-    /// Did the connector say goodbye on it?
+    /// Did the connector say goodbye on it, or was it sent away because its secret counts no more?
     pub goodbye: bool,
 }
 
