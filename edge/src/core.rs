@@ -4,7 +4,6 @@
 
 use std::time::SystemTime;
 
-use link::CloseReason;
 use protocol::{
     control::DirectoryEdge,
     feed::{Applied, FeedMessage},
@@ -69,7 +68,7 @@ impl Core {
                         reason = code.as_str(),
                         "a link is cut"
                     );
-                    link.session.close(CloseReason::Revoked);
+                    link.revoke();
                     self.registry.remove(&link, &self.unreported);
                 }
             }

@@ -38,6 +38,9 @@ use crate::{
 
 /// How long what was cut at the end of the grace period has to leave.
 const HARD_STOP_WITHIN: Duration = Duration::from_secs(2);
+/// How long connectors have to bring up replacements elsewhere, if nothing else keeps the edge: they are
+/// asked to dial within 3 s. Where there is no other edge, waiting longer would help nobody.
+const REPLACED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why an edge cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -220,17 +223,19 @@ impl Edge {
 
         shutdown.cancelled().await;
         tracing::info!(links = core.registry.count(), "the edge is leaving");
-        let deadline = Instant::now() + grace;
+        let now = Instant::now();
+        let (deadline, replaced_by) = (now + grace, now + REPLACED_WITHIN.min(grace));
         links.drain();
         gateway.close();
         requests.finish(deadline).await;
-        // Connectors leave once their replacements are up; those that stay are cut.
+        // Connectors leave once their replacements are up. Nothing is under way any more on those that
+        // stay, so cutting them harms nobody.
         let all_gone = async {
             while core.registry.count() > 0 {
                 core.registry.changed().await;
             }
         };
-        let _ = tokio::time::timeout_at(deadline, all_gone).await;
+        let _ = tokio::time::timeout_at(replaced_by, all_gone).await;
         for link in core.registry.links() {
             link.session.close(link::CloseReason::Shutdown);
         }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use link::{
-    CloseReason, LinkError,
+    LinkError,
     listen::{Candidate, Http2Listener, Pending, QuicListener},
 };
 use protocol::{
@@ -139,7 +139,7 @@ impl Links {
         // The secret may have been revoked since it was judged; whoever revokes from now on finds
         // the link in the registry.
         if core.knowledge.read().link_key(link.key.tunnel, link.secret).is_err() {
-            link.session.close(CloseReason::Revoked);
+            link.revoke();
         }
         tracing::info!(
             tunnel.id = %link.key.tunnel,

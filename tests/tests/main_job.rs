@@ -115,6 +115,9 @@ async fn a_revoked_secret_cannot_return() {
     assert_eq!(world.links().await.unwrap(), [], "cut when the answer comes");
     refused(&connector, "revoked").await;
     assert!(connector.id().is_ok(), "a refused connector stays up");
+    // It did not vanish: it was sent away.
+    let down = world.wait_for_health("Down").await.unwrap();
+    assert!(!down["reason"].as_str().unwrap().contains("without saying goodbye"), "{down}");
 }
 
 async fn refused(connector: &Process, why: &str) {

@@ -189,9 +189,14 @@ impl Tries {
         may_repeat: bool,
     ) {
         let is_not_delivered = error.is_not_delivered();
-        self.last = Some(if is_not_delivered { Code::NotDelivered } else { Code::LinkLost });
+        self.last = Some(match error {
+            _ if is_not_delivered => Code::NotDelivered,
+            _ if error.is_incomplete() => Code::OriginReset,
+            _ => Code::LinkLost,
+        });
         self.tried.push(in_flight.link().clone());
-        let may_follow = is_not_delivered && is_whole || may_repeat;
+        // Another link leads to the same origin.
+        let may_follow = !error.is_incomplete() && (is_not_delivered && is_whole || may_repeat);
         self.is_over = !may_follow || self.tried.len() >= MAX_TRIES;
     }
 
