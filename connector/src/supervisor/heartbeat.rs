@@ -64,7 +64,7 @@ impl Heartbeat {
     pub(super) fn ping(&mut self, now: Duration) -> u64 {
         self.sequence += 1;
         self.sent_at = now;
-        let turns = (now.saturating_sub(self.phase)).as_micros() / PING_EVERY.as_micros() + 1;
+        let turns = (now + PING_EVERY - self.phase).as_micros() / PING_EVERY.as_micros();
         let turns = u32::try_from(turns).unwrap_or(u32::MAX);
         self.next_at = self.phase + PING_EVERY * turns;
         if self.wait == Wait::Quiet {
@@ -97,6 +97,26 @@ impl Heartbeat {
             Wait::Quiet => self.next_at,
             Wait::Asked { miss_at } => self.next_at.min(miss_at),
             Wait::Missed { dead_at } => self.next_at.min(dead_at),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_take_turns_from_the_beginning() {
+        let at = Duration::from_millis;
+        for (slot, turn) in [(0, at(5_000)), (1, at(1_250)), (2, at(2_500)), (3, at(3_750))] {
+            let mut heartbeat = Heartbeat::new(slot, at(80));
+            assert_eq!(heartbeat.due(at(80)), Beat::Ping);
+            let sequence = heartbeat.ping(at(80));
+            heartbeat.on_pong(at(81), sequence);
+            assert_eq!(heartbeat.deadline(), turn);
+            heartbeat.ping(turn);
+            heartbeat.on_pong(turn, sequence + 1);
+            assert_eq!(heartbeat.deadline(), turn + PING_EVERY);
         }
     }
 }
