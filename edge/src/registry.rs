@@ -18,6 +18,7 @@ use protocol::{
 };
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::{control_plane::presence::Unreported, streams::Streams};
 
@@ -47,6 +48,7 @@ pub(crate) struct Link {
     pub(crate) transport: Transport,
     in_flight: AtomicUsize,
     said_goodbye: AtomicBool,
+    replaced: CancellationToken,
     rtt_us: AtomicU64,
 }
 
@@ -65,6 +67,7 @@ impl Link {
             session,
             in_flight: AtomicUsize::new(0),
             said_goodbye: AtomicBool::new(false),
+            replaced: CancellationToken::new(),
             rtt_us: AtomicU64::new(0),
         }
     }
@@ -75,8 +78,27 @@ impl Link {
         self.close_if_drained();
     }
 
+    /// Cuts the link because the right to it is gone. Its connector is not missing: it was sent away.
+    pub(crate) fn revoke(&self) {
+        self.said_goodbye.store(true, Ordering::SeqCst);
+        self.session.close(CloseReason::Revoked);
+    }
+
     pub(crate) fn has_said_goodbye(&self) -> bool {
         self.said_goodbye.load(Ordering::SeqCst)
+    }
+
+    /// Resolves when another link has taken this one's place. From then on it takes no more requests.
+    pub(crate) async fn replaced(&self) {
+        self.replaced.cancelled().await;
+    }
+
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.replaced.is_cancelled()
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.has_said_goodbye() || self.is_replaced()
     }
 
     /// Takes a new round-trip time; true if it differs enough from the last one to be worth a word.
@@ -107,8 +129,8 @@ impl Link {
     fn begin(self: Arc<Self>) -> Option<InFlight> {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
         let in_flight = InFlight(self);
-        // Counted before it is asked: a link that says goodbye in between is not closed under us.
-        (!in_flight.0.has_said_goodbye()).then_some(in_flight)
+        // Counted before it is asked: a link that begins to leave in between is not closed under us.
+        (!in_flight.0.is_leaving()).then_some(in_flight)
     }
 
     fn close_if_drained(&self) {
@@ -160,11 +182,11 @@ impl Tunnel {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut left = links.len();
         let offset = if left == 0 { 0 } else { turn % left };
-        // A link may say goodbye between the look and the pick; each round then has one fewer.
+        // A link may begin to leave between the look and the pick; each round then has one fewer.
         while left > 0 {
             let best = (0..links.len())
                 .map(|n| &links[(n + offset) % links.len()])
-                .filter(|link| !link.has_said_goodbye())
+                .filter(|link| !link.is_leaving())
                 .filter(|link| !tried.iter().any(|tried| Arc::ptr_eq(tried, link)))
                 .min_by_key(|link| link.in_flight.load(Ordering::Relaxed))?;
             if let Some(in_flight) = best.clone().begin() {
@@ -213,9 +235,10 @@ impl Registry {
         self.all().iter().flat_map(|tunnel| tunnel.links()).collect()
     }
 
-    /// Every link, as the control plane should see it.
+    /// Every link that holds its place, as the control plane should see it.
     pub(crate) fn presence(&self) -> Vec<LinkPresence> {
-        self.links().iter().map(|link| link.presence()).collect()
+        let links = self.links();
+        links.iter().filter(|link| !link.is_replaced()).map(|link| link.presence()).collect()
     }
 
     /// How many links there are.
@@ -232,27 +255,26 @@ impl Registry {
         self.changed.notified().await;
     }
 
-    /// Takes a link; one that the same connector held in the same slot is closed.
+    /// Takes a link. One that the same connector holds in the same slot gives its place up, and finishes
+    /// what is under way.
     pub(crate) fn insert(&self, link: &Arc<Link>, unreported: &Unreported) {
-        let replaced = {
+        {
             let mut tunnels = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
             let tunnel = tunnels
                 .entry(link.key.tunnel)
                 .or_insert_with(|| Arc::new(Tunnel::new(self.max_streams_per_tunnel)));
             let mut links = tunnel.links.write().unwrap_or_else(PoisonError::into_inner);
-            let older = links.iter().position(|older| older.key == link.key);
-            let replaced = older.map(|at| links.swap_remove(at));
+            links
+                .iter()
+                .filter(|older| older.key == link.key)
+                .for_each(|older| older.replaced.cancel());
             links.push(link.clone());
-            replaced
-        };
-        match replaced {
-            Some(older) => older.session.close(CloseReason::Replaced),
-            None => _ = self.links.fetch_add(1, Ordering::Relaxed),
         }
+        self.links.fetch_add(1, Ordering::Relaxed);
         unreported.up(link.presence(), false);
     }
 
-    /// Forgets a link, unless it was replaced or removed before.
+    /// Forgets a link, unless it was removed before.
     pub(crate) fn remove(&self, link: &Arc<Link>, unreported: &Unreported) {
         {
             let mut tunnels = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
@@ -267,7 +289,9 @@ impl Registry {
             }
         }
         self.links.fetch_sub(1, Ordering::Relaxed);
-        unreported.down(link.key, link.has_said_goodbye());
+        if !link.is_replaced() {
+            unreported.down(link.key, link.has_said_goodbye());
+        }
         self.changed.notify_one();
     }
 }

@@ -13,8 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{core::Core, registry::Link};
 
-/// A connector pings every 5 s; three missing pings mean that nobody is there.
-const SILENCE: Duration = Duration::from_secs(15);
+/// A connector pings every 5 s, and gives up a link whose pong has not come 4 s later: from one that has
+/// been silent for longer, nothing will come.
+const SILENCE: Duration = Duration::from_secs(9);
+/// A connector that moves a link says goodbye on the old one at once. From one that has lost it, nothing
+/// more will come.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 /// Most that a drained connector is asked to wait before it dials elsewhere.
 const LONGEST_SMEAR: Duration = Duration::from_secs(3);
 
@@ -37,6 +41,10 @@ impl Control {
     ) -> LinkError {
         let spoken = tokio::select! {
             spoken = self.speak(core, link, draining, grace) => spoken,
+            () = abandoned(link) => {
+                link.session.close(CloseReason::Replaced);
+                return link.session.closed().await;
+            }
             ended = link.session.closed() => return ended,
         };
         match spoken {
@@ -90,10 +98,20 @@ impl Control {
     }
 }
 
+/// Resolves when another link has taken this one's place and the connector has not said goodbye on it.
+async fn abandoned(link: &Link) {
+    link.replaced().await;
+    tokio::time::sleep(GOODBYE_WITHIN).await;
+    if link.has_said_goodbye() {
+        std::future::pending::<()>().await;
+    }
+}
+
 fn answer(core: &Core, link: &Link, message: FromConnector) -> Option<FromEdge> {
     match message {
         FromConnector::Ping { sequence, rtt_us } => {
-            if rtt_us.is_some_and(|rtt_us| link.set_rtt(rtt_us)) {
+            let is_news = rtt_us.is_some_and(|rtt_us| link.set_rtt(rtt_us));
+            if is_news && !link.is_replaced() {
                 core.unreported.up(link.presence(), true);
             }
             Some(FromEdge::Pong { sequence })

@@ -68,6 +68,27 @@ async fn the_same_slot_registered_again_replaces_the_older_link() {
 }
 
 #[tokio::test]
+async fn a_link_that_moves_lets_requests_on_the_old_one_finish() {
+    let world = World::new().await;
+    let connector = Connector::new(&world, 1);
+    for carrier in CARRIERS {
+        let mut older = connector.hold(&world, carrier, 0).await;
+        let response = send(&world, get("http://wiki.corp/stream").body(empty()).unwrap()).await;
+        older.begun().await;
+        let _newer = connector.dial(carrier, 0).await.unwrap();
+        older.sender.send(&FromConnector::Goodbye).await.unwrap();
+        for _ in 0..4 {
+            assert_eq!(fetch(&world, get("http://wiki.corp/")).await.status.as_u16(), 200);
+        }
+        older.go_on();
+        assert_eq!(Whole::of(response).await.body, "firstsecond");
+        older.gone().await;
+        let heard = world.control_plane.until(|heard| heard.links.len() == 1).await;
+        assert_eq!(heard.goodbyes, 0, "its place is still held");
+    }
+}
+
+#[tokio::test]
 async fn pings_are_answered_and_their_round_trips_reported() {
     let world = World::new().await;
     let connector = Connector::new(&world, 1);
