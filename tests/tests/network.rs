@@ -13,6 +13,7 @@ use postern_tests::{
 };
 use tokio::{sync::watch, task::JoinHandle};
 
+const DOWNLOAD: u64 = 50_000_000;
 const UDP_IS_DROPPED: &str = "-p udp -j DROP";
 
 async fn start() -> (Network, World) {
@@ -105,24 +106,33 @@ async fn where_udp_vanishes_links_come_up_on_http2_and_return_to_quic_once_it_pa
     println!("UDP vanishes: four links on HTTP/2 after {:?}", started.elapsed());
     world.wait_for_health("Healthy").await.unwrap();
     the_workflow_answers(&world).await;
+    // More than fits the windows: it is under way for as long as nobody reads it.
+    let client = world.client(0, &world.proxy_token().await.unwrap()).unwrap();
+    let download = client.get(world.origin.url(&format!("/bytes/{DOWNLOAD}"))).send();
+    let download = download.await.unwrap();
 
     udp.lift().unwrap();
     let healed = Instant::now();
     world.wait_for_links(all_over("quic")).await.unwrap();
     println!("UDP passes again: four links on QUIC after {:?}", healed.elapsed());
     the_workflow_answers(&world).await;
+    let downloaded = download.bytes().await.expect("the old link lets it finish");
+    assert_eq!(downloaded.len() as u64, DOWNLOAD);
 }
 
 #[tokio::test]
 async fn when_udp_dies_under_live_links_requests_go_on_over_http2() {
     let (network, world) = start().await;
-    let _connector = connect(&network, &world).await;
+    let connector = connect(&network, &world).await;
     let client = Client::start(&world, 0).await;
 
     let _udp = network.add_rule(UDP_IS_DROPPED).unwrap();
     let died = Instant::now();
+    let is_first = |line: &str| line.contains("link is up") && line.contains("\"http2\"");
+    connector.find(|line| is_first(line).then_some(())).await.unwrap();
+    println!("UDP dies: the first link on HTTP/2 after {:?}", died.elapsed());
     world.wait_for_links(all_over("http2")).await.unwrap();
-    println!("UDP dies: four links on HTTP/2 after {:?}", died.elapsed());
+    println!("UDP dies: four such links, and no other, after {:?}", died.elapsed());
     world.wait_for_health("Healthy").await.unwrap();
     let well = Instant::now();
     for _ in 0..100 {
