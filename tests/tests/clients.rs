@@ -7,7 +7,7 @@ use std::{path::Path, process::Output};
 
 use postern_tests::{
     origin::{HELLO, Origin, RANGED, Sum, pattern},
-    process::Process,
+    process::{PATIENCE, Process},
     world::{TUNNEL, World},
 };
 use tokio::process::Command;
@@ -82,7 +82,9 @@ impl Client {
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{script}: {}\n{said}", output.status);
-        assert!(self.requests().await > before, "{script} has not used the proxy");
+        // A request counts once its end is known, which may be a moment later.
+        let counted = async { while self.requests().await == before {} };
+        tokio::time::timeout(PATIENCE, counted).await.expect("it uses the proxy");
     }
 
     /// Requests that the gateway has served.
