@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) mod state;
 
-use state::{State, Superseded};
+use state::{Refused, State};
 
 use crate::{
     clock::Clock,
@@ -63,7 +63,7 @@ impl Presence {
         session: u64,
         report: Report,
         now_ms: u64,
-    ) -> Result<(), Superseded> {
+    ) -> Result<(), Refused> {
         let is_dirty = {
             let mut state = self.state();
             state.report(edge, session, report, now_ms)?;

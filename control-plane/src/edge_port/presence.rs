@@ -30,8 +30,8 @@ pub(super) async fn handle(
         lines.push(&data)?;
         while let Some(report) = lines.next()? {
             let taken = app.presence.report(edge, session, report, app.clock.now_ms());
-            taken.map_err(|superseded| {
-                Problem::conflict(superseded.to_string(), "Report on the newer connection.")
+            taken.map_err(|refused| {
+                Problem::conflict(refused.to_string(), "Begin anew, and report every link.")
             })?;
         }
     }

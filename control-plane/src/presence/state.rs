@@ -22,10 +22,16 @@ use protocol::{
 
 use crate::store::presence::{ConnectorRow, HealthRow, TunnelPresence};
 
-/// Another presence connection of the same edge has begun since.
+/// Why a report does not count. The edge has to begin anew, with all its links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a newer presence connection of this edge has taken over")]
-pub(crate) struct Superseded;
+pub(crate) enum Refused {
+    /// Another presence connection of the same edge has begun since.
+    #[error("a newer presence connection of this edge has taken over")]
+    Superseded,
+    /// The lease ran out, and the edge's links with it: what has changed since means nothing alone.
+    #[error("this edge was silent for longer than its lease")]
+    Lapsed,
+}
 
 /// Everything that is known of links, connectors and tunnels.
 #[derive(Default)]
@@ -124,8 +130,12 @@ impl State {
         session: u64,
         report: Report,
         now_ms: u64,
-    ) -> Result<(), Superseded> {
-        let edge = self.edges.get_mut(&id).filter(|e| e.session == session).ok_or(Superseded)?;
+    ) -> Result<(), Refused> {
+        let edge = self.edges.get_mut(&id).filter(|edge| edge.session == session);
+        let edge = edge.ok_or(Refused::Superseded)?;
+        if !report.reset && edge.lease_until_ms <= now_ms {
+            return Err(Refused::Lapsed);
+        }
         edge.lease_until_ms = now_ms + LEASE_MS;
         edge.applied_generation = report.applied_generation;
         let mut gone: Vec<LinkDown> = report.down;

@@ -54,6 +54,14 @@ impl Scene {
         }
     }
 
+    /// The edges report all their links, those of one connector.
+    async fn report_again(&self, connector: u8) {
+        for (presence, slots) in self.presence.iter().zip([[0, 1], [2, 3]]) {
+            let up = slots.map(|slot| link(self.tunnel, self.key, connector, slot)).to_vec();
+            presence.report(Report { reset: true, up, ..Report::default() }).await;
+        }
+    }
+
     async fn lose(&self, connector: u8, slots: &[u8], goodbye: bool) {
         for &slot in slots {
             let connector = ConnectorId::from_bytes([connector; 16]);
@@ -121,9 +129,7 @@ async fn a_replica_that_said_goodbye_is_not_missing_and_one_that_vanished_is() {
     scene.lose(3, &[0, 1, 2, 3], false).await;
     scene.wait_for("Degraded", "host-3 vanished").await;
     scene.clock.advance(Duration::from_secs(60 * 60));
-    for presence in &scene.presence {
-        presence.report(Report::default()).await;
-    }
+    scene.report_again(1).await;
     let mut scene = scene;
     let password = scene.world.password.clone();
     scene.world.owner.log_in("owner@localhost", &password).await;
@@ -151,11 +157,19 @@ async fn a_lease_that_runs_out_takes_its_links_along() {
     scene.clock.advance(Duration::from_secs(20));
     let down = scene.wait_for("Down", "without saying goodbye").await;
     assert_eq!(down["since"], "2027-01-15T08:00:31Z");
-    for (presence, slots) in scene.presence.iter().zip([[0, 1], [2, 3]]) {
-        let up = slots.map(|slot| link(scene.tunnel, scene.key, 1, slot)).to_vec();
-        presence.report(Report { reset: true, up, ..Report::default() }).await;
-    }
+    scene.report_again(1).await;
     scene.wait_for("Healthy", "all 4").await;
+}
+
+#[tokio::test]
+async fn an_edge_whose_lease_ran_out_is_told_to_begin_anew() {
+    let mut scene = Scene::set().await;
+    scene.connect(1).await;
+    scene.wait_for("Healthy", "all 4").await;
+    scene.clock.advance(Duration::from_secs(11));
+    scene.presence[0].report(Report::default()).await;
+    let answer = (&mut scene.presence[0].answer).await.unwrap();
+    assert_eq!(answer, Some(409), "a lease without links would be no good to it");
 }
 
 #[tokio::test]

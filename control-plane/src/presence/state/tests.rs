@@ -66,13 +66,15 @@ proptest! {
                     });
                     let report = Report { applied_generation: 1, reset, up, down: down.collect() };
                     let n = usize::from(edge);
-                    prop_assert_eq!(state.report(ids[n], sessions[n], report, now_ms), Ok(()));
+                    let counts = reset || state.edge(ids[n], now_ms).is_live;
+                    let expected = if counts { Ok(()) } else { Err(Refused::Lapsed) };
+                    prop_assert_eq!(state.report(ids[n], sessions[n], report, now_ms), expected);
                 }
                 Event::Reconnect { edge } => {
                     let (n, before) = (usize::from(edge), sessions[usize::from(edge)]);
                     sessions[n] = state.begin(ids[n]);
                     let report = state.report(ids[n], before, Report::default(), now_ms);
-                    prop_assert_eq!(report, Err(Superseded));
+                    prop_assert_eq!(report, Err(Refused::Superseded));
                 }
                 Event::Pass { ms } => {
                     now_ms += ms;
@@ -95,6 +97,23 @@ fn check(state: &State, ids: &[EdgeId], now_ms: u64) -> Result<(), TestCaseError
     let serving = matches!(row.health, Health::Healthy | Health::Degraded);
     prop_assert_eq!(serving, held > 0, "{:?}", row);
     Ok(())
+}
+
+#[test]
+fn an_edge_that_was_silent_for_too_long_has_to_report_every_link_again() {
+    let edge = EdgeId::from_bytes([3; 16]);
+    let mut state = State::load(vec![], vec![], 0);
+    let session = state.begin(edge);
+    let all = Report { reset: true, up: vec![link(1, 0)], ..Report::default() };
+    state.report(edge, session, all.clone(), 1).unwrap();
+    let late = 1 + LEASE_MS;
+    state.expire(late);
+    let renewal = state.report(edge, session, Report::default(), late);
+    assert_eq!(renewal, Err(Refused::Lapsed), "it would hold a lease without its links");
+    assert!(!state.edge(edge, late).is_live);
+    let session = state.begin(edge);
+    state.report(edge, session, all, late).unwrap();
+    assert_eq!(state.edge(edge, late).links, 1);
 }
 
 #[test]
