@@ -69,17 +69,17 @@ impl ControlPlane {
         let store =
             Store::open(&database, clock.now_ms()).await.context("cannot open the database")?;
         let passwords = Passwords::new(options.password_cost).await?;
-        let first = first_run::prepare(&store, &passwords, &signer, &options, &clock).await?;
-
         let api = bind(options.listen, "API").await?;
         let edges = bind(options.edge_listen, "edge port").await?;
         let edge_address = match options.edge_listen.port() {
-            0 => HostPort::new(options.edge_address.host, edges.local_addr()?.port())?,
-            _ => options.edge_address,
+            0 => HostPort::new(options.edge_address.host.clone(), edges.local_addr()?.port())?,
+            _ => options.edge_address.clone(),
         };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = authority.edge_port(&edge_address, provider)?;
         let presence = Presence::load(&store, clock.now_ms()).await?;
+        // Last, when nothing can fail any more: a password that was drawn is told only once.
+        let first = first_run::prepare(&store, &passwords, &signer, &options, &clock).await?;
         let app = Arc::new(App {
             store,
             clock,

@@ -73,6 +73,10 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let regions = regions(&options, &log)?;
     let (control_plane, first_run) = ControlPlane::open(control_plane_options(&options)?).await?;
+    // At once: whatever happens next, the password is told here or never.
+    if let Some(first_run) = first_run {
+        introduce(&first_run);
+    }
     let console = format!("http://{}", control_plane.api_address()?);
     let token = control_plane.create_join_token().await.context("cannot make a join token")?;
     let token = token.encode();
@@ -82,7 +86,7 @@ pub(crate) async fn run(
     for region in regions.clone() {
         children.spawn(region.keep_running(token.clone(), shutdown.clone()));
     }
-    let announced = announce(&console, first_run, &regions, &options);
+    let announced = announce(&console, &regions, &options);
     shutdown.run_until_cancelled(announced).await;
     shutdown.cancelled().await;
     children.join_all().await;
@@ -130,13 +134,21 @@ fn host(options: &Options) -> String {
     options.host.clone().unwrap_or_else(|| options.bind.to_string())
 }
 
+/// Tells who may log in after the first start.
+fn introduce(first_run: &FirstRun) {
+    let FirstRun { owner_email, password } = first_run;
+    println!("This is the first start.");
+    match password {
+        Some(password) => {
+            println!("  Owner     {owner_email}");
+            println!("  Password  {}  (shown this once)", password.as_str());
+        }
+        None => println!("  Owner     {owner_email}, with the password that you have set"),
+    }
+}
+
 /// Tells where everything is, once it is there.
-async fn announce(
-    console: &str,
-    first_run: Option<FirstRun>,
-    regions: &[Region],
-    options: &Options,
-) {
+async fn announce(console: &str, regions: &[Region], options: &Options) {
     let ready = async {
         for region in regions {
             region.ready().await;
@@ -145,15 +157,6 @@ async fn announce(
     let is_ready = tokio::time::timeout(PATIENCE, ready).await.is_ok();
     println!("Postern is up{}.", if is_ready { "" } else { ", but not every edge is ready yet" });
     println!("  API       {console}");
-    if let Some(FirstRun { owner_email, password }) = first_run {
-        match password {
-            Some(password) => {
-                println!("  Owner     {owner_email}");
-                println!("  Password  {}  (shown this once)", password.as_str());
-            }
-            None => println!("  Owner     {owner_email}, with the password that you have set"),
-        }
-    }
     for region in regions {
         println!(
             "  {:<9} gateway {}, links {} (UDP and TCP)",

@@ -144,3 +144,15 @@ async fn a_data_directory_may_have_any_name() {
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 6, "nothing else was made");
 }
+
+#[tokio::test]
+async fn a_first_start_that_fails_takes_no_password_with_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(dir.path());
+    let hindered =
+        control_plane::Options { edge_listen: taken.local_addr().unwrap(), ..options.clone() };
+    assert!(ControlPlane::open(hindered).await.is_err(), "the port is taken");
+    let (_control_plane, first) = ControlPlane::open(options).await.unwrap();
+    assert!(first.unwrap().password.is_some(), "nobody has been told one yet");
+}
