@@ -18,7 +18,9 @@ mod tunnel;
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use link::{Exchange, LinkError, Reply};
@@ -144,6 +146,7 @@ impl Origin {
         let body = |body| Metered::new(body, self.meter.request_bytes.clone(), Some(ended));
         let mut request = request.map(body);
         let is_upgrade = protocol.is_some();
+        let is_personal = speaks_for_connection(request.headers(), &header::AUTHORIZATION);
         if let Some(protocol) = protocol {
             tunnel::ask_for(&mut request, protocol);
         }
@@ -177,7 +180,10 @@ impl Origin {
                 Ok(response) => {
                     let since = request_end.at().unwrap_or(began);
                     phases.set(Phase::FirstByte, since.elapsed().as_micros() as u64);
-                    self.pool.give_back(destination, sender);
+                    let headers = response.headers();
+                    if !is_personal && !speaks_for_connection(headers, &header::WWW_AUTHENTICATE) {
+                        self.pool.give_back(destination, sender);
+                    }
                     return Ok(Answer { response, phases });
                 }
                 Err(mut error) => match error.take_message() {
@@ -223,6 +229,18 @@ fn prepare(request: Request<link::Body>) -> Result<(Destination, Request<link::B
         parts.headers.insert(header::TRANSFER_ENCODING, chunked);
     }
     Ok((destination, Request::from_parts(parts, body)))
+}
+
+/// NTLM, and Negotiate as most servers take it, prove who is at the other end of the connection, once
+/// and for all its requests (RFC 4559 §6). Such a connection is never used again: the next request on it
+/// may be somebody else's.
+fn speaks_for_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
+    let is_scheme = |text: &str| {
+        let scheme = text.trim_start().split([' ', '\t']).next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case("ntlm") || scheme.eq_ignore_ascii_case("negotiate")
+    };
+    let values = headers.get_all(name).iter();
+    values.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(',')).any(is_scheme)
 }
 
 fn is_uninvited<B>(response: &Response<B>, is_upgrade: bool) -> bool {

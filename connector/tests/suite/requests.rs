@@ -39,6 +39,7 @@ over_both_carriers!(
     interim_responses_are_passed_on,
     hop_by_hop_and_internal_fields_stay_behind,
     a_connection_is_used_again,
+    a_connection_that_stands_for_somebody_is_never_used_again,
     a_get_may_have_a_body,
     a_head_has_no_body,
 );
@@ -255,6 +256,36 @@ async fn a_connection_is_used_again(transport: Transport) {
     }
     assert_eq!(pooled + connections.load(Ordering::SeqCst), 5, "phases tell which were new");
     assert!(pooled > 0);
+}
+
+async fn a_connection_that_stands_for_somebody_is_never_used_again(transport: Transport) {
+    let deployment = Deployment::over(transport).await;
+    let origin = Origin::raw(|mut stream| async move {
+        loop {
+            let head = head(&mut stream).await;
+            if !head.ends_with("\r\n\r\n") {
+                return;
+            }
+            let challenge = if head.starts_with("GET /challenge") {
+                "WWW-Authenticate: Basic realm=\"a\", NTLM\r\n"
+            } else {
+                ""
+            };
+            let answer = format!("HTTP/1.1 200 OK\r\n{challenge}Content-Length: 2\r\n\r\nok");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    for (path, scheme) in [("/", "Negotiate YII="), ("/", "ntlm TlRM"), ("/challenge", "")] {
+        for _ in 0..5 {
+            let request = Request::get(origin.url(path)).header("authorization", scheme);
+            let request = request.body(Empty::<Bytes>::new()).unwrap();
+            let response = patiently(deployment.session().send(request, |_| {})).await.unwrap();
+            let phases = Phases::parse(response.headers()[fields::PHASES].to_str().unwrap());
+            assert!(phases.get(Phase::Tcp).is_some(), "{scheme} {path}: a connection of its own");
+            assert_eq!(text(response).await, "ok");
+        }
+    }
 }
 
 async fn a_get_may_have_a_body(transport: Transport) {
