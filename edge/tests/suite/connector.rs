@@ -168,6 +168,14 @@ async fn answer(exchange: Exchange, served: &Served) {
     }
     match request.uri().path() {
         "/reject" => reply.reject(),
+        // Begins only if it was told to go on.
+        "/willing" => match served.go_on.try_acquire() {
+            Ok(permit) => {
+                permit.forget();
+                drop(reply.send(Response::new(full("begun"))).await);
+            }
+            Err(_) => reply.reject(),
+        },
         "/refused" => drop(reply.send(refusal()).await),
         "/wait" => {
             served.begun.add_permits(1);

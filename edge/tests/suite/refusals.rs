@@ -137,6 +137,21 @@ async fn what_no_link_delivered_may_be_sent_again() {
 }
 
 #[tokio::test]
+async fn what_one_link_did_not_deliver_another_does() {
+    let world = World::new().await;
+    for carrier in CARRIERS {
+        let busy = Connector::new(&world, 1).hold(&world, carrier, 0).await;
+        let _endless = send(&world, get("http://wiki.corp/endless").body(empty()).unwrap()).await;
+        busy.begun().await;
+        busy.go_on();
+        // With less under way it is asked first, and rejects.
+        let _unwilling = Connector::new(&world, 2).hold(&world, carrier, 0).await;
+        let answer = fetch(&world, get("http://wiki.corp/willing").method(Method::POST)).await;
+        assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, &b"begun"[..]));
+    }
+}
+
+#[tokio::test]
 async fn what_may_have_reached_the_origin_is_not_sent_again() {
     let world = World::new().await;
     for carrier in CARRIERS {
