@@ -5,7 +5,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Instant,
 };
@@ -18,18 +18,18 @@ use postern_tests::{
     origin::HELLO,
     world::{Link, World, program},
 };
-use tokio::{process::Command, task::JoinSet};
+use tokio::{process::Command, sync::watch, task::JoinSet};
 
 /// Clients that send one request after the other until they are stopped; each must succeed.
 struct Traffic {
     clients: JoinSet<()>,
     stop: Arc<AtomicBool>,
-    answered: Arc<AtomicU64>,
+    answered: watch::Sender<u64>,
 }
 
 impl Traffic {
     fn start(world: &World, region: usize, token: &str) -> Self {
-        let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let (stop, answered) = (Arc::<AtomicBool>::default(), watch::Sender::default());
         let mut clients = JoinSet::new();
         for _ in 0..8 {
             let client = world.client(region, token).unwrap();
@@ -40,7 +40,7 @@ impl Traffic {
                     let answer = client.get(&url).send().await.unwrap();
                     assert_eq!(answer.status(), 200, "{:?}", answer.headers());
                     assert_eq!(answer.text().await.unwrap(), HELLO);
-                    answered.fetch_add(1, Ordering::SeqCst);
+                    answered.send_modify(|answered| *answered += 1);
                 }
             });
         }
@@ -49,19 +49,18 @@ impl Traffic {
 
     /// Waits until so many more requests were answered.
     async fn goes_on_for(&mut self, requests: u64) {
-        let enough = self.answered.load(Ordering::SeqCst) + requests;
-        while self.answered.load(Ordering::SeqCst) < enough {
-            tokio::select! {
-                Some(ended) = self.clients.join_next() => panic!("a request failed: {ended:?}"),
-                () = tokio::task::yield_now() => {}
-            }
+        let mut answered = self.answered.subscribe();
+        let enough = *answered.borrow() + requests;
+        tokio::select! {
+            Some(ended) = self.clients.join_next() => panic!("a request failed: {ended:?}"),
+            all = answered.wait_for(|answered| *answered >= enough) => drop(all.unwrap()),
         }
     }
 
     async fn stop(self) -> u64 {
         self.stop.store(true, Ordering::SeqCst);
         self.clients.join_all().await;
-        self.answered.load(Ordering::SeqCst)
+        *self.answered.borrow()
     }
 }
 
