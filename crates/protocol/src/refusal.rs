@@ -142,7 +142,7 @@ codes! {
     /// The connector does not let requests go to this destination.
     DestinationRefused "destination_refused" FORBIDDEN Connector false
         "The connector refuses this destination"
-        "Link-local and cloud metadata addresses are refused unless the connector's owner names them.";
+        "Ask for another destination: link-local and cloud metadata addresses are never dialled.";
     /// The origin's name could not be resolved in the private network.
     OriginDns "origin_dns" BAD_GATEWAY Origin false
         "The origin's name does not resolve"
