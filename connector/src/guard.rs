@@ -62,7 +62,8 @@ pub(crate) fn vet(address: IpAddr) -> Result<(), Forbidden> {
 }
 
 /// The IPv4 address inside an IPv6 one that stands for it: mapped and compatible (RFC 4291 §2.5.5),
-/// NAT64 (RFC 6052 §2.1), 6to4 (RFC 3056 §2).
+/// translated (RFC 2765 §2.1), NAT64 (RFC 6052 §2.1, and RFC 8215 with the address at the end), 6to4
+/// (RFC 3056 §2).
 fn plain(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     let v4 = |high: u16, low: u16| {
@@ -71,6 +72,7 @@ fn plain(address: IpAddr) -> IpAddr {
     };
     match v6.segments() {
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
+        [0, 0, 0, 0, 0xffff, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low] => v4(high, low),
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 => v4(high, low),
         [0x2002, high, low, ..] => v4(high, low),
         _ => address,
@@ -89,6 +91,8 @@ mod tests {
             ("::ffff:169.254.169.254", Forbidden::LinkLocal),
             ("::169.254.169.254", Forbidden::LinkLocal),
             ("64:ff9b::169.254.169.254", Forbidden::LinkLocal),
+            ("64:ff9b:1::169.254.169.254", Forbidden::LinkLocal),
+            ("::ffff:0:169.254.169.254", Forbidden::LinkLocal),
             ("2002:a9fe:a9fe::1", Forbidden::LinkLocal),
             ("fe80::1", Forbidden::LinkLocal),
             ("febf::1", Forbidden::LinkLocal),
