@@ -1,11 +1,6 @@
 //! The edge listens: UDP and TCP, TLS, the connector's hello, and the decision whether a link is to be.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, RwLock},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::Request;
 use protocol::{
@@ -22,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     control::{ControlReceiver, ControlSender, ReceiveCarrier, SendCarrier},
-    error::{CloseReason, LinkError, TlsError},
+    error::{CloseReason, LinkError},
     http2, quic,
     session::{Http2Driver, Session},
     tls::ServerIdentity,
@@ -46,7 +41,7 @@ pub struct QuicListener {
 pub struct Http2Listener {
     listener: TcpListener,
     address: SocketAddr,
-    acceptor: RwLock<TlsAcceptor>,
+    acceptor: TlsAcceptor,
 }
 
 /// A connection that has just begun; nothing is known of who is at the other end.
@@ -91,15 +86,6 @@ impl QuicListener {
         self.address
     }
 
-    /// Shows another certificate from the next connection on.
-    ///
-    /// # Errors
-    /// When the identity cannot be used.
-    pub fn set_identity(&self, identity: &ServerIdentity) -> Result<(), TlsError> {
-        self.endpoint.set_server_config(Some(quic::server_config(identity)?));
-        Ok(())
-    }
-
     /// The next connection whose address is known to be real; `None` once closed. Cancel-safe.
     pub async fn accept(&self) -> Option<Pending> {
         loop {
@@ -128,7 +114,8 @@ impl Http2Listener {
     /// # Errors
     /// When the address cannot be bound, or the identity cannot be used.
     pub async fn bind(address: SocketAddr, identity: &ServerIdentity) -> io::Result<Self> {
-        let acceptor = RwLock::new(acceptor(identity).map_err(io::Error::other)?);
+        let tls = identity.server_config(protocol::ALPN_HTTP2).map_err(io::Error::other)?;
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address, acceptor })
@@ -139,16 +126,6 @@ impl Http2Listener {
         self.address
     }
 
-    /// Shows another certificate from the next connection on.
-    ///
-    /// # Errors
-    /// When the identity cannot be used.
-    pub fn set_identity(&self, identity: &ServerIdentity) -> Result<(), TlsError> {
-        let acceptor = acceptor(identity)?;
-        *self.acceptor.write().expect("nobody panics while holding this lock") = acceptor;
-        Ok(())
-    }
-
     /// The next connection. Cancel-safe.
     ///
     /// # Errors
@@ -156,13 +133,8 @@ impl Http2Listener {
     pub async fn accept(&self) -> io::Result<Pending> {
         let (stream, remote) = self.listener.accept().await?;
         stream.set_nodelay(true)?;
-        let acceptor = self.acceptor.read().expect("nobody panics while holding this lock").clone();
-        Ok(Pending { remote, stage: Stage::Http2(stream, acceptor) })
+        Ok(Pending { remote, stage: Stage::Http2(stream, self.acceptor.clone()) })
     }
-}
-
-fn acceptor(identity: &ServerIdentity) -> Result<TlsAcceptor, TlsError> {
-    Ok(TlsAcceptor::from(Arc::new(identity.server_config(protocol::ALPN_HTTP2)?)))
 }
 
 impl Pending {

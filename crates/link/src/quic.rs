@@ -14,7 +14,7 @@ use protocol::{
 use quinn::VarInt;
 
 pub(crate) use self::{
-    endpoint::{client_config, client_endpoint, server_config, server_endpoint},
+    endpoint::{client_config, client_endpoint, server_endpoint},
     receiving::{Message, Receiving},
     sending::Sending,
 };

@@ -1,12 +1,16 @@
 //! The edge's end of a link: it sends requests.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use protocol::presence::Transport;
-use tokio::sync::watch;
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, watch},
+};
+use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
@@ -33,6 +37,8 @@ enum Carrier {
 #[derive(Debug)]
 struct Http2 {
     requests: h2::client::SendRequest<Bytes>,
+    /// Told once the connector has proven itself.
+    proven: Arc<Notify>,
     /// Holds why this end closed the link, once it did.
     closing: watch::Sender<Option<CloseReason>>,
     /// Turns true when the connection is over.
@@ -55,15 +61,14 @@ impl Session {
         Self { remote: connection.remote_address(), carrier: Carrier::Quic(connection) }
     }
 
-    /// Takes over a connection whose driver runs already; `is_over` is told when it has ended, and
-    /// `closing` tells it to end.
+    /// Takes over a connection whose driver runs already.
     pub(crate) fn http2(
         remote: SocketAddr,
         requests: h2::client::SendRequest<Bytes>,
         driver: Http2Driver,
     ) -> Self {
-        let Http2Driver { closing, is_over, task } = driver;
-        let http2 = Http2 { requests, closing, is_over, _driver: task };
+        let Http2Driver { closing, proven, is_over, task } = driver;
+        let http2 = Http2 { requests, proven, closing, is_over, _driver: task };
         Self { remote, carrier: Carrier::Http2(Arc::new(http2)) }
     }
 
@@ -71,7 +76,7 @@ impl Session {
     pub(crate) fn open_window(&self) {
         match &self.carrier {
             Carrier::Quic(connection) => connection.set_receive_window(quinn::VarInt::MAX),
-            Carrier::Http2(_) => {}
+            Carrier::Http2(link) => link.proven.notify_one(),
         }
     }
 
@@ -160,23 +165,38 @@ impl Session {
 #[derive(Debug)]
 pub(crate) struct Http2Driver {
     closing: watch::Sender<Option<CloseReason>>,
+    proven: Arc<Notify>,
     is_over: watch::Receiver<bool>,
     task: AbortOnDropHandle<()>,
 }
 
 impl Http2Driver {
-    /// Drives `connection` until it ends or is told to.
-    pub(crate) fn spawn(connection: impl Future + Send + 'static) -> Self {
+    /// Drives `connection` until it ends or is told to. Until the connector has proven itself, it may
+    /// send no more than HTTP/2's first window, 64 KiB in all.
+    pub(crate) fn spawn(
+        mut connection: h2::client::Connection<TlsStream<TcpStream>, Bytes>,
+    ) -> Self {
         let (closing, mut told) = watch::channel(None);
         let (over, is_over) = watch::channel(false);
+        let proven = Arc::new(Notify::new());
+        let is_proven = proven.clone();
         let task = tokio::spawn(async move {
-            tokio::select! {
-                _ = connection => {}
-                _ = told.wait_for(|reason: &Option<CloseReason>| reason.is_some()) => {}
+            let mut is_told = pin!(told.wait_for(|reason: &Option<CloseReason>| reason.is_some()));
+            let goes_on = tokio::select! {
+                _ = &mut connection => false,
+                _ = &mut is_told => false,
+                () = is_proven.notified() => true,
+            };
+            if goes_on {
+                connection.set_target_window_size(http2::CONNECTION_WINDOW);
+                tokio::select! {
+                    _ = connection => {}
+                    _ = is_told => {}
+                }
             }
             // Nobody listening is fine.
             let _ = over.send(true);
         });
-        Self { closing, is_over, task: AbortOnDropHandle::new(task) }
+        Self { closing, proven, is_over, task: AbortOnDropHandle::new(task) }
     }
 }

@@ -5,9 +5,9 @@ pub(crate) const CONTROL_PATH: &str = "/postern/control";
 
 /// How much of one stream may wait for its reader, in bytes; as over QUIC.
 const STREAM_WINDOW: u32 = 512 * 1024;
-/// The connection's window is left open: it may never be smaller than the streams' windows together,
+/// The connection's window, once the other end is trusted, is left open: it may never be smaller than the streams' windows together,
 /// or stalled readers would exhaust it.
-const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+pub(crate) const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Most requests under way on one link.
 const STREAMS: u32 = 1024;
 /// Longest header list, in bytes.
@@ -17,13 +17,13 @@ const FRAME: u32 = 64 * 1024;
 /// How much one stream may hold that waits to be sent, in bytes.
 const SEND_BUFFER: usize = 128 * 1024;
 
-/// The edge's end.
+/// The edge's end. The connection's window stays at its first 64 KiB until the connector has proven
+/// itself.
 pub(crate) fn client_builder() -> h2::client::Builder {
     let mut builder = h2::client::Builder::new();
     builder
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_max_send_streams(STREAMS as usize)
         .max_header_list_size(HEADER_LIST)
         .max_frame_size(FRAME)

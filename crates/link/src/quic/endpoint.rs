@@ -35,7 +35,7 @@ fn transport(streams: u32) -> Arc<TransportConfig> {
 }
 
 /// The edge's end: never lets a connector open a stream.
-pub(crate) fn server_config(identity: &ServerIdentity) -> Result<ServerConfig, crate::TlsError> {
+fn server_config(identity: &ServerIdentity) -> Result<ServerConfig, crate::TlsError> {
     let tls = identity.server_config(protocol::ALPN_QUIC)?;
     let tls = QuicServerConfig::try_from(tls)
         .map_err(|_| crate::TlsError::Missing("cipher suite that QUIC can start with"))?;
