@@ -247,13 +247,33 @@ impl World {
         Ok(())
     }
 
+    /// Waits until every edge obeys a change, as its answer's `rollout` tells it. The answer itself
+    /// waits for a second, which a busy machine may need longer than.
+    ///
+    /// # Errors
+    /// If they do not come to obey it.
+    pub async fn wait_for_rollout(&self, answer: &Value) -> anyhow::Result<()> {
+        let rollout = &answer["rollout"];
+        let generation = rollout["generation"].as_u64().context("no generation")?;
+        let named =
+            ["applied", "pending"].map(|field| rollout[field].as_array().map_or(0, Vec::len));
+        ensure!(named.iter().sum::<usize>() == REGIONS.len(), "not every edge is named: {rollout}");
+        let obey = |edges: &Value| {
+            let mut edges = edges["items"].as_array().into_iter().flatten();
+            edges.all(|edge| edge["applied_generation"].as_u64() >= Some(generation))
+        };
+        self.wait_for("/api/v1/edges", obey).await.map(drop)
+    }
+
     /// A long-lived token for the gateways, owned by the world's team.
     ///
     /// # Errors
     /// If the API says no.
     pub async fn proxy_token(&self) -> anyhow::Result<String> {
         let body = json!({ "name": "test", "team": self.team });
-        text(&self.api.post("/api/v1/proxy-tokens", &body).await?, "token")
+        let created = self.api.post("/api/v1/proxy-tokens", &body).await?;
+        self.wait_for_rollout(&created).await?;
+        text(&created, "token")
     }
 
     /// A client that sends everything through a region's gateway.
