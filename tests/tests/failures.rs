@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use std::{
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,9 +17,15 @@ use nix::{
 };
 use postern_tests::{
     origin::HELLO,
-    world::{Link, World, program},
+    world::{Link, TUNNEL, World, program},
 };
-use tokio::{process::Command, sync::watch, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    process::Command,
+    sync::watch,
+    task::JoinSet,
+};
 
 /// Clients that send one request after the other until they are stopped; each must succeed.
 struct Traffic {
@@ -125,6 +132,29 @@ async fn the_control_plane_is_away_and_requests_go_on() {
     println!("{} requests, none failed", traffic.stop().await);
 }
 
+/// A server that says the same to everybody who has asked for something, and hangs up.
+async fn origin_that_says(host: IpAddr, words: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind((host, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(words).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn the_connector_of_a_deleted_tunnel_is_told_so_and_stays_up() {
+    let world = World::start().await.unwrap();
+    let connector = world.connect("auto").await.unwrap();
+    world.api.delete(&format!("/api/v1/admin/tunnel/{TUNNEL}")).await.unwrap();
+    connector.find(|line| line.contains("does not exist any more").then_some(())).await.unwrap();
+    assert!(connector.id().is_ok());
+}
+
 #[tokio::test]
 async fn bad_requests_each_get_their_own_answer_and_harm_nobody() {
     let world = World::start().await.unwrap();
@@ -135,8 +165,10 @@ async fn bad_requests_each_get_their_own_answer_and_harm_nobody() {
         let listener = std::net::TcpListener::bind((world.host(), 0)).unwrap();
         listener.local_addr().unwrap()
     };
+    let garbage = origin_that_says(world.host(), b"SSH-2.0-OpenSSH\r\n").await;
     for (url, status, code, source) in [
         (format!("http://{closed}/"), 502, "origin_refused", "origin"),
+        (format!("http://{garbage}/"), 502, "origin_garbage", "origin"),
         ("http://no-such-host.invalid/".to_owned(), 502, "origin_dns", "origin"),
         ("http://169.254.169.254/".to_owned(), 403, "destination_refused", "connector"),
     ] {
@@ -145,6 +177,16 @@ async fn bad_requests_each_get_their_own_answer_and_harm_nobody() {
         assert_eq!(refused.headers()["postern-error"], code, "{url}");
         assert_eq!(refused.headers()["postern-error-source"], source, "{url}");
     }
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf of it";
+    let half = origin_that_says(world.host(), half).await;
+    let broken = client.get(format!("http://{half}/")).send().await.unwrap();
+    assert!(broken.bytes().await.is_err(), "half a body must not look whole");
+    let elsewhere = reqwest::Proxy::all(format!("http://{}", world.gateway(0))).unwrap();
+    let elsewhere = elsewhere.basic_auth("elsewhere", &token);
+    let elsewhere = reqwest::Client::builder().proxy(elsewhere).build().unwrap();
+    let unknown = elsewhere.get(world.origin.url("/hello")).send().await.unwrap();
+    assert_eq!(unknown.status(), 404);
+    assert_eq!(unknown.headers()["postern-error"], "unknown_tunnel");
     let large = client.get(world.origin.url("/hello")).header("x-large", "x".repeat(100_000));
     assert_eq!(large.send().await.unwrap().status(), 431);
     let stranger = world.client(0, "ptp1_nonsense").unwrap();
