@@ -4,13 +4,13 @@
 //! it; what runs inside a tunnel, TLS or WebSocket, says its own goodbye and so notices that it is
 //! missing.
 
-use std::time::Instant;
+use std::{io, time::Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use link::{Opened, Upgraded};
+use link::{LinkError, Opened, Upgraded};
 use protocol::{head::Protocol, refusal::Code};
 use tokio_util::io::InspectReader;
 
@@ -139,8 +139,8 @@ impl Tunnel {
             let both =
                 tokio::io::copy_bidirectional_with_sizes(&mut stream, &mut origin, BUFFER, BUFFER);
             let broken = tokio::select! {
-                copied = both => copied.err().map(|_| Code::LinkLost),
-                () = live.cut() => Some(Code::AccessRevoked),
+                copied = both => copied.err().map(|error| blame(&error)),
+                () = live.cut() => Some(Outcome::Refused(Code::AccessRevoked)),
             };
             if broken.is_some() {
                 // Before the stream is dropped, so that it ends with a reset.
@@ -150,9 +150,39 @@ impl Tunnel {
         };
         match copy.await {
             Ok(None) => {}
-            Ok(Some(code)) => account.outcome = Outcome::Refused(code),
+            Ok(Some(outcome)) => account.outcome = outcome,
             Err(_) => account.outcome = Outcome::ClientGone,
         }
         drop(in_flight);
+    }
+}
+
+/// Which end broke a tunnel off. The connector resets a single stream when its origin does.
+fn blame(error: &io::Error) -> Outcome {
+    match error.get_ref().and_then(|cause| cause.downcast_ref()) {
+        None => Outcome::ClientGone,
+        Some(LinkError::Cancelled | LinkError::Incomplete) => Outcome::Refused(Code::OriginReset),
+        Some(_) => Outcome::Refused(Code::LinkLost),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tunnel_that_breaks_is_blamed_on_the_end_that_broke_it() {
+        let client = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert_eq!(blame(&client), Outcome::ClientGone);
+        assert_eq!(blame(&LinkError::Cancelled.into()), Outcome::Refused(Code::OriginReset));
+        assert_eq!(blame(&LinkError::TimedOut.into()), Outcome::Refused(Code::LinkLost));
+    }
+}
+
+/// Which side broke: whatever the link's side says is a [`LinkError`].
+fn blame(error: &io::Error) -> Outcome {
+    match error.get_ref() {
+        Some(error) if error.is::<LinkError>() => Outcome::Refused(Code::LinkLost),
+        _ => Outcome::ClientGone,
     }
 }
