@@ -16,7 +16,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Private networks for cloud workflows, without one inbound port.
 #[derive(Parser)]
-#[command(name = "postern", version, about, max_term_width = 100)]
+#[command(name = "postern", version, max_term_width = 100)]
 struct Program {
     #[command(subcommand)]
     command: Command,
