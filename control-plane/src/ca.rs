@@ -44,31 +44,40 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// Reads the authority from the data directory, or founds it on the first start.
-    pub(crate) fn open(dir: &Path) -> anyhow::Result<Self> {
+    /// Reads the authority from the data directory, or founds it on the first start. Later it is
+    /// never founded anew: no edge and no tunnel would trust it.
+    pub(crate) fn open(dir: &Path, is_first_start: bool) -> anyhow::Result<Self> {
         let (key_file, certificate_file) = (dir.join("ca.key"), dir.join("ca.crt"));
         let read = |path: &Path| {
             files::read(path).with_context(|| format!("cannot read {}", path.display()))
         };
         let key = read(&key_file)?.map(Zeroizing::new);
         let (key, certificate_pem) = match (key, read(&certificate_file)?) {
-            (Some(key), Some(certificate)) => {
-                let key = KeyPair::from_pem(std::str::from_utf8(&key)?)
-                    .context("ca.key in the data directory is damaged")?;
-                (key, String::from_utf8(certificate)?)
-            }
-            // The key is written last: a certificate alone is a first start that was cut short.
-            (None, _) => {
-                let key = KeyPair::generate()?;
+            (Some(key), Some(certificate)) => (parse_key(&key)?, String::from_utf8(certificate)?),
+            (None, Some(_)) => anyhow::bail!(
+                "ca.key is missing from the data directory, where ca.crt is: restore it from a backup"
+            ),
+            (None, None) if !is_first_start => anyhow::bail!(
+                "ca.key and ca.crt are missing from the data directory, where a database in use is: \
+                 restore both from a backup"
+            ),
+            (Some(_), None) if !is_first_start => anyhow::bail!(
+                "ca.crt is missing from the data directory, where ca.key and a database in use are: \
+                 restore it from a backup"
+            ),
+            // The key is written first: alone it is a first start that was cut short.
+            (key, None) => {
+                let key = match key {
+                    Some(key) => parse_key(&key)?,
+                    None => {
+                        let key = KeyPair::generate()?;
+                        files::write(&key_file, Zeroizing::new(key.serialize_pem()).as_bytes())?;
+                        key
+                    }
+                };
                 let certificate = root_params().self_signed(&key)?.pem();
                 files::write(&certificate_file, certificate.as_bytes())?;
-                files::write(&key_file, Zeroizing::new(key.serialize_pem()).as_bytes())?;
                 (key, certificate)
-            }
-            (Some(_), None) => {
-                anyhow::bail!(
-                    "ca.crt is missing from the data directory, where ca.key is: restore it"
-                )
             }
         };
         let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
@@ -144,6 +153,10 @@ pub(crate) fn edge_of(certificate: &CertificateDer<'_>) -> Option<EdgeId> {
     certificate.valid_uri_names().find_map(|uri| uri.strip_prefix(EDGE_URI)?.parse().ok())
 }
 
+fn parse_key(pem: &[u8]) -> anyhow::Result<KeyPair> {
+    KeyPair::from_pem(std::str::from_utf8(pem)?).context("ca.key in the data directory is damaged")
+}
+
 fn root_params() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "Postern private CA");
@@ -175,8 +188,8 @@ mod tests {
     #[test]
     fn an_authority_is_the_same_after_a_restart_and_names_the_edge() {
         let dir = tempfile::tempdir().unwrap();
-        let pin = Authority::open(dir.path()).unwrap().pin();
-        let authority = Authority::open(dir.path()).unwrap();
+        let pin = Authority::open(dir.path(), true).unwrap().pin();
+        let authority = Authority::open(dir.path(), false).unwrap();
         assert_eq!(authority.pin(), pin);
 
         let key = KeyPair::generate().unwrap();
@@ -190,5 +203,13 @@ mod tests {
         let names = webpki::EndEntityCert::try_from(&der).unwrap();
         assert_eq!(names.valid_dns_names().collect::<Vec<_>>(), ["edge.example"]);
         assert!(authority.certify_edge(edge, BTreeSet::new(), "nonsense").is_err());
+    }
+
+    #[test]
+    fn a_first_start_that_was_cut_short_goes_on_with_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let pin = Authority::open(dir.path(), true).unwrap().pin();
+        std::fs::remove_file(dir.path().join("ca.crt")).unwrap();
+        assert_eq!(Authority::open(dir.path(), true).unwrap().pin(), pin);
     }
 }

@@ -62,12 +62,15 @@ impl ControlPlane {
             .with_context(|| format!("cannot create the data directory {}", dir.display()))?;
         let lock = files::lock(dir)
             .with_context(|| format!("cannot use the data directory {}", dir.display()))?;
-        let authority = Authority::open(dir).context("cannot open the certificate authority")?;
-        let signer = Signer::open(dir).context("cannot open the key that signs capabilities")?;
         let database = dir.join(DATABASE);
         files::create_private(&database).context("cannot create the database")?;
         let store =
             Store::open(&database, clock.now_ms()).await.context("cannot open the database")?;
+        let is_first_start = first_run::is_due(&store).await?;
+        let authority = Authority::open(dir, is_first_start)
+            .context("cannot open the certificate authority")?;
+        let signer = Signer::open(dir, is_first_start)
+            .context("cannot open the key that signs capabilities")?;
         let passwords = Passwords::new(options.password_cost).await?;
         let api = bind(options.listen, "API").await?;
         let edges = bind(options.edge_listen, "edge port").await?;

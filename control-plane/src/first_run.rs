@@ -38,6 +38,11 @@ impl fmt::Debug for FirstRun {
     }
 }
 
+/// Is the first start still to come, since there is no tenant?
+pub(crate) async fn is_due(store: &Store) -> store::Result<bool> {
+    Ok(store::tenant::list(&mut store.read().await?).await?.is_empty())
+}
+
 pub(crate) async fn prepare(
     store: &Store,
     passwords: &Passwords,
@@ -50,11 +55,11 @@ pub(crate) async fn prepare(
     store::run::interrupt_unfinished(&mut db, now_ms).await?;
     db.commit().await?;
 
-    let mut db = store.read().await?;
-    let is_first = store::tenant::list(&mut db).await?.is_empty();
-    drop(db);
-    let first =
-        if is_first { Some(make_owner(store, passwords, options, now_ms).await?) } else { None };
+    let first = if is_due(store).await? {
+        Some(make_owner(store, passwords, options, now_ms).await?)
+    } else {
+        None
+    };
     publish_key(store, signer, now_ms).await?;
     Ok(first)
 }

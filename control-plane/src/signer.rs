@@ -20,8 +20,8 @@ pub(crate) struct Signer {
 }
 
 impl Signer {
-    /// Reads the key from the data directory, or draws it on the first start.
-    pub(crate) fn open(dir: &Path) -> anyhow::Result<Self> {
+    /// Reads the key from the data directory, or draws it on the first start and when it was lost.
+    pub(crate) fn open(dir: &Path, is_first_start: bool) -> anyhow::Result<Self> {
         let file = dir.join("token.key");
         let der = match files::read(&file).context("cannot read token.key")? {
             Some(der) => Zeroizing::new(der),
@@ -30,6 +30,11 @@ impl Signer {
                 let der: Pkcs8V1Der<'_> = pair.as_der().context("cannot write a key")?;
                 let der = Zeroizing::new(der.as_ref().to_vec());
                 files::write(&file, &der).context("cannot write token.key")?;
+                if !is_first_start {
+                    tracing::warn!(
+                        "token.key was missing: a new key signs capabilities from now on"
+                    );
+                }
                 der
             }
         };

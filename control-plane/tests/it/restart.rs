@@ -135,6 +135,32 @@ async fn a_data_directory_is_used_by_one_control_plane_at_a_time() {
 }
 
 #[tokio::test]
+async fn an_authority_that_was_lost_is_never_founded_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    drop(ControlPlane::open(options(&data)).await.unwrap());
+    let files = ["ca.key", "ca.crt"].map(|name| data.join(name));
+    let kept = files.clone().map(|file| fs::read(file).unwrap());
+    let [key, certificate] = &files;
+    for (lost, sentence) in [
+        (vec![key], "ca.key is missing"),
+        (vec![certificate], "ca.crt is missing"),
+        (vec![key, certificate], "ca.key and ca.crt are missing"),
+    ] {
+        for file in lost {
+            fs::remove_file(file).unwrap();
+        }
+        let error = ControlPlane::open(options(&data)).await.err().unwrap();
+        let error = format!("{error:#}");
+        assert!(error.contains(sentence) && error.contains("restore"), "{error}");
+        for (file, content) in files.iter().zip(&kept) {
+            fs::write(file, content).unwrap();
+        }
+    }
+    assert!(ControlPlane::open(options(&data)).await.unwrap().1.is_none());
+}
+
+#[tokio::test]
 async fn a_data_directory_may_have_any_name() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["with space", "What?", "50%", "a#b", "Größe", "CAPITALS"] {
