@@ -178,11 +178,3 @@ mod tests {
         assert_eq!(blame(&LinkError::TimedOut.into()), Outcome::Refused(Code::LinkLost));
     }
 }
-
-/// Which side broke: whatever the link's side says is a [`LinkError`].
-fn blame(error: &io::Error) -> Outcome {
-    match error.get_ref() {
-        Some(error) if error.is::<LinkError>() => Outcome::Refused(Code::LinkLost),
-        _ => Outcome::ClientGone,
-    }
-}
