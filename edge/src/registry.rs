@@ -175,6 +175,11 @@ impl Tunnel {
         self.links.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn holds(&self, link: &Arc<Link>) -> bool {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.iter().any(|known| Arc::ptr_eq(known, link))
+    }
+
     /// The link with the least in flight that is up and not among `tried`; links that are equally busy
     /// take turns.
     pub(crate) fn pick(&self, tried: &[Arc<Link>]) -> Option<InFlight> {
@@ -258,35 +263,42 @@ impl Registry {
     /// Takes a link. One that the same connector holds in the same slot gives its place up, and finishes
     /// what is under way.
     pub(crate) fn insert(&self, link: &Arc<Link>, unreported: &Unreported) {
-        {
-            let mut tunnels = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
-            let tunnel = tunnels
-                .entry(link.key.tunnel)
-                .or_insert_with(|| Arc::new(Tunnel::new(self.max_streams_per_tunnel)));
-            let mut links = tunnel.links.write().unwrap_or_else(PoisonError::into_inner);
-            links
-                .iter()
-                .filter(|older| older.key == link.key)
-                .for_each(|older| older.replaced.cancel());
-            links.push(link.clone());
-        }
+        let mut tunnels = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
+        let tunnel = tunnels
+            .entry(link.key.tunnel)
+            .or_insert_with(|| Arc::new(Tunnel::new(self.max_streams_per_tunnel)));
+        let mut links = tunnel.links.write().unwrap_or_else(PoisonError::into_inner);
+        links
+            .iter()
+            .filter(|older| older.key == link.key)
+            .for_each(|older| older.replaced.cancel());
+        links.push(link.clone());
         self.links.fetch_add(1, Ordering::Relaxed);
+        // Said under the lock: the last word on a place is then about the link that holds it.
         unreported.up(link.presence(), false);
+    }
+
+    /// Reports a link's new figures, if it still holds its place.
+    pub(crate) fn renew(&self, link: &Arc<Link>, unreported: &Unreported) {
+        let tunnels = self.tunnels.read().unwrap_or_else(PoisonError::into_inner);
+        let tunnel = tunnels.get(&link.key.tunnel);
+        let is_listed = tunnel.is_some_and(|tunnel| tunnel.holds(link));
+        if is_listed && !link.is_replaced() {
+            unreported.up(link.presence(), true);
+        }
     }
 
     /// Forgets a link, unless it was removed before.
     pub(crate) fn remove(&self, link: &Arc<Link>, unreported: &Unreported) {
-        {
-            let mut tunnels = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
-            let Some(tunnel) = tunnels.get(&link.key.tunnel) else { return };
-            let mut links = tunnel.links.write().unwrap_or_else(PoisonError::into_inner);
-            let Some(at) = links.iter().position(|known| Arc::ptr_eq(known, link)) else { return };
-            links.swap_remove(at);
-            let is_last = links.is_empty();
-            drop(links);
-            if is_last {
-                tunnels.remove(&link.key.tunnel);
-            }
+        let mut tunnels = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(tunnel) = tunnels.get(&link.key.tunnel) else { return };
+        let mut links = tunnel.links.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(at) = links.iter().position(|known| Arc::ptr_eq(known, link)) else { return };
+        links.swap_remove(at);
+        let is_last = links.is_empty();
+        drop(links);
+        if is_last {
+            tunnels.remove(&link.key.tunnel);
         }
         self.links.fetch_sub(1, Ordering::Relaxed);
         if !link.is_replaced() {
@@ -295,3 +307,6 @@ impl Registry {
         self.changed.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,7 +68,8 @@ impl Unreported {
         self.links.lock().unwrap_or_else(PoisonError::into_inner).insert(link, word);
     }
 
-    fn take(&self) -> Report {
+    /// Everything that was not said yet; from then on it counts as said.
+    pub(crate) fn take(&self) -> Report {
         let words = std::mem::take(&mut *self.links.lock().unwrap_or_else(PoisonError::into_inner));
         let applied_generation = self.applied.load(Ordering::Acquire);
         let mut report = Report { applied_generation, ..Report::default() };

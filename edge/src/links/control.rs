@@ -1,6 +1,6 @@
 //! The edge's side of a link's control stream, once the link is up.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use link::{
     CloseReason, LinkError,
@@ -35,7 +35,7 @@ impl Control {
     pub(super) async fn run(
         mut self,
         core: &Core,
-        link: &Link,
+        link: &Arc<Link>,
         draining: &CancellationToken,
         grace: Duration,
     ) -> LinkError {
@@ -63,7 +63,7 @@ impl Control {
     async fn speak(
         &mut self,
         core: &Core,
-        link: &Link,
+        link: &Arc<Link>,
         draining: &CancellationToken,
         grace: Duration,
     ) -> Result<(), LinkError> {
@@ -107,12 +107,11 @@ async fn abandoned(link: &Link) {
     }
 }
 
-fn answer(core: &Core, link: &Link, message: FromConnector) -> Option<FromEdge> {
+fn answer(core: &Core, link: &Arc<Link>, message: FromConnector) -> Option<FromEdge> {
     match message {
         FromConnector::Ping { sequence, rtt_us } => {
-            let is_news = rtt_us.is_some_and(|rtt_us| link.set_rtt(rtt_us));
-            if is_news && !link.is_replaced() {
-                core.unreported.up(link.presence(), true);
+            if rtt_us.is_some_and(|rtt_us| link.set_rtt(rtt_us)) {
+                core.registry.renew(link, &core.unreported);
             }
             Some(FromEdge::Pong { sequence })
         }
