@@ -132,6 +132,32 @@ async fn a_tunnel_whose_link_breaks_ends_with_a_reset() {
 }
 
 #[tokio::test]
+async fn a_client_that_breaks_its_tunnel_off_is_to_blame_for_it() {
+    let world = World::new().await;
+    let connector = Connector::new(&world, 1);
+    for (nth, carrier) in (1..).zip(CARRIERS) {
+        let held = connector.hold(&world, carrier, 0).await;
+        let mut stream = connect(world.gateway).await;
+        let credentials = basic(NAME, &proxy_token());
+        let head = format!(
+            "CONNECT wiki.corp:443 HTTP/1.1\r\nhost: wiki.corp:443\r\nproxy-authorization: \
+             {credentials}\r\n\r\nearly"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\nearly") {
+            answer.push(patiently(stream.read_u8()).await.unwrap());
+        }
+        stream.set_zero_linger().unwrap();
+        drop(stream);
+        held.cancelled().await;
+        world.metric_until("postern_edge_requests_in_flight", 0).await;
+        let gone = "postern_edge_requests_total{outcome=\"client_gone\"}";
+        assert_eq!(world.metric(gone).await, nth);
+    }
+}
+
+#[tokio::test]
 async fn connect_without_a_port_is_refused() {
     let world = World::new().await;
     let mut stream = connect(world.gateway).await;

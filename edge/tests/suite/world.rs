@@ -202,6 +202,16 @@ impl World {
         value.trim().parse().unwrap()
     }
 
+    /// Waits until one of the edge's metrics has this value.
+    pub async fn metric_until(&self, name: &str, value: u64) {
+        let reached = async {
+            while self.metric(name).await != value {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        patiently(reached).await;
+    }
+
     /// Stops the edge and waits until it has left.
     pub async fn stop(&mut self) {
         self.shutdown.cancel();
