@@ -62,7 +62,7 @@ pub(crate) async fn forward(
     let began_at = Instant::now();
     let upgrade = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
-    let source = Source::new(body, gateway.max_request_body, gateway.core.clone());
+    let mut source = Source::new(body, gateway.max_request_body, gateway.core.clone());
     let (target, tunnel, live) = match admit(gateway, &head, &source) {
         Ok(admitted) => admitted,
         Err(refusal) => return Err((refusal, account)),
@@ -74,7 +74,7 @@ pub(crate) async fn forward(
     match target {
         Target::Message => {
             prepare(&mut head);
-            send(head, &source, journey).await
+            send(head, &mut source, journey).await
         }
         Target::Connect => {
             fields::strip(&mut head.headers);
@@ -125,7 +125,11 @@ fn prepare(head: &mut Parts) {
     }
 }
 
-async fn send(head: Parts, source: &Source, journey: Journey) -> Result<Response<Answer>, Refused> {
+async fn send(
+    head: Parts,
+    source: &mut Source,
+    journey: Journey,
+) -> Result<Response<Answer>, Refused> {
     let mut tries = Tries::new(journey.tunnel.clone());
     loop {
         let in_flight = match tries.next() {
@@ -153,7 +157,8 @@ async fn send(head: Parts, source: &Source, journey: Journey) -> Result<Response
             return Err((refusal, journey.account));
         }
         let may_repeat = source.is_empty() && head.method.is_safe();
-        tries.failed(&in_flight, &error, source.is_whole(), may_repeat);
+        let is_whole = error.is_not_delivered() && source.take_back().await;
+        tries.failed(&in_flight, &error, is_whole, may_repeat);
         if tries.is_over() {
             return Err((tries.refusal(), journey.account));
         }

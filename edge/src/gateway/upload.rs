@@ -1,36 +1,50 @@
-//! A request's body on its way to a link: limited, counted, and given back untouched if the link never
-//! asked for any of it.
+//! A request's body on its way to a link: limited, counted, and given back if the link delivered none
+//! of it. What has been read by then is kept, up to a bound, and comes first the next time.
 
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use link::BoxError;
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::core::Core;
+
+/// Most that is kept of what a link has read, in bytes. A link that does not begin with a request says
+/// so within a round trip; most bodies are shorter than what leaves until then.
+const KEPT: usize = 64 * 1024;
+/// What a piece counts at least, in bytes: a thousand tiny ones are not free.
+const PIECE: usize = 256;
+/// A link that has failed drops what it has borrowed as soon as its task runs.
+const BACK_WITHIN: Duration = Duration::from_secs(1);
 
 /// A request's body, until it is known which link takes it.
 #[derive(Debug)]
 pub(crate) struct Source {
-    body: Option<Arc<Lent>>,
-    limit: u64,
+    is_empty: bool,
+    content: Option<Content>,
+    lent: Option<oneshot::Receiver<Content>>,
+    is_too_large: Arc<AtomicBool>,
     core: Arc<Core>,
 }
 
-/// What a link has borrowed.
+/// The body, whole: what has been read of it, and where the rest comes from.
 #[derive(Debug)]
-struct Lent {
-    /// Here while nobody reads it, and again if nobody ever did.
-    body: Mutex<Option<Incoming>>,
-    is_too_large: AtomicBool,
+struct Content {
+    read: Vec<Bytes>,
+    room: usize,
+    rest: Incoming,
+    /// Bytes that the rest may have.
+    left: u64,
 }
 
 /// The body is over the edge's limit.
@@ -40,48 +54,59 @@ struct TooLarge;
 
 impl Source {
     pub(crate) fn new(body: Incoming, limit: u64, core: Arc<Core>) -> Self {
-        let lend = |body| {
-            Arc::new(Lent { body: Mutex::new(Some(body)), is_too_large: AtomicBool::new(false) })
-        };
-        Self { body: (!body.is_end_stream()).then(|| lend(body)), limit, core }
+        let is_empty = body.is_end_stream();
+        let content = Content { read: Vec::new(), room: KEPT, rest: body, left: limit };
+        Self {
+            is_empty,
+            content: (!is_empty).then_some(content),
+            lent: None,
+            is_too_large: Arc::default(),
+            core,
+        }
     }
 
     /// True if no body follows the head.
     pub(crate) fn is_empty(&self) -> bool {
-        self.body.is_none()
-    }
-
-    /// True if an attempt can begin: nothing of the body is gone.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.body.as_ref().is_none_or(|lent| lent.lock().is_some())
+        self.is_empty
     }
 
     /// True if the body turned out to be over the limit.
     pub(crate) fn is_too_large(&self) -> bool {
-        self.body.as_ref().is_some_and(|lent| lent.is_too_large.load(Ordering::Relaxed))
+        self.is_too_large.load(Ordering::Relaxed)
     }
 
     /// The body for one attempt.
-    pub(crate) fn lend(&self) -> Upload {
-        let lent = self.body.clone();
-        let body = lent.as_ref().and_then(|lent| lent.lock().take());
-        Upload { body, lent, left: self.limit, was_read: false, core: self.core.clone() }
+    pub(crate) fn lend(&mut self) -> Upload {
+        let (owner, lent) = oneshot::channel();
+        self.lent = Some(lent);
+        Upload {
+            content: self.content.take(),
+            owner: Some(owner),
+            sent: 0,
+            is_too_large: self.is_too_large.clone(),
+            core: self.core.clone(),
+        }
     }
-}
 
-impl Lent {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Incoming>> {
-        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes the body back from an attempt that has failed; true if another one can begin, because
+    /// nothing of it is gone.
+    pub(crate) async fn take_back(&mut self) -> bool {
+        if let Some(lent) = self.lent.take() {
+            self.content = timeout(BACK_WITHIN, lent).await.ok().and_then(Result::ok);
+        }
+        self.is_empty || self.content.is_some()
     }
 }
 
 /// The body that a link reads.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    body: Option<Incoming>,
-    lent: Option<Arc<Lent>>,
-    left: u64,
-    was_read: bool,
+    content: Option<Content>,
+    /// Gone once there is nothing whole to give back.
+    owner: Option<oneshot::Sender<Content>>,
+    /// How many of the pieces that were read before have been sent this time.
+    sent: usize,
+    is_too_large: Arc<AtomicBool>,
     core: Arc<Core>,
 }
 
@@ -94,35 +119,65 @@ impl Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        let (Some(body), Some(lent)) = (&mut this.body, &this.lent) else {
+        let Some(content) = &mut this.content else { return Poll::Ready(None) };
+        if let Some(piece) = content.read.get(this.sent) {
+            this.sent += 1;
+            return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
+        }
+        let Some(frame) = std::task::ready!(Pin::new(&mut content.rest).poll_frame(cx)) else {
             return Poll::Ready(None);
         };
-        this.was_read = true;
-        let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
-        let Some(frame) = frame.transpose()? else { return Poll::Ready(None) };
+        // Once the request has got its answer, nobody waits for the body's return.
+        let is_lent = this.owner.as_ref().is_some_and(|owner| !owner.is_closed());
+        let data = frame.as_ref().ok().and_then(Frame::data_ref).filter(|_| is_lent);
+        let room = data.and_then(|data| content.room.checked_sub(data.len().max(PIECE)));
+        match data.zip(room) {
+            Some((data, room)) => {
+                content.room = room;
+                content.read.push(data.clone());
+                this.sent += 1;
+            }
+            None => {
+                this.owner = None;
+                content.read = Vec::new();
+                this.sent = 0;
+            }
+        }
+        let frame = frame?;
         let length = frame.data_ref().map_or(0, Bytes::len) as u64;
-        let Some(left) = this.left.checked_sub(length) else {
-            lent.is_too_large.store(true, Ordering::Relaxed);
+        let Some(left) = content.left.checked_sub(length) else {
+            this.is_too_large.store(true, Ordering::Relaxed);
             return Poll::Ready(Some(Err(TooLarge.into())));
         };
-        this.left = left;
+        content.left = left;
         this.core.metrics.bytes_up.increment(length);
         Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        let is_over =
+            |content: &Content| self.sent == content.read.len() && content.rest.is_end_stream();
+        self.content.as_ref().is_none_or(is_over)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        let Some(content) = &self.content else { return SizeHint::with_exact(0) };
+        let again: usize = content.read[self.sent..].iter().map(Bytes::len).sum();
+        let rest = content.rest.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(again as u64));
+        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(again as u64)) {
+            hint.set_upper(upper);
+        }
+        hint
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if let (false, Some(lent), Some(body)) = (self.was_read, &self.lent, self.body.take()) {
-            *lent.lock() = Some(body);
+        if let (Some(owner), Some(content)) = (self.owner.take(), self.content.take()) {
+            // Nobody waits for it if the attempt has led somewhere.
+            let _ = owner.send(content);
         }
     }
 }

@@ -168,11 +168,13 @@ async fn answer(exchange: Exchange, served: &Served) {
     }
     match request.uri().path() {
         "/reject" => reply.reject(),
-        // Begins only if it was told to go on.
+        // Begins only if it was told to go on; what came goes back.
         "/willing" => match served.go_on.try_acquire() {
             Ok(permit) => {
                 permit.forget();
-                drop(reply.send(Response::new(full("begun"))).await);
+                let Ok(body) = request.into_body().collect().await else { return };
+                let body = Full::new(body.to_bytes()).map_err(|never| match never {});
+                drop(reply.send(Response::new(body.boxed_unsync())).await);
             }
             Err(_) => reply.reject(),
         },

@@ -143,11 +143,16 @@ async fn what_one_link_did_not_deliver_another_does() {
         let busy = Connector::new(&world, 1).hold(&world, carrier, 0).await;
         let _endless = send(&world, get("http://wiki.corp/endless").body(empty()).unwrap()).await;
         busy.begun().await;
-        busy.go_on();
         // With less under way it is asked first, and rejects.
         let _unwilling = Connector::new(&world, 2).hold(&world, carrier, 0).await;
-        let answer = fetch(&world, get("http://wiki.corp/willing").method(Method::POST)).await;
-        assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, &b"begun"[..]));
+        for content in [String::new(), "hello".into(), "x".repeat(60_000)] {
+            busy.go_on();
+            let request = get("http://wiki.corp/willing").method(Method::POST);
+            let request = request.body(body(content.clone())).unwrap();
+            let answer = Whole::of(send(&world, request).await).await;
+            assert_eq!(answer.status, StatusCode::OK, "{carrier:?}: {} bytes", content.len());
+            assert!(answer.body == content, "whole, and once");
+        }
     }
 }
 
