@@ -32,6 +32,24 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// The parts of an edge that nobody has told anything yet.
+    #[cfg(test)]
+    pub(crate) fn empty() -> std::sync::Arc<Self> {
+        use std::time::Duration;
+
+        use protocol::feed::FeedState;
+        let hour = Duration::from_secs(3_600);
+        std::sync::Arc::new(Self {
+            edge: EdgeId::from_bytes([0xed; 16]),
+            region: "eu".parse().expect("it is a name"),
+            knowledge: Knowledge::new(FeedState::default(), SystemTime::now(), hour),
+            registry: Registry::new(10, 10),
+            unreported: Unreported::default(),
+            directory: watch::Sender::default(),
+            metrics: Metrics::new().expect("the buckets are not empty"),
+        })
+    }
+
     /// Puts in force what was known before the start.
     pub(crate) fn begin(&self) {
         let state = self.knowledge.read();

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{accept::AcceptTrouble, core::Core, tasks::Tasks};
 use answer::{Account, Answer};
 use caller::Callers;
-use client::{Client, ClientStream};
+use client::{Client, ClientStream, UnderWay};
 
 mod admission;
 mod answer;
@@ -43,8 +43,10 @@ mod exchange;
 mod tunnel;
 mod upload;
 
-/// Time for a request's head to arrive, and for an idle connection to be used again.
+/// Time for a request's head to arrive over HTTP/1.1, and for an idle connection to be used again.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// A connection on which no request has been under way for so long is shut down, whatever it speaks.
+const IDLE: Duration = Duration::from_secs(120);
 /// What hyper reads of a head before it gives up on its own, with a bare 431. Above our own limits, so
 /// that theirs is the answer which tells what is wrong.
 const HEAD_BUFFER: usize = 128 * 1024;
@@ -70,6 +72,7 @@ pub(crate) struct Gateway {
     callers: Callers,
     clients: Arc<Semaphore>,
     max_request_body: u64,
+    idle: Duration,
     closing: CancellationToken,
 }
 
@@ -86,6 +89,7 @@ impl Gateway {
             callers: Callers::default(),
             clients: Arc::new(Semaphore::new(max_clients.min(Semaphore::MAX_PERMITS))),
             max_request_body: max_request_body.unwrap_or(u64::MAX),
+            idle: IDLE,
             closing: CancellationToken::new(),
         })
     }
@@ -120,8 +124,9 @@ impl Gateway {
     async fn serve_client(self: Arc<Self>, stream: TcpStream, remote: SocketAddr) {
         let broken = Arc::new(AtomicBool::new(false));
         let stream = ClientStream::new(stream, broken.clone());
+        let under_way = UnderWay::default();
         let service = service_fn(|request: Request<Incoming>| {
-            let client = Client::new(broken.clone(), request.version());
+            let client = Client::new(broken.clone(), request.version(), under_way.clone());
             let gateway = self.clone();
             async move { Ok::<_, Infallible>(gateway.respond(request, client).await) }
         });
@@ -130,13 +135,21 @@ impl Gateway {
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = self.closing.cancelled() => {
+            () = self.is_over(&under_way) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
         };
         if let Err(reason) = ended {
             tracing::debug!(%remote, reason, "a client's connection ended");
+        }
+    }
+
+    /// Resolves when a connection should finish what is under way on it, and end.
+    async fn is_over(&self, under_way: &UnderWay) {
+        tokio::select! {
+            () = self.closing.cancelled() => {}
+            () = under_way.idle(self.idle) => {}
         }
     }
 
@@ -183,3 +196,6 @@ type Refused = (Refusal, Account);
 fn no_link() -> Refusal {
     Refusal::from(Code::NoLink)
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::Sleep,
+    sync::watch,
+    time::{Sleep, timeout},
 };
 
 /// Until it is clear which version of HTTP a client speaks, hyper waits without a deadline: these are
@@ -116,16 +117,42 @@ impl AsyncWrite for ClientStream {
     }
 }
 
-/// The client behind one request.
-#[derive(Debug, Clone)]
+/// The requests that are under way on one client's connection.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct UnderWay(watch::Sender<usize>);
+
+impl UnderWay {
+    /// Resolves when there has been none for `time`.
+    pub(crate) async fn idle(&self, time: Duration) {
+        let mut count = self.0.subscribe();
+        loop {
+            // Neither wait fails: the sender is here.
+            let _ = count.wait_for(|count| *count == 0).await;
+            if timeout(time, count.changed()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The client behind one request, which is under way until this is dropped.
+#[derive(Debug)]
 pub(crate) struct Client {
     broken: Arc<AtomicBool>,
     version: Version,
+    under_way: UnderWay,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.under_way.0.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Client {
-    pub(crate) fn new(broken: Arc<AtomicBool>, version: Version) -> Self {
-        Self { broken, version }
+    pub(crate) fn new(broken: Arc<AtomicBool>, version: Version, under_way: UnderWay) -> Self {
+        under_way.0.send_modify(|count| *count += 1);
+        Self { broken, version, under_way }
     }
 
     pub(crate) fn is_http2(&self) -> bool {

@@ -1,30 +1,20 @@
 use protocol::{
     access::Access,
     control::Facts,
-    feed::{FeedMessage, FeedState, FeedTunnel, FeedTunnelKey, Item},
-    id::{ConnectorId, EdgeId, KeyId, TenantId, TunnelId},
+    feed::{FeedMessage, FeedTunnel, FeedTunnelKey, Item},
+    id::{ConnectorId, KeyId, TenantId, TunnelId},
     key::Signature,
 };
 
 use super::*;
-use crate::{knowledge::Knowledge, metrics::Metrics, registry::Registry};
 
 const TUNNEL: TunnelId = TunnelId::from_bytes([1; 16]);
 const KEY: KeyId = KeyId::from_bytes([2; 16]);
 
 fn core() -> Arc<Core> {
-    let hour = Duration::from_secs(3_600);
-    let core = Core {
-        edge: EdgeId::from_bytes([0xed; 16]),
-        region: "eu".parse().unwrap(),
-        knowledge: Knowledge::new(FeedState::default(), SystemTime::now(), hour),
-        registry: Registry::new(10, 10),
-        unreported: Default::default(),
-        directory: Default::default(),
-        metrics: Metrics::new().unwrap(),
-    };
+    let core = Core::empty();
     core.apply(FeedMessage::Snapshot { generation: 1, items: vec![] }, SystemTime::now());
-    Arc::new(core)
+    core
 }
 
 fn hello() -> Hello {
