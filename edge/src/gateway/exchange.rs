@@ -20,6 +20,7 @@ use protocol::{
 };
 
 use crate::{
+    core::Core,
     gateway::{
         Gateway, Refused, admission,
         admission::Target,
@@ -28,6 +29,7 @@ use crate::{
         no_link, tunnel,
         upload::Source,
     },
+    knowledge::Grant,
     metrics::Outcome,
     registry::{InFlight, Link, Tunnel},
     streams::Live,
@@ -105,12 +107,18 @@ fn admit(
     if gateway.closing.is_cancelled() {
         return Err(Code::EdgeUnavailable.into());
     }
-    let tunnel = gateway.core.registry.get(grant.tunnel).ok_or_else(no_link)?;
+    let (tunnel, live) = enter(&gateway.core, grant)?;
+    Ok((target, tunnel, live))
+}
+
+/// Counts a stream in, among those of its tunnel.
+fn enter(core: &Core, grant: Grant) -> Result<(Arc<Tunnel>, Live), Refusal> {
+    let tunnel = core.registry.get(grant.tunnel).ok_or_else(no_link)?;
     let live = tunnel.streams.begin(grant).ok_or(Code::TooManyRequests)?;
     // Access may have been taken away since it was judged; whoever takes it from now on finds the
     // stream among the live ones.
-    knowledge.read().judge(&grant)?;
-    Ok((target, tunnel, live))
+    core.knowledge.read().judge(&grant)?;
+    Ok((tunnel, live))
 }
 
 /// Makes a head that may leave: what belongs to the client's connection is gone, and `Host` says what
@@ -128,11 +136,11 @@ fn prepare(head: &mut Parts) {
 async fn send(
     head: Parts,
     source: &mut Source,
-    journey: Journey,
+    mut journey: Journey,
 ) -> Result<Response<Answer>, Refused> {
-    let mut tries = Tries::new(journey.tunnel.clone());
+    let mut tries = Tries::default();
     loop {
-        let in_flight = match tries.next() {
+        let in_flight = match tries.next(&mut journey) {
             Ok(in_flight) => in_flight,
             Err(refusal) => return Err((refusal, journey.account)),
         };
@@ -167,21 +175,27 @@ async fn send(
 }
 
 /// Which links a request was tried on, and what came of it.
+#[derive(Debug, Default)]
 pub(crate) struct Tries {
-    tunnel: Arc<Tunnel>,
     tried: Vec<Arc<Link>>,
     last: Option<Code>,
     is_over: bool,
 }
 
 impl Tries {
-    pub(crate) fn new(tunnel: Arc<Tunnel>) -> Self {
-        Self { tunnel, tried: Vec::new(), last: None, is_over: false }
-    }
-
-    /// The next link; when there is none left, what came of the last one.
-    pub(crate) fn next(&self) -> Result<InFlight, Refusal> {
-        self.tunnel.pick(&self.tried).ok_or_else(|| self.refusal())
+    /// The next link; when there is none left, what came of the last one. A tunnel whose links have all
+    /// gone is forgotten, and is another one once a link comes back: the journey then goes on there.
+    pub(crate) fn next(&self, journey: &mut Journey) -> Result<InFlight, Refusal> {
+        if let Some(in_flight) = journey.tunnel.pick(&self.tried) {
+            return Ok(in_flight);
+        }
+        let core = journey.account.core();
+        let newer = core.registry.get(journey.live.grant().tunnel);
+        if newer.is_none_or(|newer| Arc::ptr_eq(&newer, &journey.tunnel)) {
+            return Err(self.refusal());
+        }
+        (journey.tunnel, journey.live) = enter(core, journey.live.grant())?;
+        journey.tunnel.pick(&self.tried).ok_or_else(|| self.refusal())
     }
 
     /// Notes a failure: another link may follow if nothing was delivered and `is_whole`, or if the

@@ -35,15 +35,15 @@ pub(crate) async fn open(
     mut head: Parts,
     protocol: Option<HeaderValue>,
     upgrade: OnUpgrade,
-    journey: Journey,
+    mut journey: Journey,
 ) -> Result<Response<Answer>, Refused> {
     let is_extended = protocol.is_some() && head.method == Method::CONNECT;
     if is_extended {
         make_http1_handshake(&mut head);
     }
-    let mut tries = Tries::new(journey.tunnel.clone());
+    let mut tries = Tries::default();
     loop {
-        let in_flight = match tries.next() {
+        let in_flight = match tries.next(&mut journey) {
             Ok(in_flight) => in_flight,
             Err(refusal) => return Err((refusal, journey.account)),
         };
