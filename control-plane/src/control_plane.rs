@@ -26,7 +26,7 @@ use crate::{
 const DATABASE: &str = "postern.db";
 /// Runs under way have that long when the control plane stops.
 const RUNS_GRACE: Duration = Duration::from_secs(5);
-/// How often sessions that are over are swept out.
+/// How often what is over is swept out: sessions, replaced signing keys.
 const SWEEP: Duration = Duration::from_secs(10 * 60);
 
 /// A control plane whose ports are bound. Nothing is served before [`ControlPlane::serve`].
@@ -181,11 +181,12 @@ async fn sweep(app: &App, stop: CancellationToken) {
                 now_ms.saturating_sub(session::IDLE_MS),
             );
             store::session::delete_stale(&mut db, created, used).await?;
-            db.commit().await
+            db.commit().await?;
+            app.signer.retire_others(&app.store, now_ms).await
         };
         if let Err(error) = swept.await {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "sessions that are over were not swept out");
+            tracing::warn!(error, "what is over was not swept out");
         }
     }
 }

@@ -60,7 +60,7 @@ pub(crate) async fn prepare(
     } else {
         None
     };
-    publish_key(store, signer, now_ms).await?;
+    signer.publish(store, now_ms).await?;
     Ok(first)
 }
 
@@ -101,24 +101,4 @@ async fn make_owner(
     };
     change.commit(entry).await?;
     Ok(FirstRun { owner_email: owner.email, password: drawn })
-}
-
-/// Makes the signing key known to the edges, unless it is already.
-async fn publish_key(store: &Store, signer: &Signer, now_ms: u64) -> anyhow::Result<()> {
-    let mut change = store.change().await?;
-    let keys = store::token_key::list(&mut change).await?;
-    if keys.contains(signer.public()) {
-        return Ok(());
-    }
-    store::token_key::insert(&mut change, signer.public(), now_ms).await?;
-    let entry = Entry {
-        tenant: store::tenant::operator(&mut change).await?,
-        actor: Actor::System,
-        action: "token_key.publish",
-        subject: signer.public().kid.clone(),
-        detail: serde_json::Value::Null,
-        at_ms: now_ms,
-    };
-    change.commit(entry).await?;
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Signs the capabilities with which the runner enters a gateway. The key is drawn on the first start
-//! and kept in the data directory; edges get its public half by the feed.
+//! and kept in the data directory; edges get its public half by the feed. A key that was replaced is
+//! taken from them once nothing that it signed can be valid any more.
 
 use std::path::Path;
 
@@ -12,7 +13,16 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use protocol::{claims, claims::Capability, feed::FeedTokenKey, key::PublicKey};
 use zeroize::Zeroizing;
 
-use crate::files;
+use crate::{
+    files,
+    store::{
+        self, Store,
+        audit::{Actor, Entry},
+    },
+};
+
+/// So long after a key was published, no capability of an older one is valid any more.
+const OVERLAP_MS: u64 = claims::MAX_LIFETIME_S * 1000;
 
 pub(crate) struct Signer {
     key: EncodingKey,
@@ -46,9 +56,45 @@ impl Signer {
         Ok(Self { key: EncodingKey::from_ed_der(&der), public })
     }
 
-    /// What edges verify with.
-    pub(crate) fn public(&self) -> &FeedTokenKey {
-        &self.public
+    /// Makes the key known to the edges, unless it is the newest that they know.
+    pub(crate) async fn publish(&self, store: &Store, now_ms: u64) -> store::Result<()> {
+        let mut change = store.change().await?;
+        if store::token_key::list(&mut change).await?.first() == Some(&self.public) {
+            return Ok(());
+        }
+        store::token_key::put(&mut change, &self.public, now_ms).await?;
+        let entry = Entry {
+            tenant: store::tenant::operator(&mut change).await?,
+            actor: Actor::System,
+            action: "token_key.publish",
+            subject: self.public.kid.clone(),
+            detail: serde_json::Value::Null,
+            at_ms: now_ms,
+        };
+        change.commit(entry).await?;
+        Ok(())
+    }
+
+    /// Takes the keys that this one has replaced from the edges, once that cuts nothing off.
+    pub(crate) async fn retire_others(&self, store: &Store, now_ms: u64) -> store::Result<()> {
+        let mut change = store.change().await?;
+        let published_ms = now_ms.saturating_sub(OVERLAP_MS);
+        let kids =
+            store::token_key::delete_others(&mut change, &self.public.kid, published_ms).await?;
+        if kids.is_empty() {
+            return Ok(());
+        }
+        let entry = Entry {
+            tenant: store::tenant::operator(&mut change).await?,
+            actor: Actor::System,
+            action: "token_key.retire",
+            subject: kids.join(" "),
+            detail: serde_json::json!({ "replaced_by": &self.public.kid }),
+            at_ms: now_ms,
+        };
+        change.commit(entry).await?;
+        tracing::info!(?kids, "replaced signing keys are trusted no more");
+        Ok(())
     }
 
     /// A token for one request through a gateway.

@@ -1,14 +1,14 @@
 //! What was acknowledged is there after a restart, and no secret is in the files.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use control_plane::{Clock, ControlPlane};
-use protocol::feed::Applied;
+use protocol::feed::{Applied, FeedMessage};
 use serde_json::json;
 
 use crate::{
-    test_edge::TestEdge,
-    world::{World, options},
+    test_edge::{Feed, TestEdge},
+    world::{PATIENCE, World, options},
 };
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn edges_follow_a_database_that_was_restored_from_a_backup() {
     assert_eq!(known.tunnels.len(), 2);
     drop((feed, edge));
 
-    world.clock.advance(std::time::Duration::from_secs(1));
+    world.clock.advance(Duration::from_secs(1));
     let world = world.restart_after(|database| fs::write(database, backup).unwrap()).await;
     let edge = TestEdge::join(&world, "east", "127.0.0.1:3128".parse().unwrap()).await;
     let message = edge.feed(Some(known.generation)).await.next().await;
@@ -132,6 +132,60 @@ async fn a_data_directory_is_used_by_one_control_plane_at_a_time() {
     assert!(format!("{error:#}").contains("another control plane uses it"), "{error:#}");
     drop(first);
     assert!(ControlPlane::open(options).await.unwrap().1.is_none());
+}
+
+#[tokio::test]
+async fn a_signing_key_that_was_replaced_is_trusted_until_its_capabilities_are_over() {
+    let lose_key = |database: &std::path::Path| {
+        fs::remove_file(database.with_file_name("token.key")).unwrap();
+    };
+    let kids = |feed: &Feed| feed.state.token_keys.keys().cloned().collect::<BTreeSet<_>>();
+    let gateway = "127.0.0.1:3128".parse().unwrap();
+    let world = World::start_with(Clock::manual(1_800_000_000_000), |_| {}).await;
+    let edge = TestEdge::join(&world, "east", gateway).await;
+    let mut feed = edge.feed(None).await;
+    feed.next().await;
+    let first = kids(&feed);
+    drop((feed, edge));
+
+    world.clock.advance(Duration::from_secs(1));
+    let world = world.restart_after(lose_key).await;
+    world.clock.advance(Duration::from_secs(299));
+    let world = world.restart().await;
+    let edge = TestEdge::join(&world, "east", gateway).await;
+    let mut feed = edge.feed(None).await;
+    feed.next().await;
+    let both = kids(&feed);
+    assert!(both.len() == 2 && both.is_superset(&first), "{both:?}");
+    let mut known = feed.state.clone();
+    drop((feed, edge));
+
+    world.clock.advance(Duration::from_secs(1));
+    let start = world.clock.now_ms();
+    let world = world.restart().await;
+    let edge = TestEdge::join(&world, "east", gateway).await;
+    let mut feed = edge.feed(Some(start)).await;
+    known.generation = start;
+    let retired = async {
+        while known.token_keys.len() > 1 {
+            let news = feed.news().await;
+            assert!(matches!(news, FeedMessage::Change { .. }), "the edge follows by changes");
+            known.apply(news);
+        }
+    };
+    tokio::time::timeout(PATIENCE, retired).await.expect("the old key is fed for ever");
+    assert!(known.token_keys.keys().all(|kid| !first.contains(kid)), "the new one stays");
+    drop((feed, edge));
+
+    let mut world = world;
+    for _ in 0..4 {
+        world = world.restart_after(lose_key).await;
+        world.clock.advance(Duration::from_millis(1));
+    }
+    let edge = TestEdge::join(&world, "east", gateway).await;
+    let mut feed = edge.feed(None).await;
+    feed.next().await;
+    assert_eq!(feed.state.token_keys.len(), 3, "edges hold no more");
 }
 
 #[tokio::test]
