@@ -208,6 +208,13 @@ async fn delete_user(
             "Let another owner do it, so that one is always left.",
         ));
     }
+    // The caller may have been removed since it was let in.
+    if user.is_owner && store::user::count_owners(&mut change, caller.tenant()).await? < 2 {
+        return Err(Problem::conflict(
+            "this is the tenant's last owner",
+            "Make another owner first, so that one is always left.",
+        ));
+    }
     store::user::delete(&mut change, id).await?;
     let detail = serde_json::json!({ "email": user.email });
     change.commit(caller.entry(&app, "user.delete", id, detail)).await?;

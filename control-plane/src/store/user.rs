@@ -79,6 +79,16 @@ pub(crate) async fn list(db: &mut impl Read, tenant: TenantId) -> Result<Vec<Use
     rows.iter().map(read).collect()
 }
 
+/// How many owners a tenant has.
+pub(crate) async fn count_owners(db: &mut impl Read, tenant: TenantId) -> Result<u64> {
+    let row =
+        sqlx::query("SELECT COUNT(*) AS n FROM account WHERE tenant_id = $1 AND is_owner = 1")
+            .bind(tenant.to_string())
+            .fetch_one(db.connection())
+            .await?;
+    unsigned(&row, "n")
+}
+
 pub(crate) async fn set_permissions(
     db: &mut Change,
     user: UserId,

@@ -23,6 +23,33 @@ async fn a_wrong_password_and_an_unknown_user_sound_the_same() {
 }
 
 #[tokio::test]
+async fn owners_who_remove_each_other_at_once_leave_one() {
+    let world = World::start().await;
+    let mut owner = world.owner.clone();
+    for round in 0..10 {
+        let email = format!("owner-{round}@example.com");
+        let body = json!({"email": &email, "password": "correct horse", "is_owner": true});
+        let other_id = owner.post("/api/v1/users", &body).await.expect(201)["id"].clone();
+        let users = owner.get("/api/v1/users").await.expect(200);
+        let users = users["items"].as_array().unwrap().iter();
+        let id = users.map(|user| &user["id"]).find(|id| **id != other_id).unwrap();
+        let path = |id: &serde_json::Value| format!("/api/v1/users/{}", id.as_str().unwrap());
+        let mut other = world.anonymous();
+        other.log_in(&email, "correct horse").await;
+        let (path, other_path) = (path(id), path(&other_id));
+        tokio::join!(owner.delete(&other_path), other.delete(&path));
+        let mut left = Vec::new();
+        for client in [owner, other] {
+            if client.get("/api/v1/users").await.status == 200 {
+                left.push(client);
+            }
+        }
+        assert_eq!(left.len(), 1, "round {round}");
+        owner = left.remove(0);
+    }
+}
+
+#[tokio::test]
 async fn a_session_needs_its_csrf_token_for_whatever_changes_something() {
     let world = World::start().await;
     world.owner.get("/api/v1/me").await.expect(200);
