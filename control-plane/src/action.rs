@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::api::timestamp::Timestamp;
+
 /// Most actions of a workflow.
 pub(crate) const MAX_ACTIONS: usize = 100;
 /// Most header fields of a request.
@@ -222,8 +224,8 @@ impl fmt::Debug for HttpAction {
 pub(crate) struct ActionResult {
     /// The action's name.
     pub(crate) name: String,
-    /// When it began, milliseconds since 1970.
-    pub(crate) started_ms: u64,
+    /// When it began.
+    pub(crate) started_at: Timestamp,
     /// How long it took, microseconds.
     pub(crate) duration_us: u64,
     /// Gateways that were tried, in order, as `region host:port`; none without a tunnel.

@@ -37,7 +37,7 @@ mod secrets;
 mod session;
 mod teams;
 mod tenants;
-mod timestamp;
+pub(crate) mod timestamp;
 mod tunnels;
 mod users;
 mod workflows;

@@ -17,6 +17,7 @@ use protocol::{
 use super::{direct, exchange::Exchanged, gateway};
 use crate::{
     action::{ActionResult, Answer, HttpAction, PhaseLength, RefusalView},
+    api::timestamp::Timestamp,
     app::App,
 };
 
@@ -84,7 +85,7 @@ impl From<Failure> for RefusalView {
 
 /// Takes the action; whatever happens is in the result.
 pub(super) async fn take(app: &App, caller: &Caller, action: &HttpAction) -> ActionResult {
-    let (started_ms, started) = (app.clock.now_ms(), Instant::now());
+    let (started_at, started) = (Timestamp(app.clock.now_ms()), Instant::now());
     let mut trace = Trace::default();
     let patience = Duration::from_secs(action.timeout);
     let outcome = match tokio::time::timeout(patience, send(app, caller, action, &mut trace)).await
@@ -105,7 +106,7 @@ pub(super) async fn take(app: &App, caller: &Caller, action: &HttpAction) -> Act
     };
     ActionResult {
         name: action.name.clone(),
-        started_ms,
+        started_at,
         duration_us: microseconds(started),
         gateways: trace.gateways,
         phases: PhaseLength::list(&trace.phases),
