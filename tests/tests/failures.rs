@@ -180,7 +180,12 @@ async fn bad_requests_each_get_their_own_answer_and_harm_nobody() {
     let half = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf of it";
     let half = origin_that_says(world.host(), half).await;
     let broken = client.get(format!("http://{half}/")).send().await.unwrap();
-    assert!(broken.bytes().await.is_err(), "half a body must not look whole");
+    if broken.status() == 502 {
+        // It broke before its head had left the connector's link.
+        assert_eq!(broken.headers()["postern-error"], "origin_reset");
+    } else {
+        assert!(broken.bytes().await.is_err(), "half a body must not look whole");
+    }
     let elsewhere = reqwest::Proxy::all(format!("http://{}", world.gateway(0))).unwrap();
     let elsewhere = elsewhere.basic_auth("elsewhere", &token);
     let elsewhere = reqwest::Client::builder().proxy(elsewhere).build().unwrap();
