@@ -61,11 +61,8 @@ bench: ## Measure requests/s, CPU per request and MB/s against a direct connecti
 	cargo run --locked --release -p postern-tests --bin bench
 
 .PHONY: soak
-soak: ## Run what takes too long for `make test`: long tests, many property cases, long fuzzing
-	tests/tools/prepare
-	cargo build --locked --release --bins
+soak: ## Run what takes too long for `make test`: many property cases, long fuzzing
 	PROPTEST_CASES=20000 cargo test --locked --release -p postern-protocol -p postern-link -p postern-connector
-	cargo test --locked --release -p postern-tests -- --ignored --test-threads=1
 	$(MAKE) fuzz FUZZ_SECONDS=1800
 
 .PHONY: fuzz-tools
