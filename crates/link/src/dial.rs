@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     control::{ControlReceiver, ControlSender, ReceiveCarrier, SendCarrier},
-    error::{DialError, LinkError, TlsError},
+    error::{CloseReason, DialError, LinkError, TlsError},
     http2,
     inbound::Inbound,
     quic,
@@ -53,6 +53,15 @@ pub struct Target {
     pub server_name: String,
     /// Which link this is to be, from 0.
     pub slot: u8,
+}
+
+/// An edge that answered, and was asked for no link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    /// The edge.
+    pub edge: EdgeId,
+    /// Where it stands.
+    pub region: RegionName,
 }
 
 /// A link that is up, at the connector.
@@ -99,13 +108,55 @@ impl Dialer {
     /// # Errors
     /// Says how far it got; [`DialError::Refused`] is the edge's own answer.
     pub async fn dial(&self, target: &Target, identity: &Identity) -> Result<Dialled, DialError> {
+        self.open(target).await?.register(target.slot, identity).await
+    }
+
+    /// The same over HTTP/2 on a connection that somebody else has made, such as one through a proxy.
+    ///
+    /// # Errors
+    /// As [`Self::dial`].
+    pub async fn dial_on(
+        &self,
+        stream: TcpStream,
+        server_name: &str,
+        slot: u8,
+        identity: &Identity,
+    ) -> Result<Dialled, DialError> {
+        self.open_on(stream, server_name).await?.register(slot, identity).await
+    }
+
+    /// Dials, hears which edge it is, and leaves: nothing is proven and nothing registered.
+    ///
+    /// # Errors
+    /// As [`Self::dial`].
+    pub async fn greet(&self, target: &Target) -> Result<Greeting, DialError> {
+        self.open(target).await?.greeting().await
+    }
+
+    /// [`Self::greet`] over HTTP/2 on a connection that somebody else has made.
+    ///
+    /// # Errors
+    /// As [`Self::dial`].
+    pub async fn greet_on(
+        &self,
+        stream: TcpStream,
+        server_name: &str,
+    ) -> Result<Greeting, DialError> {
+        self.open_on(stream, server_name).await?.greeting().await
+    }
+
+    async fn open(&self, target: &Target) -> Result<Opened, DialError> {
         match target.transport {
-            Transport::Quic => self.dial_quic(target, identity).await,
-            Transport::Http2 => self.dial_http2(target, identity).await,
+            Transport::Quic => self.open_quic(target).await,
+            Transport::Http2 => {
+                let stream = TcpStream::connect(target.address).await;
+                let stream = stream.map_err(DialError::Connect)?;
+                self.open_on(stream, &target.server_name).await
+            }
         }
     }
 
-    async fn dial_quic(&self, target: &Target, identity: &Identity) -> Result<Dialled, DialError> {
+    async fn open_quic(&self, target: &Target) -> Result<Opened, DialError> {
         let endpoint = self.endpoint(target.address).await.map_err(DialError::Connect)?;
         let connecting = endpoint
             .connect_with(self.quic.clone(), target.address, &target.server_name)
@@ -122,13 +173,12 @@ impl Dialer {
             sender: ControlSender::new(SendCarrier::Quic(quic::Sending::new(sending))),
             receiver: ControlReceiver::new(ReceiveCarrier::Quic(receiving)),
         };
-        handshake(inbound, control, &exporter, target.slot, identity).await
+        Ok(Opened { inbound, control, exporter })
     }
 
-    async fn dial_http2(&self, target: &Target, identity: &Identity) -> Result<Dialled, DialError> {
-        let stream = TcpStream::connect(target.address).await.map_err(DialError::Connect)?;
+    async fn open_on(&self, stream: TcpStream, server_name: &str) -> Result<Opened, DialError> {
         stream.set_nodelay(true).map_err(DialError::Connect)?;
-        let name = ServerName::try_from(target.server_name.clone())
+        let name = ServerName::try_from(server_name.to_owned())
             .map_err(|error| DialError::Tls(error.into()))?;
         let stream = self.tls.connect(name, stream).await.map_err(tls_dial_error)?;
         let exporter = stream
@@ -150,7 +200,7 @@ impl Dialer {
             sender: ControlSender::new(SendCarrier::Http2(http2::Sending::new(sending))),
             receiver: ControlReceiver::new(ReceiveCarrier::Http2(receiving)),
         };
-        handshake(Inbound::http2(connection), control, &exporter, target.slot, identity).await
+        Ok(Opened { inbound: Inbound::http2(connection), control, exporter })
     }
 
     async fn endpoint(&self, address: SocketAddr) -> io::Result<&quinn::Endpoint> {
@@ -172,17 +222,36 @@ struct Control {
     receiver: ControlReceiver<FromEdge>,
 }
 
-async fn handshake(
-    mut inbound: Inbound,
-    mut control: Control,
-    exporter: &[u8; 32],
-    slot: u8,
-    identity: &Identity,
-) -> Result<Dialled, DialError> {
-    let registration = register(&mut control, exporter, slot, identity);
-    let (edge, region, directory) = inbound.drive(registration).await?;
-    let Control { sender: control_sender, receiver: control_receiver } = control;
-    Ok(Dialled { edge, region, directory, inbound, control_sender, control_receiver })
+/// A connection on which the edge speaks first.
+struct Opened {
+    inbound: Inbound,
+    control: Control,
+    exporter: [u8; 32],
+}
+
+impl Opened {
+    async fn greeting(mut self) -> Result<Greeting, DialError> {
+        let greeting = self.inbound.drive(welcome(&mut self.control)).await?;
+        self.inbound.close(CloseReason::Shutdown);
+        Ok(greeting)
+    }
+
+    async fn register(mut self, slot: u8, identity: &Identity) -> Result<Dialled, DialError> {
+        let registration = register(&mut self.control, &self.exporter, slot, identity);
+        let (Greeting { edge, region }, directory) = self.inbound.drive(registration).await?;
+        let Self { inbound, control, .. } = self;
+        let Control { sender: control_sender, receiver: control_receiver } = control;
+        Ok(Dialled { edge, region, directory, inbound, control_sender, control_receiver })
+    }
+}
+
+async fn welcome(control: &mut Control) -> Result<Greeting, DialError> {
+    match control.receiver.receive().await? {
+        Some(FromEdge::Welcome { edge, region, .. }) => Ok(Greeting { edge, region }),
+        Some(FromEdge::Refused(refusal)) => Err(DialError::Refused(refusal)),
+        Some(_) => Err(LinkError::Unexpected("no welcome").into()),
+        None => Err(LinkError::ClosedByPeer.into()),
+    }
 }
 
 async fn register(
@@ -190,13 +259,9 @@ async fn register(
     exporter: &[u8; 32],
     slot: u8,
     identity: &Identity,
-) -> Result<(EdgeId, RegionName, Vec<DirectoryEdge>), DialError> {
-    let (edge, region) = match control.receiver.receive().await? {
-        Some(FromEdge::Welcome { edge, region, .. }) => (edge, region),
-        Some(FromEdge::Refused(refusal)) => return Err(DialError::Refused(refusal)),
-        Some(_) => return Err(LinkError::Unexpected("no welcome").into()),
-        None => return Err(LinkError::ClosedByPeer.into()),
-    };
+) -> Result<(Greeting, Vec<DirectoryEdge>), DialError> {
+    let greeting = welcome(control).await?;
+    let edge = greeting.edge;
     let Identity { tunnel, key, seed, connector, facts } = identity;
     let binding =
         Binding { exporter, edge, tunnel: *tunnel, key: *key, connector: *connector, slot };
@@ -211,7 +276,7 @@ async fn register(
     };
     control.sender.send(&FromConnector::Hello(hello)).await?;
     match control.receiver.receive().await? {
-        Some(FromEdge::Registered { directory }) => Ok((edge, region, directory)),
+        Some(FromEdge::Registered { directory }) => Ok((greeting, directory)),
         Some(FromEdge::Refused(refusal)) => Err(DialError::Refused(refusal)),
         Some(_) => Err(LinkError::Unexpected("no answer to the hello").into()),
         None => Err(LinkError::ClosedByPeer.into()),

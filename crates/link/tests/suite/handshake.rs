@@ -17,6 +17,7 @@ use crate::{
 
 over_both_carriers!(
     a_link_brings_the_directory,
+    whoever_only_asks_which_edge_it_is_registers_nothing,
     control_messages_pass_both_ways,
     only_the_holder_of_the_key_is_proven,
     a_refusal_is_told_with_its_reason,
@@ -55,6 +56,27 @@ async fn a_link_brings_the_directory(transport: Transport) {
     assert_eq!(dialled.edge, EDGE);
     assert_eq!(dialled.region.as_str(), "eu");
     assert_eq!(dialled.directory, directory);
+}
+
+async fn whoever_only_asks_which_edge_it_is_registers_nothing(transport: Transport) {
+    let authority = Authority::new();
+    let listener = Listener::bind(transport, &authority.identity()).await;
+    let dialer = Dialer::new(&Trust::Pinned(authority.pin)).unwrap();
+    let target = target(transport, listener.address());
+    let edge = async { listener.accept().await.handshake(EDGE, "eu".parse().unwrap()).await };
+    let greeting = async {
+        match transport {
+            Transport::Quic => dialer.greet(&target).await,
+            Transport::Http2 => {
+                let stream = tokio::net::TcpStream::connect(target.address).await.unwrap();
+                dialer.greet_on(stream, &target.server_name).await
+            }
+        }
+    };
+    let (edge, greeting) = patiently(async { tokio::join!(edge, greeting) }).await;
+    let greeting = greeting.unwrap();
+    assert_eq!((greeting.edge, greeting.region.as_str()), (EDGE, "eu"));
+    assert!(edge.is_err(), "no hello came");
 }
 
 async fn control_messages_pass_both_ways(transport: Transport) {
