@@ -3,7 +3,8 @@
 //! Everything that two parts of Postern say to each other is defined here, once: what a tunnel's
 //! secret looks like ([`secret`]), what travels on a link ([`frame`], [`head`], [`control`]), what
 //! the control plane tells an edge and hears back ([`feed`], [`presence`], [`join`]), who may use a
-//! tunnel ([`access`]), how well it is ([`health`]) and how a "no" is said ([`refusal`]).
+//! tunnel ([`access`]) and what may be reached through it ([`policy`]), how well it is ([`health`]) and
+//! how a "no" is said ([`refusal`]).
 //!
 //! The crate does no IO, reads no clock and draws no random number. Whatever comes from outside is
 //! an argument, so every rule can be tested with nothing but values.
@@ -23,9 +24,11 @@ pub mod join;
 pub mod key;
 pub mod name;
 pub mod phases;
+pub mod policy;
 pub mod presence;
 pub mod refusal;
 pub mod secret;
+pub mod settings_file;
 pub mod varint;
 
 mod armour;

@@ -143,6 +143,10 @@ codes! {
     DestinationRefused "destination_refused" FORBIDDEN Connector false
         "The connector refuses this destination"
         "Ask for another destination: link-local and cloud metadata addresses are never dialled.";
+    /// The connector's own policy does not let the request pass.
+    PolicyRefused "policy_refused" FORBIDDEN Connector false
+        "The connector's policy does not allow this request"
+        "Ask whoever runs the connector; the detail says which rule of TUNNEL_POLICY_FILE decided.";
     /// The origin's name could not be resolved in the private network.
     OriginDns "origin_dns" BAD_GATEWAY Origin false
         "The origin's name does not resolve"
@@ -273,7 +277,7 @@ mod tests {
             assert_eq!(code.as_str().parse::<Code>(), Ok(code));
             let is_client_status = code.status().is_client_error();
             let is_asker = matches!(code.source(), Source::Client);
-            let is_customer_no = code == Code::DestinationRefused;
+            let is_customer_no = matches!(code, Code::DestinationRefused | Code::PolicyRefused);
             assert_eq!(is_client_status, is_asker || is_customer_no, "{code}");
             assert!(code.fix().ends_with('.'), "{code}");
         }

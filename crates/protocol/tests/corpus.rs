@@ -15,7 +15,7 @@ mod targets;
 use targets::TARGETS;
 
 /// What a repository can carry for ever.
-const MAX_FILES: usize = 300;
+const MAX_FILES: usize = 400;
 const MAX_BYTES: u64 = 1024 * 1024;
 
 fn fuzz() -> PathBuf {

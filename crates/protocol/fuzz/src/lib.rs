@@ -19,6 +19,7 @@ use postern_protocol::{
     head::{self, Protocol},
     join::{self, JoinRequest, JoinResponse, JoinToken},
     phases::Phases,
+    policy::{NormalPath, Policy},
     presence::Report,
     secret::{self, TunnelSecret},
 };
@@ -28,7 +29,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every decoder.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 16] = [
     ("frame", frame),
     ("request_head", request_head),
     ("response_head", response_head),
@@ -43,6 +44,8 @@ pub const TARGETS: [Target; 14] = [
     ("feed", feed),
     ("presence", presence),
     ("phases", phases),
+    ("policy", policy),
+    ("policy_path", policy_path),
 ];
 
 /// The stream of one direction, however it is cut. The first byte picks the role; the lower half of the
@@ -257,6 +260,26 @@ pub fn phases(data: &[u8]) {
     let phases = Phases::parse(&String::from_utf8_lossy(data));
     assert_eq!(Phases::parse(&phases.to_string()), phases);
     assert!(phases.total() >= phases.iter().map(|(_, length)| length).max().unwrap_or(0));
+}
+
+/// A policy file.
+pub fn policy(data: &[u8]) {
+    let Ok(policy) = Policy::from_toml(&String::from_utf8_lossy(data)) else { return };
+    let again = from_json::<Policy>(&to_json(&policy));
+    assert_eq!(again.digest(), policy.digest());
+    assert_eq!(again, policy, "it survives its canonical form");
+}
+
+/// A path of a request, as rules see it.
+pub fn policy_path(data: &[u8]) {
+    let Some(normal) = NormalPath::of(&String::from_utf8_lossy(data)) else { return };
+    let text = normal.as_str();
+    assert!(text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()));
+    let lower = text.to_ascii_lowercase();
+    for hidden in ["//", "/./", "/../", "%2e", "%2f", "%5c", "%25", "\\", ";"] {
+        assert!(!lower.contains(hidden), "{text} holds {hidden}");
+    }
+    assert_eq!(NormalPath::of(text).as_ref(), Some(&normal), "it is its own normal form");
 }
 
 fn json_survives<M: Serialize + DeserializeOwned + PartialEq + Debug>(data: &[u8]) -> Option<M> {
