@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::SystemTime,
@@ -42,7 +42,7 @@ pub(crate) struct Link {
     pub(crate) key: LinkKey,
     pub(crate) secret: KeyId,
     pub(crate) session: Session,
-    pub(crate) facts: Facts,
+    facts: Mutex<Facts>,
     pub(crate) since_ms: u64,
     pub(crate) remote: SocketAddr,
     pub(crate) transport: Transport,
@@ -60,7 +60,7 @@ impl Link {
         Self {
             key: LinkKey { tunnel, connector, slot },
             secret: hello.key,
-            facts: hello.facts.clone(),
+            facts: Mutex::new(hello.facts.clone()),
             since_ms: since.map_or(0, |since| since.as_millis() as u64),
             remote: session.remote(),
             transport: session.transport(),
@@ -111,6 +111,11 @@ impl Link {
         is_news
     }
 
+    /// Takes what the connector tells of itself now.
+    pub(crate) fn set_facts(&self, facts: Facts) {
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = facts.clean();
+    }
+
     pub(crate) fn presence(&self) -> LinkPresence {
         let rtt_us = self.rtt_us.load(Ordering::Relaxed);
         LinkPresence {
@@ -122,7 +127,7 @@ impl Link {
             since_ms: self.since_ms,
             rtt_us: (rtt_us > 0).then_some(rtt_us),
             remote: self.remote,
-            facts: self.facts.clone(),
+            facts: self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 

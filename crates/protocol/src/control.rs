@@ -7,6 +7,7 @@
 //!   │ ── Registered{directory} ──────────► │      or Refused{code, retry_after_ms}, and the end
 //!   │ ◄── Ping ── ── Pong ──────────────►  │      every few seconds
 //!   │ ── Directory, Drain ───────────────► │      whenever
+//!   │ ◄── Facts ────────────────────────── │      whenever they change
 //!   │ ◄── Goodbye ──────────────────────── │      no new requests; the edge closes when none is left
 //! ```
 //!
@@ -83,6 +84,8 @@ pub enum FromConnector {
     /// No new requests on this link, please: the edge closes it once those under way have finished.
     /// Said when the connector leaves, and on a draining link whose replacement is up.
     Goodbye,
+    /// What the connector told of itself in its hello has changed, for all its links.
+    Facts(Facts),
     /// Something that a newer connector says.
     #[serde(other)]
     Unknown,
@@ -119,6 +122,9 @@ pub struct Facts {
     /// Operating system and architecture, such as `linux/x86_64`.
     #[serde(default)]
     pub platform: String,
+    /// Digest of the policy that it obeys ([`crate::policy::Policy::digest`]), if it has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }
 
 impl Facts {
@@ -128,7 +134,8 @@ impl Facts {
     /// Cuts what is too long and drops what is not printable: the facts come from somebody else's
     /// machine and are shown to people.
     pub fn clean(mut self) -> Self {
-        for text in [&mut self.version, &mut self.host, &mut self.platform] {
+        let texts = [&mut self.version, &mut self.host, &mut self.platform];
+        for text in texts.into_iter().chain(&mut self.policy) {
             text.retain(|c| !c.is_control());
             while text.len() > Self::MAX_TEXT {
                 text.pop();
@@ -333,6 +340,7 @@ mod tests {
                     version: "0.1.0".into(),
                     host: "h".into(),
                     platform: "linux/x86_64".into(),
+                    policy: None,
                 },
             }),
             &format!(
@@ -345,6 +353,15 @@ mod tests {
             r#"{"type":"ping","sequence":1,"rtt_us":350}"#,
         );
         golden(&FromConnector::Goodbye, r#"{"type":"goodbye"}"#);
+        golden(
+            &FromConnector::Facts(Facts {
+                version: "0.1.0".into(),
+                host: "h".into(),
+                platform: "linux/x86_64".into(),
+                policy: Some("sha256:00".into()),
+            }),
+            r#"{"type":"facts","version":"0.1.0","host":"h","platform":"linux/x86_64","policy":"sha256:00"}"#,
+        );
     }
 
     #[test]
@@ -372,12 +389,17 @@ mod tests {
 
     #[test]
     fn facts_cannot_carry_control_characters_or_novels() {
-        let facts =
-            Facts { version: "\x1b[31m1".into(), host: "h".repeat(999), platform: "ü".repeat(99) };
+        let facts = Facts {
+            version: "\x1b[31m1".into(),
+            host: "h".repeat(999),
+            platform: "ü".repeat(99),
+            policy: Some("sha256:\n".into()),
+        };
         let clean = facts.clean();
         assert_eq!(clean.version, "[31m1");
         assert_eq!(clean.host.len(), 128);
         assert_eq!(clean.platform.len(), 128);
+        assert_eq!(clean.policy.unwrap(), "sha256:");
     }
 
     proptest! {

@@ -119,6 +119,11 @@ fn answer(core: &Core, link: &Arc<Link>, message: FromConnector) -> Option<FromE
             link.say_goodbye();
             None
         }
+        FromConnector::Facts(facts) => {
+            link.set_facts(facts);
+            core.registry.renew(link, &core.unreported);
+            None
+        }
         FromConnector::Hello(_) | FromConnector::Unknown => None,
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use protocol::{
-    control::{FromConnector, FromEdge},
+    control::{Facts, FromConnector, FromEdge},
     feed::{FeedEdge, Item},
     id::{EdgeId, KeyId, TunnelId},
     key::Seed,
@@ -100,6 +100,21 @@ async fn pings_are_answered_and_their_round_trips_reported() {
         }
         let has_rtt = |link: &protocol::presence::LinkPresence| link.rtt_us == Some(350);
         world.control_plane.until(|heard| heard.links.values().any(has_rtt)).await;
+    }
+}
+
+#[tokio::test]
+async fn facts_that_change_are_reported() {
+    let world = World::new().await;
+    let connector = Connector::new(&world, 1);
+    for carrier in CARRIERS {
+        let mut held = connector.hold(&world, carrier, 0).await;
+        let digest = format!("sha256:{carrier:?}");
+        let facts = Facts { policy: Some(digest.clone()), ..Facts::default() };
+        held.sender.send(&FromConnector::Facts(facts)).await.unwrap();
+        let has_digest =
+            |link: &protocol::presence::LinkPresence| link.facts.policy.as_ref() == Some(&digest);
+        world.control_plane.until(|heard| heard.links.values().any(has_digest)).await;
     }
 }
 
