@@ -21,7 +21,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tracing::level_filters::LevelFilter;
 use zeroize::Zeroizing;
 
-use crate::supervisor::Transports;
+use crate::{proxy::Proxies, supervisor::Transports};
 
 /// Where container platforms put a secret of this name.
 const MOUNTED_SECRET: &str = "/run/secrets/TUNNEL_SECRET";
@@ -112,6 +112,8 @@ pub struct Config {
     pub edges: Vec<EdgeAddress>,
     /// How long requests under way may take to finish.
     pub grace_period: Duration,
+    /// The proxy on the way to the edges, if there is one.
+    pub proxies: Proxies,
     /// Authorities besides the public ones.
     pub origin_authorities: Vec<CertificateDer<'static>>,
 }
@@ -160,6 +162,26 @@ pub enum ConfigError {
         /// What it could be.
         expected: &'static str,
     },
+    /// A proxy that cannot be used. Its URL is not repeated: it may hold a password.
+    #[error(
+        "{variable} cannot be used: {reason}; expected http://[USER:PASSWORD@]HOST:PORT, \
+         socks5://… or socks5h://…"
+    )]
+    Proxy {
+        /// The setting.
+        variable: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// QUIC is asked for, where only TCP passes.
+    #[error(
+        "TUNNEL_TRANSPORT_PROTOCOL is quic, but {variable} sends links through a proxy, which QUIC \
+         cannot pass: set it to auto or http2, or name the edges in NO_PROXY"
+    )]
+    QuicThroughProxy {
+        /// The setting that names the proxy.
+        variable: &'static str,
+    },
     /// The certificate file holds none.
     #[error("TUNNEL_ORIGIN_CA_FILE: {} holds no certificate: expected PEM, -----BEGIN CERTIFICATE-----", .0.display())]
     NoCertificate(PathBuf),
@@ -173,7 +195,8 @@ pub enum ConfigError {
     },
 }
 
-/// The variables of the process that concern a connector: those that begin with `TUNNEL_`.
+/// The variables of the process that concern a connector: those that begin with `TUNNEL_`, and those
+/// that name proxies.
 pub type Environment = BTreeMap<String, Zeroizing<String>>;
 
 /// What the process was started with; a value that is not UTF-8 cannot be valid and is taken for its
@@ -181,7 +204,7 @@ pub type Environment = BTreeMap<String, Zeroizing<String>>;
 pub fn environment() -> Environment {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let variables = std::env::vars_os().map(|(name, value)| (text(name), value));
-    let ours = variables.filter(|(name, _)| name.starts_with(PREFIX));
+    let ours = variables.filter(|(name, _)| name.starts_with(PREFIX) || Proxies::reads(name));
     ours.map(|(name, value)| (name, Zeroizing::new(text(value)))).collect()
 }
 
@@ -260,21 +283,35 @@ impl Config {
         let edges = parse("TUNNEL_EDGE", &options.edge, expected, edges)?;
         let expected = "a time of at most 1h, for instance 30s or 2m";
         let grace = parse("TUNNEL_GRACE_PERIOD", &options.grace_period, expected, duration)?;
-        Ok(Self {
+        let config = Self {
             metrics_port: options.metrics_port()?,
             transports: transports.unwrap_or_default(),
             region,
             edges: edges.unwrap_or_default(),
             grace_period: grace.unwrap_or(GRACE_PERIOD),
+            proxies: Proxies::load(environment)?,
             origin_authorities: authorities(options)?,
             secret: secret::find(options, environment, mounted)?,
-        })
+        };
+        let mut proxies =
+            config.first_edges().iter().filter_map(|edge| config.proxies.before(&edge.address));
+        match (config.transports, proxies.next()) {
+            (Transports::Quic, Some(proxy)) => {
+                Err(ConfigError::QuicThroughProxy { variable: proxy.variable })
+            }
+            (Transports::Auto | Transports::Http2, _) | (Transports::Quic, None) => Ok(config),
+        }
+    }
+
+    /// The edges to dial before a directory is known; at least one.
+    pub fn first_edges(&self) -> &[EdgeAddress] {
+        if self.edges.is_empty() { &self.secret.edges } else { &self.edges }
     }
 }
 
 fn refuse_unknown(environment: &Environment) -> Result<(), ConfigError> {
     for name in environment.keys() {
-        if KNOWN.contains(&name.as_str()) {
+        if KNOWN.contains(&name.as_str()) || !name.starts_with(PREFIX) {
             continue;
         }
         let likeness = |known: &&str| strsim::jaro_winkler(known, name);

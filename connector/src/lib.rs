@@ -11,13 +11,15 @@
 //!
 //! [`supervisor`] decides which links there are to be; the shell executes that. Each request that comes
 //! down a link is served from its origin, after the guard has judged the address. [`config`] makes sense
-//! of the environment.
+//! of the environment, [`proxy`] of what it says about the way out.
 
 pub mod config;
 mod guard;
 pub mod metrics;
 mod origin;
+mod outlet;
 pub mod program;
+pub mod proxy;
 mod race;
 mod run;
 mod shell;

@@ -16,6 +16,7 @@ use crate::{
     config::{Config, ConfigError, Options, environment},
     metrics::Meter,
     origin::Origin,
+    outlet::Outlet,
     shell::Shell,
     status::{self, Status},
     supervisor::{Plan, Supervisor},
@@ -51,7 +52,9 @@ async fn serve(
     options: Options,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let Config { secret, edges, region, transports, grace_period, .. } = config;
+    let follow_directory = config.edges.is_empty();
+    let edges = config.first_edges().to_vec();
+    let Config { secret, region, transports, proxies, grace_period, .. } = config;
     let meter = Arc::new(Meter::new());
     let origin = Origin::new(config.origin_authorities, meter.clone())?;
     let trust = secret.ca_pin.map_or(Trust::PublicRoots, Trust::Pinned);
@@ -71,10 +74,9 @@ async fn serve(
         connector,
         facts: facts(),
     };
-    let follow_directory = edges.is_empty();
-    let edges = if follow_directory { secret.edges } else { edges };
-    let supervisor = Supervisor::new(Plan { edges, follow_directory, region, transports });
-    let shell = Shell::new(supervisor, dialer, identity, origin, meter);
+    let plan = Plan { edges, follow_directory, region, transports, proxies: proxies.clone() };
+    let shell =
+        Shell::new(Supervisor::new(plan), Outlet { dialer, proxies }, identity, origin, meter);
     let status =
         Status { view: shell.view(), started: shell.started(), prometheus: options.prometheus };
     let status_server = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -100,6 +102,7 @@ fn facts() -> Facts {
         version: env!("CARGO_PKG_VERSION").into(),
         host: host.trim().into(),
         platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+        ..Facts::default()
     }
     .clean()
 }

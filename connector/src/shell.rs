@@ -1,12 +1,11 @@
 //! The supervisor's hands: executes its effects, tells it what happened, and decides nothing.
 
-mod dial;
 mod link;
 mod say;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use ::link::dial::{Dialer, Dialled, Identity};
+use ::link::dial::{Dialled, Identity};
 use protocol::control::FromConnector;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -15,13 +14,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    dial::NoLink,
-    link::{Handle, Shared, Stage},
-};
+use self::link::{Handle, Shared, Stage};
 use crate::{
     metrics::{LinkMeter, Meter},
     origin::Origin,
+    outlet::{NoLink, Outlet},
     supervisor::{Effect, Input, LinkId, Supervisor, View},
 };
 
@@ -38,7 +35,7 @@ const FAREWELL: Duration = Duration::from_millis(100);
 pub(crate) struct Shell {
     supervisor: Supervisor,
     started: Instant,
-    dialer: Arc<Dialer>,
+    outlet: Arc<Outlet>,
     identity: Arc<Identity>,
     shared: Shared,
     reports: mpsc::Receiver<Input>,
@@ -53,7 +50,7 @@ pub(crate) struct Shell {
 impl Shell {
     pub(crate) fn new(
         supervisor: Supervisor,
-        dialer: Dialer,
+        outlet: Outlet,
         identity: Identity,
         origin: Origin,
         meter: Arc<Meter>,
@@ -64,7 +61,7 @@ impl Shell {
             view: watch::Sender::new(supervisor.view()),
             supervisor,
             started: Instant::now(),
-            dialer: Arc::new(dialer),
+            outlet: Arc::new(outlet),
             identity: Arc::new(identity),
             shared: Shared { origin, meter, capacity, reports: sender },
             reports,
@@ -166,9 +163,9 @@ impl Shell {
         match effect {
             Effect::Dial { link, slot, target, transport } => {
                 tracing::debug!(slot, %target, transport = transport.as_str(), "dialling");
-                let (dialer, identity) = (self.dialer.clone(), self.identity.clone());
+                let (outlet, identity) = (self.outlet.clone(), self.identity.clone());
                 let task = self.dials.spawn(async move {
-                    let dialled = dial::dial(&dialer, &identity, &target, transport, slot);
+                    let dialled = outlet.dial(&identity, &target, transport, slot);
                     (link, dialled.await)
                 });
                 self.dialling.insert(link, task);

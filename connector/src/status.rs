@@ -134,6 +134,7 @@ fn show(slot: &SlotView, now: Duration) -> Value {
             "edge": link.edge,
             "address": link.address,
             "transport": link.transport.as_str(),
+            "proxy": link.proxy,
             "rtt_ms": link.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
             "age_seconds": now.saturating_sub(link.up_at).as_secs(),
         })

@@ -20,8 +20,8 @@
 //!                 closed ◄── idle, or deadline ── leaving ◄── registered ── up, and attempting
 //! ```
 //!
-//! An attempt goes to one edge and climbs down a ladder of *rungs*: QUIC, HTTP/2 on the same port,
-//! HTTP/2 on the fallback port. The next rung joins in when the one before has failed, or has said
+//! An attempt goes to one edge and climbs down a ladder of *rungs*: QUIC (unless a proxy stands before
+//! the edge), HTTP/2 on the same port, HTTP/2 on the fallback port. The next rung joins in when the one before has failed, or has said
 //! nothing for [`timing::NEXT_RUNG`]. The ladder starts at the rung that last worked.
 //!
 //! An edge that fails rests for a while, drawn at random up to a bound that grows. As long as it has
@@ -64,6 +64,7 @@ pub use self::{
     network::Transports,
     view::{LinkView, SlotState, SlotView, View},
 };
+use crate::proxy::Proxies;
 
 /// Names a dial, and the link that it becomes. Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +81,8 @@ pub struct Plan {
     pub region: Option<RegionName>,
     /// Which carriers may be used.
     pub transports: Transports,
+    /// Which edges stand behind a proxy: QUIC is not tried with those.
+    pub proxies: Proxies,
 }
 
 /// What happened.
@@ -230,7 +233,7 @@ impl Supervisor {
             places: Places::new(plan.edges, plan.follow_directory, plan.region),
             slots: Default::default(),
             links: BTreeMap::new(),
-            network: Network::new(plan.transports),
+            network: Network::new(plan.transports, plan.proxies),
             budget: DialBudget::default(),
             leave_by: None,
             next_link: 0,

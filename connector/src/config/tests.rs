@@ -138,6 +138,19 @@ fn a_variable_that_nobody_reads_is_an_error() {
 }
 
 #[test]
+fn quic_is_not_to_be_had_through_a_proxy() {
+    let quic = Options { transport_protocol: Some("quic".into()), ..Options::default() };
+    let secret = tunnel_secret(7);
+    let proxied = [("TUNNEL_SECRET", secret.as_str()), ("https_proxy", "http://u:hush@proxy:3128")];
+    let error = load(&quic, &proxied).unwrap_err();
+    assert!(error.contains("https_proxy") && error.contains("NO_PROXY"), "{error}");
+    assert!(!error.contains("hush"), "{error}");
+    assert!(load(&Options::default(), &proxied).is_ok());
+    let exempt = [&proxied[..], &[("no_proxy", "edge.example")]].concat();
+    assert!(load(&quic, &exempt).is_ok());
+}
+
+#[test]
 fn every_option_is_a_known_variable() {
     let command = Options::augment_args(Command::new("test"));
     let mut read: Vec<String> = command

@@ -16,10 +16,10 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::dial::describe;
 use crate::{
     metrics::{Meter, Outcome},
     origin::Origin,
+    outlet::describe,
     supervisor::{Input, LinkId},
 };
 

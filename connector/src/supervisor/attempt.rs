@@ -10,7 +10,7 @@ use protocol::{
 
 use super::{
     LinkId,
-    event::{Failure, Purpose},
+    event::{Failure, FailureKind, Purpose},
     timing::{ATTEMPT, ATTEMPT_AT_CLOSED_DOOR, ATTEMPT_UPGRADE, NEXT_RUNG},
 };
 
@@ -64,10 +64,16 @@ impl Attempt {
             Purpose::Fill | Purpose::Drain | Purpose::Rebalance => ATTEMPT,
             Purpose::Upgrade => ATTEMPT_UPGRADE,
         };
+        let no_way = rungs.is_empty().then(|| Failure {
+            kind: FailureKind::ProxyRefused,
+            detail: "a proxy stands before the edge, which QUIC cannot pass; set \
+                     TUNNEL_TRANSPORT_PROTOCOL to auto or http2, or name the edge in NO_PROXY"
+                .into(),
+        });
         Self {
             edge,
             purpose,
-            last_failure: None,
+            last_failure: no_way,
             tried_quic: false,
             rungs: rungs.into(),
             legs: Vec::new(),

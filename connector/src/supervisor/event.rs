@@ -152,6 +152,10 @@ pub enum FailureKind {
     Dns,
     /// The network or the host says no.
     Connect,
+    /// The proxy on the way cannot be reached, or does not reach the edge.
+    Proxy,
+    /// The proxy on the way says no, which only a person can change.
+    ProxyRefused,
     /// TLS failed.
     Tls,
     /// The connection broke during the handshake.
@@ -166,6 +170,8 @@ impl FailureKind {
         match self {
             Self::Dns => "dns",
             Self::Connect => "connect",
+            Self::Proxy => "proxy",
+            Self::ProxyRefused => "proxy_refused",
             Self::Tls => "tls",
             Self::Handshake => "handshake",
             Self::Unanswered => "unanswered",

@@ -6,6 +6,9 @@
 //!    └─────── any pong ─────┴──────────────────┘
 //! ```
 //!
+//! The links take turns: one of them is asked every [`TURN`], however few they are, so that a network
+//! which falls silent is found out as soon with one link as with four.
+//!
 //! A miss or a loss of one link makes the supervisor probe all of them, since what befell one has often
 //! befallen the others; a probed link stands where a missed one does.
 
@@ -15,15 +18,38 @@ use protocol::SLOTS;
 
 use super::timing::{DEAD_AFTER_MISS, PING_EVERY, PONG_WITHIN};
 
+const TURN: Duration = PING_EVERY.checked_div(SLOTS as u32).expect("there are slots");
+
 #[derive(Debug)]
 pub(super) struct Heartbeat {
-    /// Shifts this link's turn against the others', so that the four are not pinged together.
-    phase: Duration,
+    turns: Turns,
     next_at: Duration,
     sequence: u64,
     sent_at: Duration,
     wait: Wait,
     pub(super) rtt: Option<Duration>,
+}
+
+/// Which of the turns are a link's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Turns {
+    phase: Duration,
+    every: Duration,
+}
+
+impl Turns {
+    /// Those of the `rank`-th of `count` links.
+    pub(super) fn new(rank: usize, count: usize) -> Self {
+        let slots = usize::from(SLOTS);
+        let count = count.clamp(1, slots);
+        Self { phase: TURN * (rank % count) as u32, every: TURN * count as u32 }
+    }
+
+    /// The first one after `now`.
+    fn after(self, now: Duration) -> Duration {
+        let turns = (now + self.every - self.phase).as_micros() / self.every.as_micros();
+        self.phase + self.every * u32::try_from(turns).unwrap_or(u32::MAX)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +69,17 @@ pub(super) enum Beat {
 
 impl Heartbeat {
     /// The first ping is due at once: it measures the round trip.
-    pub(super) fn new(slot: u8, now: Duration) -> Self {
-        let phase = PING_EVERY / u32::from(SLOTS) * u32::from(slot);
-        Self { phase, next_at: now, sequence: 0, sent_at: now, wait: Wait::Quiet, rtt: None }
+    pub(super) fn new(now: Duration) -> Self {
+        let turns = Turns::new(0, 1);
+        Self { turns, next_at: now, sequence: 0, sent_at: now, wait: Wait::Quiet, rtt: None }
+    }
+
+    /// Other turns are this link's own from now on.
+    pub(super) fn take_turns(&mut self, turns: Turns) {
+        if self.turns != turns && self.sequence > 0 {
+            self.next_at = turns.after(self.sent_at);
+        }
+        self.turns = turns;
     }
 
     /// What is due.
@@ -64,9 +98,7 @@ impl Heartbeat {
     pub(super) fn ping(&mut self, now: Duration) -> u64 {
         self.sequence += 1;
         self.sent_at = now;
-        let turns = (now + PING_EVERY - self.phase).as_micros() / PING_EVERY.as_micros();
-        let turns = u32::try_from(turns).unwrap_or(u32::MAX);
-        self.next_at = self.phase + PING_EVERY * turns;
+        self.next_at = self.turns.after(now);
         if self.wait == Wait::Quiet {
             self.wait = Wait::Asked { miss_at: now + PONG_WITHIN };
         }
@@ -106,17 +138,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_take_turns_from_the_beginning() {
-        let at = Duration::from_millis;
-        for (slot, turn) in [(0, at(5_000)), (1, at(1_250)), (2, at(2_500)), (3, at(3_750))] {
-            let mut heartbeat = Heartbeat::new(slot, at(80));
-            assert_eq!(heartbeat.due(at(80)), Beat::Ping);
-            let sequence = heartbeat.ping(at(80));
-            heartbeat.on_pong(at(81), sequence);
-            assert_eq!(heartbeat.deadline(), turn);
-            heartbeat.ping(turn);
-            heartbeat.on_pong(turn, sequence + 1);
-            assert_eq!(heartbeat.deadline(), turn + PING_EVERY);
+    fn one_link_after_the_other_is_asked_however_few_they_are() {
+        let start = Duration::from_millis(80);
+        for count in 1..=4 {
+            let mut links: Vec<_> = (0..count).map(|_| Heartbeat::new(start)).collect();
+            for (rank, link) in links.iter_mut().enumerate() {
+                assert_eq!(link.due(start), Beat::Ping);
+                link.take_turns(Turns::new(rank, count));
+                let sequence = link.ping(start);
+                link.on_pong(start, sequence);
+            }
+            for turn in 1..20 {
+                let at = TURN * turn;
+                let due: Vec<_> = links.iter_mut().filter(|link| link.deadline() <= at).collect();
+                assert_eq!(due.len(), 1, "turn {turn} of {count}");
+                for link in due {
+                    let sequence = link.ping(at);
+                    link.on_pong(at, sequence);
+                }
+            }
         }
+    }
+
+    #[test]
+    fn a_link_that_is_alone_now_takes_the_turns_of_the_others() {
+        let mut link = Heartbeat::new(Duration::ZERO);
+        link.take_turns(Turns::new(3, 4));
+        link.ping(TURN * 3);
+        link.on_pong(TURN * 3, 1);
+        assert_eq!(link.deadline(), TURN * 7);
+        link.take_turns(Turns::new(0, 1));
+        assert_eq!(link.deadline(), TURN * 4);
     }
 }

@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+use protocol::{
+    address::{EdgeAddress, HostPort},
+    presence::Transport,
+};
 use rand::Rng;
 
 use super::{
@@ -10,6 +14,7 @@ use super::{
     timing::{DIAL_BURST, DIAL_EVERY, UDP_PROBE},
     up_to,
 };
+use crate::proxy::Proxies;
 
 /// Which carriers may be used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,36 +31,66 @@ pub enum Transports {
 #[derive(Debug)]
 pub(super) struct Network {
     transports: Transports,
+    proxies: Proxies,
     /// Where the next ladder starts.
-    pub(super) first_rung: Rung,
+    first_rung: Rung,
+    /// The same for edges behind the proxy.
+    first_rung_by_proxy: Rung,
     /// When a link on HTTP/2 tries to move to QUIC.
     probe_at: Option<Duration>,
 }
 
 impl Network {
-    pub(super) fn new(transports: Transports) -> Self {
+    pub(super) fn new(transports: Transports, proxies: Proxies) -> Self {
         let first_rung = match transports {
             Transports::Auto | Transports::Quic => Rung::Quic,
             Transports::Http2 => Rung::Http2,
         };
-        Self { transports, first_rung, probe_at: None }
+        let first_rung_by_proxy = Rung::Http2;
+        Self { transports, proxies, first_rung, first_rung_by_proxy, probe_at: None }
     }
 
-    /// The rungs to try, first the one that last worked.
-    pub(super) fn ladder(&self, has_fallback_port: bool) -> Vec<Rung> {
+    /// The proxy that an edge stands behind.
+    pub(super) fn proxy(&self, edge: &HostPort) -> Option<String> {
+        self.proxies.before(edge).map(ToString::to_string)
+    }
+
+    pub(super) fn is_by_proxy(&self, edge: &HostPort) -> bool {
+        self.proxies.before(edge).is_some()
+    }
+
+    /// Where the next ladder to `edge` starts.
+    pub(super) fn first_rung(&mut self, edge: &HostPort) -> &mut Rung {
+        if self.is_by_proxy(edge) { &mut self.first_rung_by_proxy } else { &mut self.first_rung }
+    }
+
+    /// The rungs to try, first the one that last worked. None at all if only QUIC is allowed, and a
+    /// proxy stands before the edge.
+    pub(super) fn ladder(&mut self, edge: &EdgeAddress) -> Vec<Rung> {
         let allowed: &[Rung] = match self.transports {
             Transports::Auto => &[Rung::Quic, Rung::Http2, Rung::Http2Fallback],
             Transports::Quic => &[Rung::Quic],
             Transports::Http2 => &[Rung::Http2, Rung::Http2Fallback],
         };
-        let exists = |rung: &Rung| has_fallback_port || *rung != Rung::Http2Fallback;
+        let is_by_proxy = self.is_by_proxy(&edge.address);
+        let exists = |rung: &Rung| match rung {
+            Rung::Quic => !is_by_proxy,
+            Rung::Http2 => true,
+            Rung::Http2Fallback => edge.fallback_port.is_some(),
+        };
         let mut ladder: Vec<Rung> = allowed.iter().copied().filter(exists).collect();
-        ladder.sort_by_key(|rung| *rung != self.first_rung);
+        let first_rung = *self.first_rung(&edge.address);
+        ladder.sort_by_key(|rung| *rung != first_rung);
         ladder
     }
 
     pub(super) fn may_upgrade(&self) -> bool {
         self.transports == Transports::Auto
+    }
+
+    /// Could this link to `edge` be on QUIC, and is not?
+    pub(super) fn lacks_quic(&self, edge: &HostPort, transport: Transport) -> bool {
+        self.may_upgrade() && transport == Transport::Http2 && !self.is_by_proxy(edge)
     }
 
     pub(super) fn probe_at(&self) -> Option<Duration> {

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use protocol::presence::Transport;
 use rand::Rng;
 
 use super::{
@@ -43,7 +42,7 @@ impl Supervisor {
         }
         let Some((slot, edge, _)) = best else { return };
         if self.budget.take(now) {
-            let rungs = self.network.ladder(edge.fallback_port.is_some());
+            let rungs = self.network.ladder(&edge);
             self.attempt(now, slot, Attempt::new(now, edge, Purpose::Rebalance, rungs));
         }
     }
@@ -55,13 +54,14 @@ impl Supervisor {
             return;
         }
         let serving = self.slots.iter().filter_map(|slot| self.links.get(&slot.link?));
-        if serving.clone().all(|link| link.transport == Transport::Quic) {
+        if !serving.into_iter().any(|link| self.network.lacks_quic(&link.place, link.transport)) {
             self.network.clear_probe();
             return;
         }
         let candidate = self.contented().find_map(|slot| {
             let link = self.slots[slot].link.and_then(|id| self.links.get(&id))?;
-            (link.transport == Transport::Http2).then(|| (slot, link.place.clone()))
+            let lacks_quic = self.network.lacks_quic(&link.place, link.transport);
+            lacks_quic.then(|| (slot, link.place.clone()))
         });
         let Some((slot, address)) = candidate else { return };
         let Some(edge) = self.places.get_mut(&address).map(|place| place.edge.clone()) else {

@@ -14,10 +14,11 @@ use rand::Rng;
 use super::{
     Effect, Event, Failure, FailureKind, Link, LinkId, LossReason, Purpose, Stage, Supervisor,
     attempt::{Attempt, Rung},
-    heartbeat::{Beat, Heartbeat},
+    heartbeat::{Beat, Heartbeat, Turns},
     places::{Spread, Trouble},
     timing::{
-        DRAINING, FATAL, LEAVE_WITHIN, RETRY_AFTER, RETRY_AFTER_DEFAULT, RETRY_AFTER_SMEAR, SETTLED,
+        DRAINING, FATAL, LEAVE_WITHIN, PROXY_REFUSED, RETRY_AFTER, RETRY_AFTER_DEFAULT,
+        RETRY_AFTER_SMEAR, SETTLED,
     },
     up_to,
 };
@@ -46,19 +47,19 @@ impl Supervisor {
         let transport = rung.transport();
         let link = Link {
             slot: slot as u8,
-            place,
+            place: place.clone(),
             edge,
             region: region.clone(),
             transport,
             rung,
             up_at: now,
             stage: Stage::Up,
-            heartbeat: Heartbeat::new(slot as u8, now),
+            heartbeat: Heartbeat::new(now),
         };
         self.links.insert(id, link);
         self.slots[slot].link = Some(id);
         self.slots[slot].reason = None;
-        self.note_rung(now, rung, attempt.tried_quic, rng);
+        self.note_rung(now, &place, rung, attempt.tried_quic, rng);
         if was_alone {
             self.places.hurry(now);
             self.slots.iter_mut().for_each(|slot| slot.rest_until = now);
@@ -71,12 +72,24 @@ impl Supervisor {
         }
     }
 
-    /// Remembers which rung works here, unless a link shows that a better one does, too.
-    fn note_rung(&mut self, now: Duration, won: Rung, tried_quic: bool, rng: &mut dyn Rng) {
-        let is_best = self.links.values().all(|link| won <= link.rung);
-        let is_news = is_best && won != self.network.first_rung;
+    /// Remembers which rung works here, unless a link shows that a better one does, too. Edges behind
+    /// the proxy tell nothing of those that are not, and the other way round.
+    fn note_rung(
+        &mut self,
+        now: Duration,
+        place: &HostPort,
+        won: Rung,
+        tried_quic: bool,
+        rng: &mut dyn Rng,
+    ) {
+        let is_by_proxy = self.network.is_by_proxy(place);
+        let mut alike =
+            self.links.values().filter(|l| self.network.is_by_proxy(&l.place) == is_by_proxy);
+        let is_best = alike.all(|link| won <= link.rung);
+        let first_rung = self.network.first_rung(place);
+        let is_news = is_best && won != *first_rung;
         if is_best {
-            self.network.first_rung = won;
+            *first_rung = won;
         }
         if won == Rung::Quic {
             if is_news {
@@ -84,7 +97,7 @@ impl Supervisor {
             }
             // QUIC works: links that had to do without follow, one after the other.
             self.network.probe_now(now);
-        } else {
+        } else if !is_by_proxy {
             if is_news && tried_quic {
                 self.say(Event::UdpDropped);
             }
@@ -160,12 +173,17 @@ impl Supervisor {
             kind: FailureKind::Unanswered,
             detail: "the edge did not answer".into(),
         });
+        let is_refused = failure.kind == FailureKind::ProxyRefused;
         let address = attempt.edge.address;
         if self.slots[slot].link.is_none() {
             self.slots[slot].reason = Some(format!("{address}: {}", failure.detail));
         }
         let Some(place) = self.places.get_mut(&address) else { return };
-        place.fail(now, rng);
+        if is_refused {
+            place.rest(now + PROXY_REFUSED + up_to(RETRY_AFTER_SMEAR, rng));
+        } else {
+            place.fail(now, rng);
+        }
         let trouble = Trouble::Fails(failure.kind);
         if place.said.replace(trouble) != Some(trouble) {
             self.say(Event::EdgeFailing { address, failure });
@@ -249,7 +267,9 @@ impl Supervisor {
     pub(super) fn heartbeats(&mut self, now: Duration, rng: &mut dyn Rng) {
         let mut dead = Vec::new();
         let mut is_missed = false;
-        for (id, link) in &mut self.links {
+        let count = self.links.len();
+        for (rank, (id, link)) in self.links.iter_mut().enumerate() {
+            link.heartbeat.take_turns(Turns::new(rank, count));
             match link.heartbeat.due(now) {
                 Beat::Nothing => {}
                 Beat::Ping => self.effects.push(ping(*id, link, now)),
@@ -346,7 +366,7 @@ impl Supervisor {
         };
         let edge = place.edge.clone();
         if self.budget.take(now) {
-            let rungs = self.network.ladder(edge.fallback_port.is_some());
+            let rungs = self.network.ladder(&edge);
             self.attempt(now, slot, Attempt::new(now, edge, purpose, rungs));
         }
     }

@@ -31,6 +31,9 @@ pub const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(5);
 pub const RETRY_AFTER_SMEAR: Duration = Duration::from_secs(1);
 /// Wait after a refusal that only a person can change.
 pub const FATAL: Duration = Duration::from_secs(300);
+/// Wait after a proxy has refused: only a person can change that, and every further try with a wrong
+/// password counts against its owner.
+pub const PROXY_REFUSED: Duration = Duration::from_secs(30);
 
 /// An edge that said that it drains is the last choice for this long.
 pub const DRAINING: Duration = Duration::from_secs(10);

@@ -66,6 +66,8 @@ pub struct LinkView {
     pub address: HostPort,
     /// How it was reached.
     pub transport: Transport,
+    /// The proxy on the way.
+    pub proxy: Option<String>,
     /// Round-trip time of the last ping.
     pub rtt: Option<Duration>,
     /// When it came up, since the process began.
@@ -100,6 +102,7 @@ impl Supervisor {
                     region: link.region.clone(),
                     address: link.place.clone(),
                     transport: link.transport,
+                    proxy: self.network.proxy(&link.place),
                     rtt: link.heartbeat.rtt,
                     up_at: link.up_at,
                 }),

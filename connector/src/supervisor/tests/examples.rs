@@ -9,7 +9,10 @@ use protocol::{
 };
 
 use super::world::{Paths, RTT, World};
-use crate::supervisor::{Event, Input, LossReason, Plan, Purpose, SlotState, Transports, timing};
+use crate::{
+    proxy::Proxies,
+    supervisor::{Event, Input, LossReason, Plan, Purpose, SlotState, Transports, timing},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -108,6 +111,52 @@ fn a_network_that_lets_only_443_out_is_served() {
     world.kill(1);
     world.run_for(SECOND);
     assert_eq!(world.dials[before].target.port, 443, "what worked is tried first");
+}
+
+#[test]
+fn a_proxy_that_lets_only_443_through_is_met_there_from_then_on() {
+    let proxies = World::proxies("http://proxy.example:3128", "");
+    let mut world = World::behind(proxies, &[1, 1], Transports::Auto, 1);
+    world.paths = Paths { tcp_fallback: true, ..Paths::NONE };
+    let took = world.run_while(5 * SECOND, |world| world.serving() == 4).unwrap();
+    assert!(took < timing::NEXT_RUNG + SECOND / 2, "{took:?}");
+    let before = world.dials.len();
+    world.kill(1);
+    world.run_for(SECOND);
+    assert_eq!(world.dials[before].target.port, 443, "what worked is tried first");
+    world.run_for(10 * MINUTE);
+    assert!(world.dials.iter().all(|dial| dial.transport == Transport::Http2));
+}
+
+#[test]
+fn a_proxy_that_refuses_is_told_once_for_each_edge_and_asked_every_half_minute() {
+    let proxies = World::proxies("http://proxy.example:3128", "");
+    let mut world = World::behind(proxies, &[1, 1], Transports::Auto, 1);
+    world.proxy_refuses = true;
+    world.run_until(10 * MINUTE);
+    let told = world.said.iter().filter(|(_, event)| matches!(event, Event::EdgeFailing { .. }));
+    assert_eq!(told.count(), 2);
+    // Two rungs for four slots at first, then for one slot and each of the two edges.
+    let asked = world.dials.len();
+    assert!((60..=8 + 20 * 4).contains(&asked), "{asked}");
+    let reasons = world.supervisor.view().slots.into_iter().map(|slot| slot.reason.unwrap());
+    assert!(reasons.into_iter().all(|reason| reason.contains("407")));
+    world.proxy_refuses = false;
+    let took = world.run_while(MINUTE, |world| world.serving() == 4);
+    assert!(took.unwrap() <= timing::PROXY_REFUSED + 3 * SECOND, "{took:?}");
+}
+
+#[test]
+fn where_only_quic_is_allowed_an_edge_behind_a_proxy_cannot_be_reached() {
+    let proxies = World::proxies("http://proxy.example:3128", "r0.example");
+    let mut world = World::behind(proxies, &[1, 1], Transports::Quic, 1);
+    world.run_until(10 * MINUTE);
+    assert_eq!(world.by_edge(), [(0, 4)].into());
+    let told = world.said.iter().filter_map(|(_, event)| match event {
+        Event::EdgeFailing { failure, .. } => Some(failure.detail.clone()),
+        _ => None,
+    });
+    assert!(told.collect::<Vec<_>>().concat().contains("TUNNEL_TRANSPORT_PROTOCOL"));
 }
 
 #[test]
@@ -332,6 +381,7 @@ fn planned(edges: &[usize], change: impl FnOnce(&mut Plan)) -> World {
     let all = World::new(edges, Transports::Auto, 1).edges;
     let bootstrap = vec![all[0].address.clone()];
     let mut plan = Plan {
+        proxies: Proxies::default(),
         edges: bootstrap,
         follow_directory: true,
         region: None,

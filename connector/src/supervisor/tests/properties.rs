@@ -113,7 +113,10 @@ fn strike(world: &mut World, blow: &Blow) {
 
 /// A world after its history, with everything well again.
 fn healed(regions: &[usize], history: &[(u64, Blow)], seed: u64) -> World {
-    let mut world = World::new(regions, Transports::Auto, seed);
+    heal(World::new(regions, Transports::Auto, seed), history)
+}
+
+fn heal(mut world: World, history: &[(u64, Blow)]) -> World {
     for (after, blow) in history {
         world.run_for(Duration::from_millis(*after));
         strike(&mut world, blow);
@@ -314,7 +317,8 @@ proptest! {
     fn a_draining_link_is_never_given_up_early(
         regions in regions(),
         seed in any::<u64>(),
-        reconnect_in_ms in 0..5_000u64,
+        // There is time for a dial before the deadline.
+        reconnect_in_ms in 0..4_900u64,
         deadline_ms in 5_000..40_000u64,
         is_cut_off in any::<bool>(),
     ) {
@@ -353,6 +357,62 @@ proptest! {
         let took = world.run_while(MINUTE, |world| world.supervisor.view().serving() == 0);
         let most = timing::PING_EVERY / 4 + timing::PONG_WITHIN + timing::DEAD_AFTER_MISS;
         prop_assert!(took.is_some_and(|took| took <= most + SECOND / 10), "{:?}", took);
+    }
+
+    /// Edges behind a proxy are never asked over QUIC, the others as ever; all links come up, stay
+    /// where they are, and nothing is said of UDP that only the proxy keeps away.
+    #[test]
+    fn quic_is_for_edges_without_a_proxy(
+        regions in regions(),
+        history in history(),
+        exempt in proptest::option::of(0..3usize),
+        seed in any::<u64>(),
+    ) {
+        let except = exempt.map_or(String::new(), |region| format!("r{region}.example"));
+        let proxies = World::proxies("http://proxy.example:3128", &except);
+        let mut world = heal(World::behind(proxies, &regions, Transports::Auto, seed), &history);
+        world.run_for(timing::FATAL + 2 * MINUTE);
+        let is_direct = |edge: usize| world.edges[edge].address.region.as_str()
+            == exempt.map_or(String::new(), |region| format!("r{region}"));
+        prop_assert_eq!(world.serving(), 4);
+        prop_assert!(is_even(&world, &regions), "{:?}", world.by_edge());
+        for dial in &world.dials {
+            prop_assert!(dial.transport == Transport::Http2 || is_direct(dial.edge));
+        }
+        for link in world.links.values() {
+            prop_assert_eq!(link.transport == Transport::Quic, is_direct(link.edge));
+        }
+        let shown = world.supervisor.view();
+        for link in shown.slots.iter().filter_map(|slot| slot.link.as_ref()) {
+            prop_assert_eq!(link.proxy.is_some(), link.transport == Transport::Http2);
+        }
+        if exempt.is_none_or(|region| region >= regions.len()) {
+            let of_udp = |event: &Event| matches!(event, Event::UdpDropped | Event::UdpBack);
+            prop_assert!(!world.said.iter().any(|(_, event)| of_udp(event)));
+        }
+    }
+
+    /// A network that falls silent is found out within 5.25 s however few links there are.
+    #[test]
+    fn the_last_links_loss_is_known_within_six_seconds(
+        slots in 1..4usize,
+        seed in any::<u64>(),
+        at in 60_000..70_000u64,
+    ) {
+        let mut world = World::new(&[1, 1], Transports::Auto, seed);
+        world.run_until(MINUTE);
+        let refusal = LinkRefusal { code: LinkRefusalCode::Capacity, retry_after_ms: Some(60_000) };
+        world.edges.iter_mut().for_each(|edge| edge.refuses = Some(refusal.clone()));
+        while world.links.len() > slots {
+            let link = *world.links.keys().next().unwrap();
+            world.links.remove(&link);
+            world.tell(Input::Lost { link, detail: "reset".into() });
+        }
+        world.run_until(Duration::from_millis(at));
+        prop_assert_eq!(world.supervisor.view().serving(), slots);
+        world.paths = Paths::NONE;
+        let took = world.run_while(MINUTE, |world| world.supervisor.view().serving() == 0);
+        prop_assert!(took.is_some_and(|took| took <= Duration::from_millis(5_350)), "{:?}", took);
     }
 
     /// Inputs about dials and links that are long gone change nothing; a link that comes up too late

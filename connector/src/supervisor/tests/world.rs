@@ -16,9 +16,13 @@ use protocol::{
     presence::Transport,
 };
 use rand::{SeedableRng as _, rngs::SmallRng};
+use zeroize::Zeroizing;
 
-use crate::supervisor::{
-    Effect, Event, Failure, FailureKind, Input, LinkId, Plan, Supervisor, Transports, timing,
+use crate::{
+    proxy::Proxies,
+    supervisor::{
+        Effect, Event, Failure, FailureKind, Input, LinkId, Plan, Supervisor, Transports, timing,
+    },
 };
 
 /// Round trip to every edge; a dial takes three of them.
@@ -68,6 +72,8 @@ pub(super) struct World {
     pub(super) now: Duration,
     pub(super) edges: Vec<Edge>,
     pub(super) paths: Paths,
+    /// The proxy, where there is one, lets nobody through.
+    pub(super) proxy_refuses: bool,
     pub(super) supervisor: Supervisor,
     /// What is under way.
     pub(super) dialling: BTreeMap<LinkId, Dial>,
@@ -98,6 +104,16 @@ enum Happening {
 impl World {
     /// `edges` gives, for each region, how many edges stand there.
     pub(super) fn new(edges: &[usize], transports: Transports, seed: u64) -> Self {
+        Self::behind(Proxies::default(), edges, transports, seed)
+    }
+
+    /// The same, with some or all of the edges behind a proxy.
+    pub(super) fn behind(
+        proxies: Proxies,
+        edges: &[usize],
+        transports: Transports,
+        seed: u64,
+    ) -> Self {
         let mut all = Vec::new();
         for (region, count) in edges.iter().enumerate() {
             for edge in 0..*count {
@@ -114,17 +130,16 @@ impl World {
             }
         }
         let bootstrap = all.iter().map(|edge| edge.address.clone()).collect();
-        Self::with(all, bootstrap, transports, seed)
+        let plan =
+            Plan { edges: bootstrap, follow_directory: true, region: None, transports, proxies };
+        Self::planned(all, plan, seed)
     }
 
-    pub(super) fn with(
-        edges: Vec<Edge>,
-        bootstrap: Vec<EdgeAddress>,
-        transports: Transports,
-        seed: u64,
-    ) -> Self {
-        let plan = Plan { edges: bootstrap, follow_directory: true, region: None, transports };
-        Self::planned(edges, plan, seed)
+    /// What the environment says of proxies.
+    pub(super) fn proxies(url: &str, except: &str) -> Proxies {
+        let variables = [("HTTPS_PROXY", url), ("NO_PROXY", except)];
+        let variables = variables.map(|(name, value)| (name.into(), Zeroizing::new(value.into())));
+        Proxies::load(&variables.into()).unwrap()
     }
 
     pub(super) fn planned(edges: Vec<Edge>, plan: Plan, seed: u64) -> Self {
@@ -132,6 +147,7 @@ impl World {
             now: Duration::ZERO,
             edges,
             paths: Paths::ALL,
+            proxy_refuses: false,
             supervisor: Supervisor::new(plan),
             dialling: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -262,6 +278,12 @@ impl World {
     fn packets(&mut self, link: LinkId) {
         let Some(dial) = self.dialling.get(&link).cloned() else { return };
         let edge = &self.edges[dial.edge];
+        if self.proxy_refuses {
+            self.dialling.remove(&link);
+            let failure = Failure { kind: FailureKind::ProxyRefused, detail: "407".into() };
+            self.later(RTT, Happening::Tell(Input::Failed { link, failure }));
+            return;
+        }
         if !self.passes(dial.transport, dial.target.port) {
             return;
         }
