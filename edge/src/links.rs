@@ -8,7 +8,7 @@ use std::{
 };
 
 use link::{
-    LinkError,
+    CloseReason, LinkError,
     listen::{Candidate, Http2Listener, Pending, QuicListener},
 };
 use protocol::{
@@ -109,6 +109,11 @@ impl Links {
         let registered = timeout(ANSWER_WITHIN, candidate.register(known)).await;
         drop(permit);
         match registered.unwrap_or(Err(LinkError::TimedOut)) {
+            Ok((session, ..)) if hello.probe => {
+                // The connector closes once it has read the answer; one that does not is cut.
+                let _ = timeout(ANSWER_WITHIN, session.closed()).await;
+                session.close(CloseReason::Drained);
+            }
             Ok((session, sender, receiver)) => {
                 let link = Arc::new(Link::new(&hello, session, SystemTime::now()));
                 self.serve(&link, Control { sender, receiver, directory }).await;

@@ -55,13 +55,15 @@ pub struct Target {
     pub slot: u8,
 }
 
-/// An edge that answered, and was asked for no link.
+/// An edge that would take a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Greeting {
+pub struct Probed {
     /// The edge.
     pub edge: EdgeId,
     /// Where it stands.
     pub region: RegionName,
+    /// All edges that it knows.
+    pub directory: Vec<DirectoryEdge>,
 }
 
 /// A link that is up, at the connector.
@@ -125,24 +127,26 @@ impl Dialer {
         self.open_on(stream, server_name).await?.register(slot, identity).await
     }
 
-    /// Dials, hears which edge it is, and leaves: nothing is proven and nothing registered.
+    /// Asks an edge whether it would take a link, and leaves: nothing is registered.
     ///
     /// # Errors
     /// As [`Self::dial`].
-    pub async fn greet(&self, target: &Target) -> Result<Greeting, DialError> {
-        self.open(target).await?.greeting().await
+    pub async fn probe(&self, target: &Target, identity: &Identity) -> Result<Probed, DialError> {
+        self.open(target).await?.probe(target.slot, identity).await
     }
 
-    /// [`Self::greet`] over HTTP/2 on a connection that somebody else has made.
+    /// [`Self::probe`] over HTTP/2 on a connection that somebody else has made.
     ///
     /// # Errors
     /// As [`Self::dial`].
-    pub async fn greet_on(
+    pub async fn probe_on(
         &self,
         stream: TcpStream,
         server_name: &str,
-    ) -> Result<Greeting, DialError> {
-        self.open_on(stream, server_name).await?.greeting().await
+        slot: u8,
+        identity: &Identity,
+    ) -> Result<Probed, DialError> {
+        self.open_on(stream, server_name).await?.probe(slot, identity).await
     }
 
     async fn open(&self, target: &Target) -> Result<Opened, DialError> {
@@ -230,56 +234,65 @@ struct Opened {
 }
 
 impl Opened {
-    async fn greeting(mut self) -> Result<Greeting, DialError> {
-        let greeting = self.inbound.drive(welcome(&mut self.control)).await?;
-        self.inbound.close(CloseReason::Shutdown);
-        Ok(greeting)
-    }
-
     async fn register(mut self, slot: u8, identity: &Identity) -> Result<Dialled, DialError> {
-        let registration = register(&mut self.control, &self.exporter, slot, identity);
-        let (Greeting { edge, region }, directory) = self.inbound.drive(registration).await?;
+        let hello = Draft { identity, slot, probe: false };
+        let Probed { edge, region, directory } = self.ask(hello).await?;
         let Self { inbound, control, .. } = self;
         let Control { sender: control_sender, receiver: control_receiver } = control;
         Ok(Dialled { edge, region, directory, inbound, control_sender, control_receiver })
     }
-}
 
-async fn welcome(control: &mut Control) -> Result<Greeting, DialError> {
-    match control.receiver.receive().await? {
-        Some(FromEdge::Welcome { edge, region, .. }) => Ok(Greeting { edge, region }),
-        Some(FromEdge::Refused(refusal)) => Err(DialError::Refused(refusal)),
-        Some(_) => Err(LinkError::Unexpected("no welcome").into()),
-        None => Err(LinkError::ClosedByPeer.into()),
+    async fn probe(mut self, slot: u8, identity: &Identity) -> Result<Probed, DialError> {
+        let probed = self.ask(Draft { identity, slot, probe: true }).await?;
+        self.inbound.close(CloseReason::Shutdown);
+        Ok(probed)
+    }
+
+    async fn ask(&mut self, hello: Draft<'_>) -> Result<Probed, DialError> {
+        self.inbound.drive(hello.exchange(&mut self.control, &self.exporter)).await
     }
 }
 
-async fn register(
-    control: &mut Control,
-    exporter: &[u8; 32],
+/// A hello, as far as it can be written before the edge has spoken.
+struct Draft<'a> {
+    identity: &'a Identity,
     slot: u8,
-    identity: &Identity,
-) -> Result<(Greeting, Vec<DirectoryEdge>), DialError> {
-    let greeting = welcome(control).await?;
-    let edge = greeting.edge;
-    let Identity { tunnel, key, seed, connector, facts } = identity;
-    let binding =
-        Binding { exporter, edge, tunnel: *tunnel, key: *key, connector: *connector, slot };
-    let hello = Hello {
-        version: LINK_VERSION,
-        tunnel: *tunnel,
-        key: *key,
-        connector: *connector,
-        slot,
-        proof: seed.prove(&binding),
-        facts: facts.clone(),
-    };
-    control.sender.send(&FromConnector::Hello(hello)).await?;
-    match control.receiver.receive().await? {
-        Some(FromEdge::Registered { directory }) => Ok((greeting, directory)),
-        Some(FromEdge::Refused(refusal)) => Err(DialError::Refused(refusal)),
-        Some(_) => Err(LinkError::Unexpected("no answer to the hello").into()),
-        None => Err(LinkError::ClosedByPeer.into()),
+    probe: bool,
+}
+
+impl Draft<'_> {
+    async fn exchange(
+        self,
+        control: &mut Control,
+        exporter: &[u8; 32],
+    ) -> Result<Probed, DialError> {
+        let (edge, region) = match control.receiver.receive().await? {
+            Some(FromEdge::Welcome { edge, region, .. }) => (edge, region),
+            Some(FromEdge::Refused(refusal)) => return Err(DialError::Refused(refusal)),
+            Some(_) => return Err(LinkError::Unexpected("no welcome").into()),
+            None => return Err(LinkError::ClosedByPeer.into()),
+        };
+        let Self { identity, slot, probe } = self;
+        let Identity { tunnel, key, seed, connector, facts } = identity;
+        let binding =
+            Binding { exporter, edge, tunnel: *tunnel, key: *key, connector: *connector, slot };
+        let hello = Hello {
+            version: LINK_VERSION,
+            tunnel: *tunnel,
+            key: *key,
+            connector: *connector,
+            slot,
+            proof: seed.prove(&binding),
+            facts: facts.clone(),
+            probe,
+        };
+        control.sender.send(&FromConnector::Hello(hello)).await?;
+        match control.receiver.receive().await? {
+            Some(FromEdge::Registered { directory }) => Ok(Probed { edge, region, directory }),
+            Some(FromEdge::Refused(refusal)) => Err(DialError::Refused(refusal)),
+            Some(_) => Err(LinkError::Unexpected("no answer to the hello").into()),
+            None => Err(LinkError::ClosedByPeer.into()),
+        }
     }
 }
 

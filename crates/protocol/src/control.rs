@@ -108,6 +108,9 @@ pub struct Hello {
     pub proof: Signature,
     /// What the connector tells of itself.
     pub facts: Facts,
+    /// Asks whether the link would be taken, and wants none: the edge answers as ever, and closes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub probe: bool,
 }
 
 /// What a connector tells of itself, for people to read.
@@ -328,26 +331,28 @@ mod tests {
             r#"{"type":"drain","reconnect_in_ms":10,"deadline_ms":30000}"#,
         );
         golden(&FromEdge::Pong { sequence: 7 }, r#"{"type":"pong","sequence":7}"#);
-        golden(
-            &FromConnector::Hello(Hello {
-                version: 1,
-                tunnel: TunnelId::from_bytes([2; 16]),
-                key: KeyId::from_bytes([3; 16]),
-                connector: ConnectorId::from_bytes([4; 16]),
-                slot: 2,
-                proof: Signature::from_bytes([0; 64]),
-                facts: Facts {
-                    version: "0.1.0".into(),
-                    host: "h".into(),
-                    platform: "linux/x86_64".into(),
-                    policy: None,
-                },
-            }),
-            &format!(
-                r#"{{"type":"hello","version":1,"tunnel":"02020202-0202-0202-0202-020202020202","key":"03030303-0303-0303-0303-030303030303","connector":"04040404-0404-0404-0404-040404040404","slot":2,"proof":"{}","facts":{{"version":"0.1.0","host":"h","platform":"linux/x86_64"}}}}"#,
-                "A".repeat(86)
-            ),
+        let hello = Hello {
+            version: 1,
+            tunnel: TunnelId::from_bytes([2; 16]),
+            key: KeyId::from_bytes([3; 16]),
+            connector: ConnectorId::from_bytes([4; 16]),
+            slot: 2,
+            proof: Signature::from_bytes([0; 64]),
+            facts: Facts {
+                version: "0.1.0".into(),
+                host: "h".into(),
+                platform: "linux/x86_64".into(),
+                policy: None,
+            },
+            probe: false,
+        };
+        let hello_json = format!(
+            r#"{{"type":"hello","version":1,"tunnel":"02020202-0202-0202-0202-020202020202","key":"03030303-0303-0303-0303-030303030303","connector":"04040404-0404-0404-0404-040404040404","slot":2,"proof":"{}","facts":{{"version":"0.1.0","host":"h","platform":"linux/x86_64"}}}}"#,
+            "A".repeat(86)
         );
+        golden(&FromConnector::Hello(hello.clone()), &hello_json);
+        let probe_json = format!(r#"{},"probe":true}}"#, hello_json.strip_suffix('}').unwrap());
+        golden(&FromConnector::Hello(Hello { probe: true, ..hello }), &probe_json);
         golden(
             &FromConnector::Ping { sequence: 1, rtt_us: Some(350) },
             r#"{"type":"ping","sequence":1,"rtt_us":350}"#,

@@ -26,6 +26,7 @@ fn hello() -> Hello {
         slot: 0,
         proof: Signature::from_bytes([0; 64]),
         facts: Facts::default(),
+        probe: false,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
 
 over_both_carriers!(
     a_link_brings_the_directory,
-    whoever_only_asks_which_edge_it_is_registers_nothing,
+    a_probe_is_answered_as_a_link_would_be_and_is_none,
     control_messages_pass_both_ways,
     only_the_holder_of_the_key_is_proven,
     a_refusal_is_told_with_its_reason,
@@ -58,25 +58,39 @@ async fn a_link_brings_the_directory(transport: Transport) {
     assert_eq!(dialled.directory, directory);
 }
 
-async fn whoever_only_asks_which_edge_it_is_registers_nothing(transport: Transport) {
+async fn a_probe_is_answered_as_a_link_would_be_and_is_none(transport: Transport) {
     let authority = Authority::new();
     let listener = Listener::bind(transport, &authority.identity()).await;
     let dialer = Dialer::new(&Trust::Pinned(authority.pin)).unwrap();
-    let target = target(transport, listener.address());
-    let edge = async { listener.accept().await.handshake(EDGE, "eu".parse().unwrap()).await };
-    let greeting = async {
+    let (target, identity) = (target(transport, listener.address()), identity());
+    let probe = async {
         match transport {
-            Transport::Quic => dialer.greet(&target).await,
+            Transport::Quic => dialer.probe(&target, &identity).await,
             Transport::Http2 => {
                 let stream = tokio::net::TcpStream::connect(target.address).await.unwrap();
-                dialer.greet_on(stream, &target.server_name).await
+                dialer.probe_on(stream, &target.server_name, 0, &identity).await
             }
         }
     };
-    let (edge, greeting) = patiently(async { tokio::join!(edge, greeting) }).await;
-    let greeting = greeting.unwrap();
-    assert_eq!((greeting.edge, greeting.region.as_str()), (EDGE, "eu"));
-    assert!(edge.is_err(), "no hello came");
+    let edge = async {
+        let candidate = listener.candidate().await;
+        assert!(candidate.hello().probe && candidate.is_proven_by(&seed().public_key()));
+        let (session, _sender, _receiver) = candidate.register(vec![]).await.unwrap();
+        session.closed().await;
+    };
+    let (probed, ()) = patiently(async { tokio::join!(probe, edge) }).await;
+    let probed = probed.unwrap();
+    assert_eq!((probed.edge, probed.region.as_str()), (EDGE, "eu"));
+
+    let code = LinkRefusalCode::RevokedSecret;
+    let refused = patiently(async {
+        tokio::join!(dialer.probe(&target, &identity), async {
+            let refusal = LinkRefusal { code, retry_after_ms: None };
+            listener.candidate().await.refuse(refusal).await;
+        })
+        .0
+    });
+    assert_eq!(refused.await.unwrap_err().refusal().unwrap().code, code);
 }
 
 async fn control_messages_pass_both_ways(transport: Transport) {
