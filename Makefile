@@ -10,6 +10,10 @@ CARGO_FUZZ := 0.13.2
 # How long `make fuzz` spends on each decoder, in seconds.
 FUZZ_SECONDS ?= 60
 
+# What `make image-…` builds: for which machines (amd64, arm64), and the tag.
+ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
+TAG ?= latest
+
 FUZZ := crates/protocol/fuzz
 # What fuzzing finds is collected here, outside what is committed. An input that broke a decoder belongs
 # into $(FUZZ)/corpus, under a name that says what it is, so that every `make test` replays it.
@@ -19,7 +23,7 @@ GENERATED := cargo test --locked -p postern-protocol -p postern-control-plane is
 
 .PHONY: help
 help: ## Print these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Build, start everything here and run a workflow through a tunnel (DEMO_ONCE=1: then end)
@@ -45,6 +49,29 @@ check: ## Judge style, lints, dependencies and generated files
 	else \
 		echo 'NOT CHECKED: advisories. Their database cannot be fetched from here.' >&2; \
 	fi
+
+# A program that needs no file of any system, alone in a directory, as an image: its package, its image, its
+# Dockerfile. In a target directory of its own, since other flags mean that everything is built anew.
+TRIPLE := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
+define image
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release \
+		--target $(TRIPLE) --target-dir target/static -p $(1)
+	mkdir -p target/image/$(1)-$(ARCH)/data
+	ln -f target/static/$(TRIPLE)/release/$(1) target/image/$(1)-$(ARCH)/
+	docker build --quiet --platform linux/$(ARCH) --tag $(2):$(TAG) --file $(3) \
+		--build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml) \
+		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) target/image/$(1)-$(ARCH)
+	@docker image inspect --format '$(2):$(TAG): {{.Os}}/{{.Architecture}}, {{.Size}} bytes' $(2):$(TAG)
+endef
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER ?= aarch64-linux-gnu-gcc
+
+.PHONY: image-connector
+image-connector: ## Build the image of the connector (ARCH=amd64 or arm64, TAG=latest)
+	$(call image,postern-connector,postern/connector,Dockerfile.connector)
+
+.PHONY: image-postern
+image-postern: ## Build the image of control plane and edge
+	$(call image,postern,postern/postern,compose/Dockerfile.postern)
 
 .PHONY: fmt
 fmt: ## Format all Rust

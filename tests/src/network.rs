@@ -77,11 +77,21 @@ impl Network {
         self.address(1).into()
     }
 
+    /// The address of the machine inside, as this machine sees it.
+    pub fn inside(&self) -> IpAddr {
+        self.address(6).into()
+    }
+
+    /// The network namespace of the machine inside.
+    pub fn namespace(&self) -> String {
+        format!("{}i", self.name)
+    }
+
     /// The same command, to be run inside.
     pub fn enter(&self, command: Command) -> Command {
         let command = command.as_std();
         let mut entered = Command::new("ip");
-        entered.args(["netns", "exec", &format!("{}i", self.name)]);
+        entered.args(["netns", "exec", &self.namespace()]);
         entered.arg(command.get_program()).args(command.get_args());
         entered.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         entered
