@@ -18,10 +18,11 @@ use protocol::{
     ArmourError, address::EdgeAddress, address::HostPort, name::RegionName, secret::TunnelSecret,
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use tokio::sync::watch;
 use tracing::level_filters::LevelFilter;
 use zeroize::Zeroizing;
 
-use crate::{proxy::Proxies, supervisor::Transports};
+use crate::{files::UnusableFile, proxy::Proxies, supervisor::Transports};
 
 /// Where container platforms put a secret of this name.
 const MOUNTED_SECRET: &str = "/run/secrets/TUNNEL_SECRET";
@@ -39,7 +40,7 @@ const UNNAMED_REGION: &str = "unnamed";
 /// How every variable of a connector begins.
 const PREFIX: &str = "TUNNEL_";
 /// Every variable that a connector reads.
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 12] = [
     "TUNNEL_SECRET",
     "TUNNEL_SECRET_FILE",
     "TUNNEL_METRICS_PORT",
@@ -50,6 +51,8 @@ const KNOWN: [&str; 10] = [
     "TUNNEL_EDGE",
     "TUNNEL_GRACE_PERIOD",
     "TUNNEL_ORIGIN_CA_FILE",
+    "TUNNEL_POLICY_FILE",
+    "TUNNEL_ORIGINS_FILE",
 ];
 
 /// A connector's settings as they were given; [`Config::load`] makes sense of them. The secret is not
@@ -83,6 +86,17 @@ pub struct Options {
     /// PEM file of authorities that sign origins' certificates, besides the public ones.
     #[arg(long, env = "TUNNEL_ORIGIN_CA_FILE", value_name = "PATH")]
     pub origin_ca_file: Option<String>,
+    /// TOML file that says which destinations, methods and paths may be reached; read again when it
+    /// changes.
+    #[arg(long, env = "TUNNEL_POLICY_FILE", value_name = "PATH")]
+    pub policy_file: Option<String>,
+    /// TOML file that says how origins are spoken to: certificates, headers, HTTP/2; read again when it
+    /// changes.
+    #[arg(long, env = "TUNNEL_ORIGINS_FILE", value_name = "PATH")]
+    pub origins_file: Option<String>,
+    /// Has the files above read at once; the program tells it of SIGHUP.
+    #[arg(skip)]
+    pub reload: watch::Sender<()>,
     /// What `/metrics` shows; the program that installs the metrics recorder hands it over.
     #[arg(skip)]
     pub prometheus: Option<PrometheusHandle>,
@@ -116,6 +130,10 @@ pub struct Config {
     pub proxies: Proxies,
     /// Authorities besides the public ones.
     pub origin_authorities: Vec<CertificateDer<'static>>,
+    /// The connector's own policy.
+    pub policy_file: Option<PathBuf>,
+    /// How origins are spoken to.
+    pub origins_file: Option<PathBuf>,
 }
 
 /// A setting that cannot be used. Its text is one line and never holds the secret.
@@ -181,6 +199,14 @@ pub enum ConfigError {
     QuicThroughProxy {
         /// The setting that names the proxy.
         variable: &'static str,
+    },
+    /// A file of the customer's own cannot be used.
+    #[error("{variable}: {error}")]
+    Unusable {
+        /// The setting.
+        variable: &'static str,
+        /// Which file, and what is wrong with it.
+        error: UnusableFile,
     },
     /// The certificate file holds none.
     #[error("TUNNEL_ORIGIN_CA_FILE: {} holds no certificate: expected PEM, -----BEGIN CERTIFICATE-----", .0.display())]
@@ -291,6 +317,8 @@ impl Config {
             grace_period: grace.unwrap_or(GRACE_PERIOD),
             proxies: Proxies::load(environment)?,
             origin_authorities: authorities(options)?,
+            policy_file: given(&options.policy_file).map(PathBuf::from),
+            origins_file: given(&options.origins_file).map(PathBuf::from),
             secret: secret::find(options, environment, mounted)?,
         };
         let mut proxies =

@@ -1,140 +1,123 @@
-//! Where the connector never goes, whoever asks: to the addresses by which a machine talks to itself
-//! about itself. Judged on the address that is about to be dialled, never on text, for one address has
-//! many spellings.
+//! The connector's last word on where requests go: its own policy, if it has one, and the addresses by
+//! which a machine talks to itself, which nobody reaches unless the policy names them.
 //!
-//! Loopback and private addresses are allowed: reaching them is what a connector is for.
+//! Judged twice: a request by what it says, before anything is resolved, and each address that is about
+//! to be dialled. A pooled connection counts as dialled to its address by every request that takes it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{net::IpAddr, sync::Arc};
 
-/// Where clouds tell a machine who it is, credentials included: AWS over IPv6, Alibaba, Azure, Oracle,
-/// Google over IPv6. The best known one, 169.254.169.254, is link-local anyway.
-const METADATA: [IpAddr; 5] = [
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254)),
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
-    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
-    IpAddr::V6(Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x254)),
-];
+use http::{HeaderValue, Method, Request};
+use protocol::{
+    head,
+    policy::{self, Decision, Policy, Reason, What},
+    refusal::{Code, Refusal},
+};
 
-/// Why an address is not dialled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Forbidden {
-    LinkLocal,
-    Metadata,
-    Unspecified,
-    Multicast,
-    Broadcast,
+use crate::{files::Current, metrics, origin::Destination};
+
+/// Judges requests. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Guard {
+    policy: Option<Current<Policy>>,
 }
 
-impl Forbidden {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::LinkLocal => "a link-local address",
-            Self::Metadata => "a cloud's metadata address",
-            Self::Unspecified => "the unspecified address",
-            Self::Multicast => "a multicast address",
-            Self::Broadcast => "the broadcast address",
+/// A request that may pass, as far as its own words go; each address is judged by it.
+pub(crate) struct Pass(Option<Box<Asked>>);
+
+/// What was asked for, and the policy that was in force then.
+struct Asked {
+    policy: Arc<Policy>,
+    destination: Destination,
+    /// None for CONNECT.
+    request: Option<(Method, String)>,
+    becomes_tunnel: bool,
+}
+
+impl Guard {
+    pub(crate) fn new(policy: Option<Current<Policy>>) -> Self {
+        Self { policy }
+    }
+
+    /// Judges a request by what it says.
+    ///
+    /// # Errors
+    /// When no address could mend it.
+    pub(crate) fn judge<B>(
+        &self,
+        destination: &Destination,
+        request: &Request<B>,
+        upgrade: Option<&head::Protocol>,
+    ) -> Result<Pass, Refusal> {
+        let Some(policy) = &self.policy else { return Ok(Pass(None)) };
+        let is_connect = request.method() == Method::CONNECT;
+        let asked = Asked {
+            policy: policy.borrow().value.clone(),
+            destination: destination.clone(),
+            request: (!is_connect)
+                .then(|| (request.method().clone(), request.uri().path().to_owned())),
+            becomes_tunnel: is_connect || upgrade.is_some_and(|upgrade| is_opaque(&upgrade.0)),
+        };
+        match asked.evaluate(None) {
+            Decision::Allowed => Ok(Pass(Some(Box::new(asked)))),
+            Decision::Refused(reason) => Err(refuse(destination, None, &reason)),
         }
     }
 }
 
-/// May this address be dialled?
-///
-/// # Errors
-/// Why not.
-pub(crate) fn vet(address: IpAddr) -> Result<(), Forbidden> {
-    let address = plain(address);
-    if METADATA.contains(&address) {
-        return Err(Forbidden::Metadata);
+/// WebSocket frames stay on the path that was asked for; an upgrade to another HTTP would carry requests
+/// of its own.
+fn is_opaque(protocol: &HeaderValue) -> bool {
+    !protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
+}
+
+impl Pass {
+    /// May this address be dialled for the request?
+    ///
+    /// # Errors
+    /// When not, with the reason.
+    pub(crate) fn judge(&self, destination: &Destination, address: IpAddr) -> Result<(), Refusal> {
+        let decision = match &self.0 {
+            Some(asked) => asked.evaluate(Some(address)),
+            None => policy::special(address)
+                .map_or(Decision::Allowed, |special| Decision::Refused(Reason::Special(special))),
+        };
+        match decision {
+            Decision::Allowed => Ok(()),
+            Decision::Refused(reason) => Err(refuse(destination, Some(address), &reason)),
+        }
     }
-    if address.is_multicast() {
-        return Err(Forbidden::Multicast);
-    }
-    match address {
-        // The whole of 0.0.0.0/8 means "this host" (RFC 1122 §3.2.1.3).
-        IpAddr::V4(v4) if v4.octets()[0] == 0 => Err(Forbidden::Unspecified),
-        IpAddr::V4(v4) if v4.is_link_local() => Err(Forbidden::LinkLocal),
-        IpAddr::V4(v4) if v4.is_broadcast() => Err(Forbidden::Broadcast),
-        IpAddr::V6(v6) if v6.is_unspecified() => Err(Forbidden::Unspecified),
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => Err(Forbidden::LinkLocal),
-        IpAddr::V4(_) | IpAddr::V6(_) => Ok(()),
+
+    /// May the request take a connection to this address, which was judged when it was dialled?
+    pub(crate) fn allows_again(&self, address: IpAddr) -> bool {
+        let asked = self.0.as_ref();
+        asked.is_none_or(|asked| asked.evaluate(Some(address)) == Decision::Allowed)
     }
 }
 
-/// The IPv4 address inside an IPv6 one that stands for it: mapped and compatible (RFC 4291 §2.5.5),
-/// translated (RFC 2765 §2.1), NAT64 (RFC 6052 §2.1, and RFC 8215 with the address at the end), 6to4
-/// (RFC 3056 §2).
-fn plain(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = address else { return address };
-    let v4 = |high: u16, low: u16| {
-        let [[a, b], [c, d]] = [high.to_be_bytes(), low.to_be_bytes()];
-        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+impl Asked {
+    fn evaluate(&self, address: Option<IpAddr>) -> Decision {
+        let evaluate = |what| {
+            let Destination { host, port, .. } = &self.destination;
+            self.policy.evaluate(&policy::Request { host, port: *port, what }, address)
+        };
+        let request = self.request.as_ref();
+        let request = request.map(|(method, path)| evaluate(What::Http { method, path }));
+        match request {
+            Some(Decision::Refused(reason)) => Decision::Refused(reason),
+            Some(Decision::Allowed) if !self.becomes_tunnel => Decision::Allowed,
+            Some(Decision::Allowed) | None => evaluate(What::Tunnel),
+        }
+    }
+}
+
+fn refuse(destination: &Destination, address: Option<IpAddr>, reason: &Reason) -> Refusal {
+    metrics::policy_refused(reason);
+    let code = match reason {
+        Reason::Special(_) => Code::DestinationRefused,
+        _ => Code::PolicyRefused,
     };
-    match v6.segments() {
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
-        [0, 0, 0, 0, 0xffff, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low] => v4(high, low),
-        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => v4(high, low),
-        [0x2002, high, low, ..] => v4(high, low),
-        _ => address,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_forbidden_addresses_are_refused_in_every_form() {
-        for (text, why) in [
-            ("169.254.169.254", Forbidden::LinkLocal),
-            ("169.254.0.1", Forbidden::LinkLocal),
-            ("::ffff:169.254.169.254", Forbidden::LinkLocal),
-            ("::169.254.169.254", Forbidden::LinkLocal),
-            ("64:ff9b::169.254.169.254", Forbidden::LinkLocal),
-            ("64:ff9b:1::169.254.169.254", Forbidden::LinkLocal),
-            ("::ffff:0:169.254.169.254", Forbidden::LinkLocal),
-            ("2002:a9fe:a9fe::1", Forbidden::LinkLocal),
-            ("fe80::1", Forbidden::LinkLocal),
-            ("febf::1", Forbidden::LinkLocal),
-            ("fd00:ec2::254", Forbidden::Metadata),
-            ("fd20:ce::254", Forbidden::Metadata),
-            ("100.100.100.200", Forbidden::Metadata),
-            ("::ffff:100.100.100.200", Forbidden::Metadata),
-            ("168.63.129.16", Forbidden::Metadata),
-            ("192.0.0.192", Forbidden::Metadata),
-            ("0.0.0.0", Forbidden::Unspecified),
-            ("0.1.2.3", Forbidden::Unspecified),
-            ("::", Forbidden::Unspecified),
-            ("::ffff:0.0.0.0", Forbidden::Unspecified),
-            ("224.0.0.1", Forbidden::Multicast),
-            ("239.255.255.255", Forbidden::Multicast),
-            ("ff02::1", Forbidden::Multicast),
-            ("::ffff:224.0.0.1", Forbidden::Multicast),
-            ("255.255.255.255", Forbidden::Broadcast),
-        ] {
-            assert_eq!(vet(text.parse().unwrap()), Err(why), "{text}");
-        }
-    }
-
-    #[test]
-    fn private_networks_and_the_host_itself_are_what_a_connector_is_for() {
-        for text in [
-            "127.0.0.1",
-            "::1",
-            "10.0.0.1",
-            "172.16.0.1",
-            "192.168.1.1",
-            "100.64.0.1",
-            "fd00::1",
-            "fc00::1",
-            "::ffff:10.0.0.1",
-            "8.8.8.8",
-            "2001:db8::1",
-            "169.253.255.255",
-            "169.255.0.0",
-            "100.100.100.199",
-        ] {
-            assert_eq!(vet(text.parse().unwrap()), Ok(()), "{text}");
-        }
-    }
+    let authority = destination.authority();
+    // An address that the client did not name is the private network's own business.
+    let via = address.map_or("", |_| " at the address that it resolves to");
+    Refusal::new(code, format!("{authority}{via}: {reason}"))
 }

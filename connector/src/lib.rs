@@ -11,9 +11,11 @@
 //!
 //! [`supervisor`] decides which links there are to be; the shell executes that. Each request that comes
 //! down a link is served from its origin, after the guard has judged the address. [`config`] makes sense
-//! of the environment, [`proxy`] of what it says about the way out.
+//! of the environment, [`proxy`] of what it says about the way out, and `files` of
+//! what the customer wrote down for the guard and for origins.
 
 pub mod config;
+mod files;
 mod guard;
 pub mod metrics;
 mod origin;

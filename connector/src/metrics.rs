@@ -14,6 +14,11 @@
 //! | `requests_total` | outcome | requests served, and what became of them |
 //! | `request_bytes_total`, `response_bytes_total` | | body bytes to and from origins |
 //! | `origin_phase_seconds` | phase | how long each part of a request took |
+//! | `policy_refusals_total` | reason | requests that the guard refused |
+//! | `file_reads_total` | file, outcome | files of the customer's own that were read again |
+//! | `file_good` | file | 1 if the newest text of the file is in force, 0 if it cannot be used |
+//! | `unverified_origins` | | entries of TUNNEL_ORIGINS_FILE with `verify = false` |
+//! | `unverified_handshakes_total` | | TLS connections to such origins |
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -25,6 +30,7 @@ use protocol::{
     control::LinkRefusalCode,
     name::RegionName,
     phases::{Phase, Phases},
+    policy::Reason,
     presence::Transport,
     refusal::Code,
 };
@@ -43,6 +49,12 @@ const REQUESTS: &str = "postern_connector_requests_total";
 const REQUEST_BYTES: &str = "postern_connector_request_bytes_total";
 const RESPONSE_BYTES: &str = "postern_connector_response_bytes_total";
 const ORIGIN_PHASE: &str = "postern_connector_origin_phase_seconds";
+
+const POLICY_REFUSALS: &str = "postern_connector_policy_refusals_total";
+const FILE_READS: &str = "postern_connector_file_reads_total";
+const FILE_GOOD: &str = "postern_connector_file_good";
+const UNVERIFIED_ORIGINS: &str = "postern_connector_unverified_origins";
+const UNVERIFIED_HANDSHAKES: &str = "postern_connector_unverified_handshakes_total";
 
 /// Bounds of the histogram of phases, in seconds: from a name in the resolver's cache to a long poll.
 const PHASE_BUCKETS: [f64; 12] =
@@ -136,6 +148,33 @@ impl Meter {
     }
 }
 
+/// The guard refused a request.
+pub(crate) fn policy_refused(reason: &Reason) {
+    counter!(POLICY_REFUSALS, "reason" => reason.as_str()).increment(1);
+}
+
+/// A file of the customer's own was read again.
+pub(crate) fn file_was_read(file: &'static str, is_good: bool) {
+    let outcome = if is_good { "applied" } else { "refused" };
+    counter!(FILE_READS, "file" => file, "outcome" => outcome).increment(1);
+    file_is_good(file, is_good);
+}
+
+/// The newest text of a file of the customer's own is in force, or cannot be used.
+pub(crate) fn file_is_good(file: &'static str, is_good: bool) {
+    gauge!(FILE_GOOD, "file" => file).set(if is_good { 1.0 } else { 0.0 });
+}
+
+/// So many entries for origins verify nobody.
+pub(crate) fn unverified_origins(count: usize) {
+    gauge!(UNVERIFIED_ORIGINS).set(count as f64);
+}
+
+/// TLS begins with an origin that is not verified.
+pub(crate) fn unverified_handshake() {
+    counter!(UNVERIFIED_HANDSHAKES).increment(1);
+}
+
 /// Counts links.
 #[derive(Default)]
 pub(crate) struct LinkMeter {
@@ -202,4 +241,12 @@ fn describe() {
     describe_counter!(REQUEST_BYTES, "Bytes of request bodies sent to origins");
     describe_counter!(RESPONSE_BYTES, "Bytes of response bodies from origins");
     describe_histogram!(ORIGIN_PHASE, "How long each part of a request took");
+    describe_counter!(POLICY_REFUSALS, "Requests that the guard refused");
+    describe_counter!(FILE_READS, "Files of the customer's own that were read again");
+    describe_gauge!(
+        FILE_GOOD,
+        "1 if the newest text of a file is in force, 0 if it cannot be used"
+    );
+    describe_gauge!(UNVERIFIED_ORIGINS, "Entries for origins whose certificates are not verified");
+    describe_counter!(UNVERIFIED_HANDSHAKES, "TLS connections to origins that are not verified");
 }

@@ -6,14 +6,18 @@
 //!            └─ request ──► pooled or new connection ─► head ► body, trailers    (here)
 //! ```
 //!
-//! Nothing is held back or collected: bodies stream both ways at the speed of the slower end. Whatever
+//! HTTP/1.1 is spoken, but for gRPC and for origins that a file says so of, which are spoken to over HTTP/2
+//! ([`settings`]). Nothing is held back or collected: bodies stream both ways at the speed of the slower end. Whatever
 //! goes wrong becomes a [`Refusal`] that says whose fault it is. A request is sent a second time only if
 //! a pooled connection turned out to be closed before any of it was written.
 
 mod body;
 mod connect;
 mod failure;
+mod http2;
 mod pool;
+pub(crate) mod settings;
+mod tls;
 mod tunnel;
 
 use std::{sync::Arc, time::Duration};
@@ -22,7 +26,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
 };
 use http_body::Body as _;
-use hyper::body::Incoming;
+use hyper::{body::Incoming, client::conn::TrySendError};
 use link::{Exchange, LinkError, Reply};
 use protocol::{
     fields,
@@ -35,10 +39,15 @@ use tokio::{sync::mpsc, time::Instant};
 
 use self::{
     body::{Metered, RequestEnd},
-    connect::{Connector, Destination},
-    pool::Pool,
+    connect::Connector,
+    pool::{Connection, Pool},
+    settings::{Http2, Terms},
 };
-use crate::metrics::{Meter, Outcome};
+pub(crate) use self::{connect::Destination, settings::Origins};
+use crate::{
+    files::InForce,
+    metrics::{Meter, Outcome},
+};
 
 /// Longest silence between a request's last byte and its answer's first: a long poll ends sooner, and
 /// what takes longer is not coming.
@@ -68,12 +77,13 @@ struct Answer {
 }
 
 impl Origin {
-    /// Trusts the public authorities and `authorities`.
+    /// Trusts the public authorities and `authorities`, and obeys `files`.
     pub(crate) fn new(
-        authorities: Vec<CertificateDer<'static>>,
+        authorities: &[CertificateDer<'static>],
+        files: InForce,
         meter: Arc<Meter>,
     ) -> Result<Self, rustls::Error> {
-        let connector = Arc::new(Connector::new(authorities)?);
+        let connector = Arc::new(Connector::new(authorities, files)?);
         Ok(Self { connector, pool: Pool::new(), meter })
     }
 
@@ -141,12 +151,21 @@ impl Origin {
         protocol: Option<Protocol>,
         interim: mpsc::Sender<Response<()>>,
     ) -> Result<Answer, Refusal> {
-        let (destination, request) = prepare(request)?;
+        let (destination, mut request) = prepare(request)?;
+        let settings = self.connector.settings(&destination);
+        let pass = self.connector.guard.judge(&destination, &request, protocol.as_ref())?;
+        if let Some(settings) = &settings {
+            settings.credit(request.headers_mut());
+        }
+        let terms = Terms { settings, pass };
         let (ended, mut request_end) = RequestEnd::new();
         let body = |body| Metered::new(body, self.meter.request_bytes.clone(), Some(ended));
         let mut request = request.map(body);
         let is_upgrade = protocol.is_some();
         let is_personal = speaks_for_connection(request.headers(), &header::AUTHORIZATION);
+        // Neither an upgrade nor a proof of who is at the end of a connection goes over a shared one.
+        let http2 = if is_upgrade || is_personal { Http2::Never } else { terms.http2() };
+        let wants_http2 = http2 == Http2::Always || (http2 == Http2::Auto && is_grpc(&request));
         if let Some(protocol) = protocol {
             tunnel::ask_for(&mut request, protocol);
         }
@@ -159,14 +178,21 @@ impl Origin {
             let _ = interim.try_send(response);
         });
         loop {
-            let (mut sender, mut phases) = match self.pool.take(&destination) {
+            let shared = if wants_http2 { self.pool.share_of(&destination, &terms) } else { None };
+            let resting = shared.map(Sender::Http2).or_else(|| {
+                let may_be_http1 = !wants_http2 || http2 == Http2::Always;
+                let taken = may_be_http1.then(|| self.pool.take(&destination, &terms));
+                taken.flatten().map(Sender::Http1)
+            });
+            let (mut sender, mut phases) = match resting {
                 Some(sender) => (sender, Phases::default()),
-                None => self.dial(&destination).await?,
+                None => self.dial(&destination, &terms, wants_http2).await?,
             };
             let is_pooled = phases == Phases::default();
+            sender.fit(&mut request, &destination)?;
             let began = Instant::now();
             let response = tokio::select! {
-                response = sender.try_send_request(request) => response,
+                response = sender.send(request) => response,
                 () = request_end.silence(RESPONSE_HEAD) => {
                     return Err(failure::late(&destination, "the response", RESPONSE_HEAD));
                 }
@@ -181,8 +207,11 @@ impl Origin {
                     let since = request_end.at().unwrap_or(began);
                     phases.set(Phase::FirstByte, since.elapsed().as_micros() as u64);
                     let headers = response.headers();
-                    if !is_personal && !speaks_for_connection(headers, &header::WWW_AUTHENTICATE) {
-                        self.pool.give_back(destination, sender);
+                    if let Sender::Http1(connection) = sender
+                        && !is_personal
+                        && !speaks_for_connection(headers, &header::WWW_AUTHENTICATE)
+                    {
+                        self.pool.give_back(destination, connection);
                     }
                     return Ok(Answer { response, phases });
                 }
@@ -195,18 +224,63 @@ impl Origin {
         }
     }
 
-    async fn dial(&self, destination: &Destination) -> Result<(pool::Sender, Phases), Refusal> {
-        let (stream, phases) = self.connector.connect(destination).await?;
+    async fn dial(
+        &self,
+        destination: &Destination,
+        terms: &Terms,
+        wants_http2: bool,
+    ) -> Result<(Sender, Phases), Refusal> {
+        let connected = self.connector.connect(destination, terms, wants_http2).await?;
+        let phases = connected.phases;
+        let settings = terms.settings.clone();
+        if connected.is_http2 {
+            let sender = self.pool.speak_http2(destination, connected, settings).await?;
+            return Ok((Sender::Http2(sender), phases));
+        }
         let (sender, connection) = hyper::client::conn::http1::Builder::new()
             .max_headers(MAX_RESPONSE_FIELDS)
             .max_header_size(MAX_RESPONSE_HEAD)
             // What is read ahead of a reader that stalls; hyper would take four times as much.
             .max_buf_size(MAX_RESPONSE_HEAD)
-            .handshake(stream)
+            .handshake(connected.stream)
             .await
             .map_err(|error| failure::http(destination, &error))?;
         self.pool.drive(connection.with_upgrades());
-        Ok((sender, phases))
+        Ok((Sender::Http1(Connection { sender, peer: connected.peer, settings }), phases))
+    }
+}
+
+/// Who takes a request.
+enum Sender {
+    Http1(Connection),
+    Http2(http2::Sender),
+}
+
+impl Sender {
+    /// Gives the request the form that this version of HTTP wants; [`prepare`] made it one of HTTP/1.1.
+    fn fit(
+        &self,
+        request: &mut Request<RequestBody>,
+        destination: &Destination,
+    ) -> Result<(), Refusal> {
+        match self {
+            Self::Http2(_) => http2::fit(request, destination),
+            // Its HTTP/2 connection was gone, and the origin wants HTTP/1.1 now.
+            Self::Http1(_) if request.version() == Version::HTTP_2 => {
+                http2::unfit(request, destination)
+            }
+            Self::Http1(_) => Ok(()),
+        }
+    }
+
+    async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        match self {
+            Self::Http1(connection) => connection.sender.try_send_request(request).await,
+            Self::Http2(sender) => sender.try_send_request(request).await,
+        }
     }
 }
 
@@ -216,9 +290,7 @@ fn prepare(request: Request<link::Body>) -> Result<(Destination, Request<link::B
     let destination = Destination::of(request.uri())?;
     let (mut parts, body) = request.into_parts();
     fields::strip(&mut parts.headers);
-    let host = HeaderValue::try_from(destination.authority())
-        .map_err(|_| Refusal::from(Code::BadTarget))?;
-    parts.headers.insert(header::HOST, host);
+    parts.headers.insert(header::HOST, host(&destination)?);
     let path = parts.uri.into_parts().path_and_query;
     parts.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     parts.version = Version::HTTP_11;
@@ -231,6 +303,10 @@ fn prepare(request: Request<link::Body>) -> Result<(Destination, Request<link::B
     Ok((destination, Request::from_parts(parts, body)))
 }
 
+fn host(destination: &Destination) -> Result<HeaderValue, Refusal> {
+    HeaderValue::try_from(destination.authority()).map_err(|_| Code::BadTarget.into())
+}
+
 /// NTLM, and Negotiate as most servers take it, prove who is at the other end of the connection, once
 /// and for all its requests (RFC 4559 §6). Such a connection is never used again: the next request on it
 /// may be somebody else's.
@@ -241,6 +317,13 @@ fn speaks_for_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
     };
     let values = headers.get_all(name).iter();
     values.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(',')).any(is_scheme)
+}
+
+/// gRPC is HTTP/2 by definition, and always a POST.
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    let is_grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
+    request.method() == Method::POST
+        && request.headers().get(header::CONTENT_TYPE).is_some_and(is_grpc)
 }
 
 fn is_uninvited<B>(response: &Response<B>, is_upgrade: bool) -> bool {

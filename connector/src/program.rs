@@ -72,6 +72,8 @@ fn start(mut options: Options) -> anyhow::Result<()> {
         let shutdown = CancellationToken::new();
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let reload = options.reload.clone();
         let running = run(options, shutdown.clone());
         tokio::pin!(running);
         loop {
@@ -79,6 +81,10 @@ fn start(mut options: Options) -> anyhow::Result<()> {
                 result = &mut running => return result,
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = hangup.recv() => {
+                    reload.send_replace(());
+                    continue;
+                }
             }
             if shutdown.is_cancelled() {
                 tracing::warn!("second signal, leaving at once");

@@ -8,16 +8,18 @@ use link::{
     tls::Trust,
 };
 use protocol::{control::Facts, id::ConnectorId};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
     config::{Config, ConfigError, Options, environment},
+    files::{Files, InForce},
     metrics::Meter,
     origin::Origin,
     outlet::Outlet,
-    shell::Shell,
+    shell::{Caller, Shell},
     status::{self, Status},
     supervisor::{Plan, Supervisor},
 };
@@ -54,9 +56,12 @@ async fn serve(
 ) -> Result<(), StartError> {
     let follow_directory = config.edges.is_empty();
     let edges = config.first_edges().to_vec();
-    let Config { secret, region, transports, proxies, grace_period, .. } = config;
     let meter = Arc::new(Meter::new());
-    let origin = Origin::new(config.origin_authorities, meter.clone())?;
+    let files = Files::start(&config)?;
+    let in_force = files.in_force();
+    let origin = Origin::new(&config.origin_authorities, in_force.clone(), meter.clone())?;
+    let facts = watch::Sender::new(facts(&in_force));
+    let Config { secret, region, transports, proxies, grace_period, .. } = config;
     let trust = secret.ca_pin.map_or(Trust::PublicRoots, Trust::Pinned);
     let dialer = Dialer::new(&trust)?;
     let connector = ConnectorId::from(Uuid::new_v4());
@@ -72,13 +77,23 @@ async fn serve(
         key: secret.key,
         seed: secret.seed,
         connector,
-        facts: facts(),
+        facts: Facts::default(),
     };
     let plan = Plan { edges, follow_directory, region, transports, proxies: proxies.clone() };
-    let shell =
-        Shell::new(Supervisor::new(plan), Outlet { dialer, proxies }, identity, origin, meter);
-    let status =
-        Status { view: shell.view(), started: shell.started(), prometheus: options.prometheus };
+    let outlet = Outlet { dialer, proxies };
+    let shell = Shell::new(
+        Supervisor::new(plan),
+        outlet,
+        Caller { identity, facts: facts.subscribe() },
+        origin,
+        meter,
+    );
+    let status = Status {
+        view: shell.view(),
+        started: shell.started(),
+        files: in_force,
+        prometheus: options.prometheus,
+    };
     let status_server = AbortOnDropHandle::new(tokio::spawn(async move {
         match status::bind(config.metrics_port).await {
             Ok(listener) => status::serve(listener, status).await,
@@ -88,13 +103,15 @@ async fn serve(
             }
         }
     }));
+    let reload = options.reload.subscribe();
+    let files = AbortOnDropHandle::new(tokio::spawn(files.run(reload, facts)));
     shell.run(shutdown, grace_period).await;
-    drop(status_server);
+    drop((status_server, files));
     info!("connector has left");
     Ok(())
 }
 
-fn facts() -> Facts {
+fn facts(files: &InForce) -> Facts {
     // Linux tells the host's name here; elsewhere the environment may.
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
     let host = host.or_else(|_| std::env::var("HOSTNAME")).unwrap_or_default();
@@ -102,7 +119,7 @@ fn facts() -> Facts {
         version: env!("CARGO_PKG_VERSION").into(),
         host: host.trim().into(),
         platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
-        ..Facts::default()
+        policy: files.policy_digest(),
     }
     .clean()
 }

@@ -6,7 +6,7 @@ mod say;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ::link::dial::{Dialled, Identity};
-use protocol::control::FromConnector;
+use protocol::control::{Facts, FromConnector};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::{AbortHandle, JoinSet},
@@ -32,11 +32,17 @@ const REPORTS: usize = 64;
 /// without them an edge would take the silence for an outage.
 const FAREWELL: Duration = Duration::from_millis(100);
 
+/// Who dials, and what it tells of itself, which changes.
+pub(crate) struct Caller {
+    pub(crate) identity: Identity,
+    pub(crate) facts: watch::Receiver<Facts>,
+}
+
 pub(crate) struct Shell {
     supervisor: Supervisor,
     started: Instant,
     outlet: Arc<Outlet>,
-    identity: Arc<Identity>,
+    identity: Identity,
     shared: Shared,
     reports: mpsc::Receiver<Input>,
     dials: JoinSet<(LinkId, Result<Dialled, NoLink>)>,
@@ -51,7 +57,7 @@ impl Shell {
     pub(crate) fn new(
         supervisor: Supervisor,
         outlet: Outlet,
-        identity: Identity,
+        caller: Caller,
         origin: Origin,
         meter: Arc<Meter>,
     ) -> Self {
@@ -62,8 +68,8 @@ impl Shell {
             supervisor,
             started: Instant::now(),
             outlet: Arc::new(outlet),
-            identity: Arc::new(identity),
-            shared: Shared { origin, meter, capacity, reports: sender },
+            identity: caller.identity,
+            shared: Shared { origin, meter, capacity, reports: sender, facts: caller.facts },
             reports,
             dials: JoinSet::new(),
             dialling: HashMap::new(),
@@ -163,7 +169,9 @@ impl Shell {
         match effect {
             Effect::Dial { link, slot, target, transport } => {
                 tracing::debug!(slot, %target, transport = transport.as_str(), "dialling");
-                let (outlet, identity) = (self.outlet.clone(), self.identity.clone());
+                let outlet = self.outlet.clone();
+                let facts = self.shared.facts.borrow().clone();
+                let identity = Identity { facts, ..self.identity.clone() };
                 let task = self.dials.spawn(async move {
                     let dialled = outlet.dial(&identity, &target, transport, slot);
                     (link, dialled.await)

@@ -24,7 +24,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::supervisor::{SlotView, View};
+use crate::{
+    files::InForce,
+    supervisor::{SlotView, View},
+};
 
 /// Connections at once: a scraper, a health check, a person, and some to spare.
 const MAX_CONNECTIONS: usize = 32;
@@ -40,6 +43,8 @@ pub(crate) struct Status {
     pub(crate) view: watch::Receiver<View>,
     /// The moment from which the view counts.
     pub(crate) started: Instant,
+    /// Shown, with what stands in the way of a newer text.
+    pub(crate) files: InForce,
     pub(crate) prometheus: Option<PrometheusHandle>,
 }
 
@@ -121,6 +126,7 @@ impl Status {
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_seconds": now.as_secs(),
             "leaving": view.is_leaving,
+            "files": self.files.show(),
             "links": view.serving(),
             "slots": view.slots.iter().map(|slot| show(slot, now)).collect::<Vec<_>>(),
         })

@@ -91,7 +91,10 @@ fn what_is_not_set_or_empty_has_its_default() {
         edge: empty.clone(),
         grace_period: empty.clone(),
         origin_ca_file: empty.clone(),
+        policy_file: empty.clone(),
+        origins_file: empty.clone(),
         secret_file: empty,
+        reload: watch::Sender::default(),
         prometheus: None,
     };
     for options in [Options::default(), empty] {

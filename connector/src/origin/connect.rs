@@ -1,7 +1,12 @@
 //! From a name to a connection: resolve as the host does, let the guard judge every address, dial one
 //! that passed, and shake hands in TLS if the URL says https.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{Uri, uri::Scheme};
 use hyper_util::rt::TokioIo;
@@ -9,20 +14,24 @@ use protocol::{
     phases::{Phase, Phases},
     refusal::{Code, Refusal},
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName},
-};
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
     time::{Instant, timeout},
 };
-use tokio_rustls::TlsConnector;
 
-use super::failure;
-use crate::{guard, race::race};
+use super::{
+    failure,
+    settings::{Origins, Settings, Terms},
+    tls::Tls,
+};
+use crate::{
+    files::{Current, InForce},
+    guard::{Guard, Pass},
+    metrics,
+    race::race,
+};
 
 /// A resolver that has not answered by then is not going to.
 const DNS: Duration = Duration::from_secs(10);
@@ -37,11 +46,11 @@ const MAX_ADDRESSES: usize = 8;
 
 /// Where a request goes. Connections are shared between requests that agree in all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Destination {
-    pub(super) is_tls: bool,
+pub(crate) struct Destination {
+    pub(crate) is_tls: bool,
     /// Name or address, IPv6 without brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(crate) host: String,
+    pub(crate) port: u16,
 }
 
 impl Destination {
@@ -72,7 +81,7 @@ impl Destination {
     }
 
     /// As the Host header has it: without the scheme's own port.
-    pub(super) fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         let host =
             if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         match (self.is_tls, self.port) {
@@ -87,53 +96,73 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 pub(super) type Stream = TokioIo<Box<dyn Io>>;
 
+/// A connection that HTTP can be spoken on.
+pub(super) struct Connected {
+    pub(super) stream: Stream,
+    pub(super) peer: IpAddr,
+    pub(super) is_http2: bool,
+    pub(super) phases: Phases,
+}
+
 pub(super) struct Connector {
-    tls: TlsConnector,
+    tls: Tls,
+    pub(super) guard: Guard,
+    origins: Option<Current<Origins>>,
 }
 
 impl Connector {
-    pub(super) fn new(authorities: Vec<CertificateDer<'static>>) -> Result<Self, rustls::Error> {
-        let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        for authority in authorities {
-            roots.add(authority)?;
-        }
-        let mut config =
-            ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-                .with_safe_default_protocol_versions()?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
+    pub(super) fn new(
+        authorities: &[CertificateDer<'static>],
+        files: InForce,
+    ) -> Result<Self, rustls::Error> {
+        let tls = Tls::new(Some(authorities), None)?;
+        Ok(Self { tls, guard: Guard::new(files.policy), origins: files.origins })
     }
 
-    /// A connection that HTTP can be spoken on.
+    /// How this destination is spoken to, if a file says so.
+    pub(super) fn settings(&self, destination: &Destination) -> Option<Arc<Settings>> {
+        self.origins.as_ref()?.borrow().value.find(destination)
+    }
+
+    /// Connects under these terms; over HTTP/2 if that is wanted and can be had.
     pub(super) async fn connect(
         &self,
         destination: &Destination,
-    ) -> Result<(Stream, Phases), Refusal> {
-        let (stream, mut phases) = self.tcp(destination).await?;
+        terms: &Terms,
+        wants_http2: bool,
+    ) -> Result<Connected, Refusal> {
+        let (stream, mut phases) = self.tcp(destination, &terms.pass).await?;
+        let peer = stream.peer_addr().map_err(|error| failure::tcp(destination, &error))?.ip();
         if !destination.is_tls {
-            return Ok((TokioIo::new(Box::new(stream)), phases));
+            let stream: Stream = TokioIo::new(Box::new(stream));
+            return Ok(Connected { stream, peer, is_http2: wants_http2, phases });
         }
+        let tls = terms.settings.as_ref().map_or(&self.tls, |settings| &settings.tls);
+        if !tls.is_verified {
+            metrics::unverified_handshake();
+        }
+        let tls = if wants_http2 { &tls.http2 } else { &tls.http1 };
         let name = ServerName::try_from(destination.host.clone());
         let name = name.map_err(|_| Refusal::from(Code::BadTarget))?;
         let began = Instant::now();
-        let stream = timeout(TLS, self.tls.connect(name, stream))
+        let stream = timeout(TLS, tls.connect(name, stream))
             .await
             .map_err(|_| failure::late(destination, "the TLS handshake", TLS))?
             .map_err(|error| failure::tls(destination, &error))?;
         set(&mut phases, Phase::Tls, began);
-        Ok((TokioIo::new(Box::new(stream)), phases))
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        Ok(Connected { stream: TokioIo::new(Box::new(stream)), peer, is_http2, phases })
     }
 
     /// A plain connection to an address that passed the guard.
     pub(super) async fn tcp(
         &self,
         destination: &Destination,
+        pass: &Pass,
     ) -> Result<(TcpStream, Phases), Refusal> {
         let mut phases = Phases::default();
         let began = Instant::now();
-        let addresses = resolve(destination).await?;
+        let addresses = resolve(destination, pass).await?;
         set(&mut phases, Phase::Dns, began);
         let began = Instant::now();
         let stream = timeout(CONNECT, race(addresses, NEXT_ADDRESS, TcpStream::connect))
@@ -146,27 +175,44 @@ impl Connector {
     }
 }
 
-/// The addresses of a destination that may be dialled; at least one.
-async fn resolve(destination: &Destination) -> Result<Vec<SocketAddr>, Refusal> {
+/// The addresses of a destination that may be dialled; at least one. IPv6 and IPv4 take turns.
+async fn resolve(destination: &Destination, pass: &Pass) -> Result<Vec<SocketAddr>, Refusal> {
     let lookup = timeout(DNS, lookup_host((destination.host.as_str(), destination.port)))
         .await
         .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
     let all = lookup.map_err(|error| failure::dns(destination, &error))?;
-    let mut forbidden = None;
+    let mut refused = None;
     let mut addresses = Vec::new();
-    for address in all.take(MAX_ADDRESSES) {
-        match guard::vet(address.ip()) {
+    for address in take_turns(all).into_iter().take(MAX_ADDRESSES) {
+        match pass.judge(destination, address.ip()) {
             Ok(()) => addresses.push(address),
-            Err(why) => forbidden = Some(why),
+            Err(refusal) => refused = Some(refusal),
         }
     }
-    match (addresses.is_empty(), forbidden) {
+    match (addresses.is_empty(), refused) {
         (false, _) => Ok(addresses),
-        (true, Some(why)) => Err(failure::forbidden(destination, why)),
+        (true, Some(refusal)) => Err(refusal),
         (true, None) => {
             Err(failure::dns(destination, &io::Error::other("the name has no address")))
         }
     }
+}
+
+/// The resolver's order, but no family waits behind all of the other (RFC 8305 §4): if one of them is
+/// broken here, the first address of the other comes second.
+fn take_turns(all: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let all: Vec<SocketAddr> = all.collect();
+    let Some(first) = all.first() else { return all };
+    let leads = |address: &SocketAddr| address.is_ipv4() == first.is_ipv4();
+    let (leading, mut other): (Vec<SocketAddr>, Vec<_>) = all.iter().partition(|a| leads(a));
+    other.reverse();
+    let mut turns = Vec::with_capacity(all.len());
+    for address in leading {
+        turns.push(address);
+        turns.extend(other.pop());
+    }
+    turns.extend(other.into_iter().rev());
+    turns
 }
 
 fn set(phases: &mut Phases, phase: Phase, began: Instant) {
@@ -210,12 +256,30 @@ mod tests {
             "fe80::1",
         ] {
             let destination = Destination { is_tls: false, host: host.into(), port: 80 };
-            let refusal = resolve(&destination).await.unwrap_err();
+            let refusal = resolve(&destination, &pass(&destination)).await.unwrap_err();
             assert_eq!(refusal.code, Code::DestinationRefused, "{host}: {refusal}");
         }
         for host in ["127.0.0.1", "127.1", "0x7f000001", "localhost"] {
             let destination = Destination { is_tls: false, host: host.into(), port: 80 };
-            assert!(resolve(&destination).await.is_ok(), "{host}");
+            assert!(resolve(&destination, &pass(&destination)).await.is_ok(), "{host}");
         }
+    }
+
+    /// Without a policy.
+    fn pass(destination: &Destination) -> Pass {
+        Guard::default().judge(destination, &http::Request::new(()), None).unwrap()
+    }
+
+    #[test]
+    fn no_family_of_addresses_waits_behind_all_of_the_other() {
+        let turns = |all: &[&str]| {
+            let all = all.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 1));
+            let turns = take_turns(all).into_iter().map(|address| address.ip().to_string());
+            turns.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(turns(&["::1", "::2", "::3", "1.1.1.1"]), "::1 1.1.1.1 ::2 ::3");
+        assert_eq!(turns(&["1.1.1.1", "::1", "::2"]), "1.1.1.1 ::1 ::2");
+        assert_eq!(turns(&["1.1.1.1", "1.1.1.2"]), "1.1.1.1 1.1.1.2");
+        assert_eq!(turns(&[]), "");
     }
 }

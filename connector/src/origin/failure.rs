@@ -11,12 +11,6 @@ use protocol::{
 };
 
 use super::connect::Destination;
-use crate::guard::Forbidden;
-
-pub(super) fn forbidden(destination: &Destination, why: Forbidden) -> Refusal {
-    let detail = format!("{} is {}", destination.authority(), why.as_str());
-    Refusal::new(Code::DestinationRefused, detail)
-}
 
 pub(super) fn dns(destination: &Destination, error: &io::Error) -> Refusal {
     Refusal::new(Code::OriginDns, format!("{}: {error}", destination.host))

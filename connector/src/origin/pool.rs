@@ -7,6 +7,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -14,7 +15,12 @@ use std::{
 use hyper::client::conn::http1::SendRequest;
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{RequestBody, connect::Destination};
+use super::{
+    RequestBody,
+    connect::Destination,
+    http2::Shared,
+    settings::{Settings, Terms},
+};
 
 /// Rest of a connection. Common servers close after 5 s; this is sooner.
 const REST: Duration = Duration::from_secs(4);
@@ -23,14 +29,21 @@ const MAX_PER_DESTINATION: usize = 16;
 /// Most connections at rest altogether.
 const MAX: usize = 256;
 
-pub(super) type Sender = SendRequest<RequestBody>;
+/// A connection that carries one request at a time.
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<RequestBody>,
+    pub(super) peer: IpAddr,
+    pub(super) settings: Option<Arc<Settings>>,
+}
 
 #[derive(Clone, Default)]
-pub(super) struct Pool(Arc<Inner>);
+pub(super) struct Pool(pub(super) Arc<Inner>);
 
 #[derive(Default)]
-struct Inner {
-    resting: Mutex<HashMap<Destination, Vec<(Instant, Sender)>>>,
+pub(super) struct Inner {
+    resting: Mutex<HashMap<Destination, Vec<(Instant, Connection)>>>,
+    /// Connections that carry many requests at a time.
+    pub(super) shared: Mutex<HashMap<Destination, Shared>>,
     /// Drives connections and returns them here; whatever still runs ends with the pool.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -40,13 +53,17 @@ impl Pool {
         Self::default()
     }
 
-    /// A connection that seems to be alive, the one used last first.
-    pub(super) fn take(&self, destination: &Destination) -> Option<Sender> {
+    /// A connection that seems to be alive, the one used last first; one that the terms do not admit is
+    /// closed.
+    pub(super) fn take(&self, destination: &Destination, terms: &Terms) -> Option<Connection> {
         let mut resting = self.resting();
-        let senders = resting.get_mut(destination)?;
-        while let Some((since, sender)) = senders.pop() {
-            if sender.is_ready() && since.elapsed() < REST {
-                return Some(sender);
+        let connections = resting.get_mut(destination)?;
+        while let Some((since, connection)) = connections.pop() {
+            if connection.sender.is_ready()
+                && since.elapsed() < REST
+                && terms.admit(connection.peer, connection.settings.as_ref())
+            {
+                return Some(connection);
             }
         }
         resting.remove(destination);
@@ -54,14 +71,14 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request, once the answer under way has been read.
-    pub(super) fn give_back(&self, destination: Destination, mut sender: Sender) {
+    pub(super) fn give_back(&self, destination: Destination, mut connection: Connection) {
         let pool = Arc::downgrade(&self.0);
         self.spawn(async move {
-            if sender.ready().await.is_err() {
+            if connection.sender.ready().await.is_err() {
                 return;
             }
             let Some(pool) = pool.upgrade().map(Self) else { return };
-            if !pool.put(destination.clone(), sender) {
+            if !pool.put(destination.clone(), connection) {
                 return;
             }
             let pool = Arc::downgrade(&pool.0);
@@ -83,36 +100,39 @@ impl Pool {
         });
     }
 
-    fn put(&self, destination: Destination, sender: Sender) -> bool {
+    fn put(&self, destination: Destination, connection: Connection) -> bool {
         let mut resting = self.resting();
         if resting.values().map(Vec::len).sum::<usize>() >= MAX {
             return false;
         }
-        let senders = resting.entry(destination).or_default();
-        if senders.len() >= MAX_PER_DESTINATION {
+        let connections = resting.entry(destination).or_default();
+        if connections.len() >= MAX_PER_DESTINATION {
             return false;
         }
-        senders.push((Instant::now(), sender));
+        connections.push((Instant::now(), connection));
         true
     }
 
     /// Closes what has rested too long.
     fn sweep(&self, destination: &Destination) {
         let mut resting = self.resting();
-        let Some(senders) = resting.get_mut(destination) else { return };
-        senders.retain(|(since, sender)| since.elapsed() < REST && !sender.is_closed());
-        if senders.is_empty() {
+        let Some(connections) = resting.get_mut(destination) else { return };
+        connections
+            .retain(|(since, connection)| since.elapsed() < REST && !connection.sender.is_closed());
+        if connections.is_empty() {
             resting.remove(destination);
         }
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.0.tasks.lock().expect("no panic while locked");
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
     }
 
-    fn resting(&self) -> std::sync::MutexGuard<'_, HashMap<Destination, Vec<(Instant, Sender)>>> {
+    fn resting(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<Destination, Vec<(Instant, Connection)>>> {
         self.0.resting.lock().expect("no panic while locked")
     }
 }

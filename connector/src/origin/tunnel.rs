@@ -21,7 +21,8 @@ impl Origin {
     pub(super) async fn connect(&self, request: Request<link::Body>, mut reply: Reply) -> Outcome {
         let connected = async {
             let destination = Destination::of(request.uri())?;
-            self.connector.tcp(&destination).await
+            let pass = self.connector.guard.judge(&destination, &request, None)?;
+            self.connector.tcp(&destination, &pass).await
         };
         let connected = tokio::select! {
             connected = connected => connected,

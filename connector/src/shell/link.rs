@@ -8,7 +8,7 @@ use link::{
     control::{ControlReceiver, ControlSender},
     dial::Dialled,
 };
-use protocol::control::{FromConnector, FromEdge};
+use protocol::control::{Facts, FromConnector, FromEdge};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
@@ -50,6 +50,8 @@ pub(super) struct Shared {
     /// One permit for each request under way.
     pub(super) capacity: Arc<Semaphore>,
     pub(super) reports: mpsc::Sender<Input>,
+    /// What every edge is told, once more when it changes.
+    pub(super) facts: watch::Receiver<Facts>,
 }
 
 /// The strings, and the task that they move; it ends with the link and says why.
@@ -68,6 +70,7 @@ pub(super) fn start(
         stage: stage.clone(),
         pings,
         reports: shared.reports.clone(),
+        facts: shared.facts.clone(),
     };
     let task = async move { (id, serve(inbound, control, stage, shared).await) };
     (Handle { stage: stage_sender, pings: ping_sender }, task)
@@ -135,6 +138,7 @@ struct Control {
     stage: watch::Receiver<Stage>,
     pings: mpsc::Receiver<FromConnector>,
     reports: mpsc::Sender<Input>,
+    facts: watch::Receiver<Facts>,
 }
 
 impl Control {
@@ -157,6 +161,10 @@ impl Control {
                     }
                 }
                 Some(ping) = self.pings.recv() => self.sender.send(&ping).await?,
+                Ok(()) = self.facts.changed() => {
+                    let facts = self.facts.borrow_and_update().clone();
+                    self.sender.send(&FromConnector::Facts(facts)).await?;
+                }
                 Ok(()) = self.stage.changed() => {
                     if *self.stage.borrow_and_update() == Stage::Leaving {
                         self.sender.send(&FromConnector::Goodbye).await?;

@@ -37,18 +37,16 @@ use crate::settings_file::{self, FileError};
 
 /// Largest policy file, in bytes.
 pub const MAX_FILE: usize = 256 * 1024;
-/// Most rules in each of a policy's lists, and most entries in each list of a rule.
-pub const MAX_ENTRIES: usize = 1_000;
 
 /// What may be reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// Something passes only if one of these matches it.
-    #[serde(default, deserialize_with = "rule::at_most")]
+    #[serde(default, deserialize_with = "settings_file::bounded")]
     pub allow: Vec<Rule>,
     /// Nothing passes that one of these matches.
-    #[serde(default, deserialize_with = "rule::at_most")]
+    #[serde(default, deserialize_with = "settings_file::bounded")]
     pub deny: Vec<Rule>,
 }
 

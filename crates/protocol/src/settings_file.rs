@@ -1,8 +1,12 @@
 //! Files that people write: TOML, read strictly. What is not understood is an error that names the line,
 //! for a setting that is silently ignored protects nobody.
 
-use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
 
+use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
+
+/// Most entries in one list.
+pub const MAX_ENTRIES: usize = 1_000;
 /// A name that is at least this much like the one that was written is suggested.
 const LIKENESS: f64 = 0.7;
 
@@ -51,4 +55,36 @@ fn suggest(message: &str) -> Option<String> {
         format!("expected one of {}", known.join(", "))
     };
     Some(format!("{unknown:?} is not known here: {hint}"))
+}
+
+/// A list that has something in it: an empty one could be meant to match nothing, or everything.
+///
+/// # Errors
+/// When it is empty, or has more than [`MAX_ENTRIES`].
+pub fn filled<'de, D, T>(deserializer: D) -> Result<BTreeSet<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Ord,
+{
+    let entries: Vec<T> = bounded(deserializer)?;
+    if entries.is_empty() {
+        return Err(D::Error::custom("an empty list matches nothing: fill it, or leave it out"));
+    }
+    Ok(entries.into_iter().collect())
+}
+
+/// A list of at most [`MAX_ENTRIES`].
+///
+/// # Errors
+/// When it has more.
+pub fn bounded<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let entries = Vec::deserialize(deserializer)?;
+    if entries.len() > MAX_ENTRIES {
+        return Err(D::Error::custom(format_args!("more than {MAX_ENTRIES} entries")));
+    }
+    Ok(entries)
 }

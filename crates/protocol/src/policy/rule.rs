@@ -3,9 +3,10 @@
 use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use http::Method;
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde::{Deserialize, Serialize};
 
-use super::{HostPattern, MAX_ENTRIES, NormalPath, PathPrefix, Question, RuleName, plain, special};
+use super::{HostPattern, NormalPath, PathPrefix, Question, RuleName, plain, special};
+use crate::settings_file::filled;
 
 /// Longest name of a rule, in bytes.
 const MAX_NAME: usize = 100;
@@ -210,29 +211,4 @@ impl fmt::Display for WrittenPorts {
             Self::Range(text) => write!(f, "{text:?}"),
         }
     }
-}
-
-/// A list that has something in it: an empty one could be meant to match nothing, or everything.
-pub(crate) fn filled<'de, D, T>(deserializer: D) -> Result<BTreeSet<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Ord,
-{
-    let entries: Vec<T> = at_most(deserializer)?;
-    if entries.is_empty() {
-        return Err(D::Error::custom("an empty list matches nothing: fill it, or leave it out"));
-    }
-    Ok(entries.into_iter().collect())
-}
-
-pub(super) fn at_most<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    let entries = Vec::deserialize(deserializer)?;
-    if entries.len() > MAX_ENTRIES {
-        return Err(D::Error::custom(format_args!("more than {MAX_ENTRIES} entries")));
-    }
-    Ok(entries)
 }

@@ -1,0 +1,152 @@
+//! HTTP/2 with origins: one connection for each, shared by its requests. Spoken where gRPC is, which knows
+//! nothing else, and where a file says so; over TLS only if the origin chooses it.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, MutexGuard, Weak},
+    time::Duration,
+};
+
+use http::{HeaderValue, Request, Uri, Version, header, uri};
+use http_body::Body as _;
+use hyper::{client::conn::http2, rt::Executor};
+use protocol::refusal::{Code, Refusal};
+use tokio::time::Instant;
+
+use super::{
+    MAX_RESPONSE_HEAD, RequestBody,
+    connect::{Connected, Destination},
+    failure,
+    pool::{Inner, Pool},
+    settings::{Settings, Terms},
+};
+
+/// A connection that nobody has asked for anything for so long is closed.
+const REST: Duration = Duration::from_secs(60);
+/// Most connections that are kept; one more is used and not kept.
+const MAX: usize = 128;
+/// What an origin may send ahead of a reader that stalls, in bytes.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// More than all streams together, so that stalled readers cannot stop the others.
+const CONNECTION_WINDOW: u32 = 256 * 1024 * 1024;
+
+pub(super) type Sender = http2::SendRequest<RequestBody>;
+
+/// A connection that may be used by the next request, too.
+pub(super) struct Shared {
+    sender: Sender,
+    peer: IpAddr,
+    settings: Option<Arc<Settings>>,
+    used: Instant,
+}
+
+impl Pool {
+    /// The connection to this destination, if it seems to be alive and the terms admit it.
+    pub(super) fn share_of(&self, destination: &Destination, terms: &Terms) -> Option<Sender> {
+        let mut shared = self.shared();
+        let connection = shared.get_mut(destination)?;
+        if connection.sender.is_closed()
+            || !terms.admit(connection.peer, connection.settings.as_ref())
+        {
+            // What is under way on it goes on.
+            shared.remove(destination);
+            return None;
+        }
+        connection.used = Instant::now();
+        Some(connection.sender.clone())
+    }
+
+    /// Begins HTTP/2 on a connection, and shares it.
+    pub(super) async fn speak_http2(
+        &self,
+        destination: &Destination,
+        connected: Connected,
+        settings: Option<Arc<Settings>>,
+    ) -> Result<Sender, Refusal> {
+        let (sender, connection) = http2::Builder::new(Tasks(Arc::downgrade(&self.0)))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(MAX_RESPONSE_HEAD as u32)
+            .handshake(connected.stream)
+            .await
+            .map_err(|error| failure::http(destination, &error))?;
+        self.drive(connection);
+        let mut shared = self.shared();
+        shared.retain(|_, connection| !connection.sender.is_closed());
+        if shared.len() < MAX || shared.contains_key(destination) {
+            let (peer, used) = (connected.peer, Instant::now());
+            let connection = Shared { sender: sender.clone(), peer, settings, used };
+            shared.insert(destination.clone(), connection);
+            drop(shared);
+            self.close_at_rest(destination.clone());
+        }
+        Ok(sender)
+    }
+
+    fn close_at_rest(&self, destination: Destination) {
+        let pool = Arc::downgrade(&self.0);
+        self.spawn(async move {
+            let mut rested_at = Instant::now() + REST;
+            loop {
+                tokio::time::sleep_until(rested_at).await;
+                let Some(pool) = pool.upgrade().map(Pool) else { return };
+                let mut shared = pool.shared();
+                let Some(connection) = shared.get(&destination) else { return };
+                rested_at = connection.used + REST;
+                if rested_at <= Instant::now() || connection.sender.is_closed() {
+                    shared.remove(&destination);
+                    return;
+                }
+            }
+        });
+    }
+
+    fn shared(&self) -> MutexGuard<'_, std::collections::HashMap<Destination, Shared>> {
+        self.0.shared.lock().expect("no panic while locked")
+    }
+}
+
+/// Where hyper's tasks for a connection run: among the pool's own, and no longer than it.
+#[derive(Clone)]
+struct Tasks(Weak<Inner>);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        if let Some(pool) = self.0.upgrade().map(Pool) {
+            pool.spawn(task);
+        }
+    }
+}
+
+/// Makes an HTTP/1.1 request one of HTTP/2: the target is whole, and nothing speaks of the connection.
+pub(super) fn fit(
+    request: &mut Request<RequestBody>,
+    destination: &Destination,
+) -> Result<(), Refusal> {
+    let mut target = std::mem::take(request.uri_mut()).into_parts();
+    target.scheme = Some(if destination.is_tls { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
+    let authority = destination.authority().parse();
+    target.authority = Some(authority.map_err(|_| Code::BadTarget)?);
+    *request.uri_mut() = Uri::from_parts(target).map_err(|_| Code::BadTarget)?;
+    request.headers_mut().remove(header::HOST);
+    request.headers_mut().remove(header::TRANSFER_ENCODING);
+    *request.version_mut() = Version::HTTP_2;
+    Ok(())
+}
+
+/// The other way round.
+pub(super) fn unfit(
+    request: &mut Request<RequestBody>,
+    destination: &Destination,
+) -> Result<(), Refusal> {
+    let path = std::mem::take(request.uri_mut()).into_parts().path_and_query;
+    *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+    let is_without_length = !request.headers().contains_key(header::CONTENT_LENGTH);
+    if is_without_length && !request.body().is_end_stream() {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(header::TRANSFER_ENCODING, chunked);
+    }
+    request.headers_mut().insert(header::HOST, super::host(destination)?);
+    *request.version_mut() = Version::HTTP_11;
+    Ok(())
+}
