@@ -19,10 +19,14 @@ use protocol::{
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::sync::watch;
-use tracing::level_filters::LevelFilter;
 use zeroize::Zeroizing;
 
-use crate::{files::UnusableFile, proxy::Proxies, supervisor::Transports};
+use crate::{
+    files::UnusableFile,
+    log::{LEVELS, Level, LevelSwitch, LogFormat},
+    proxy::Proxies,
+    supervisor::Transports,
+};
 
 /// Where container platforms put a secret of this name.
 const MOUNTED_SECRET: &str = "/run/secrets/TUNNEL_SECRET";
@@ -100,15 +104,9 @@ pub struct Options {
     /// What `/metrics` shows; the program that installs the metrics recorder hands it over.
     #[arg(skip)]
     pub prometheus: Option<PrometheusHandle>,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
+    /// What `/loglevel` changes; the program that installs the log hands it over.
+    #[arg(skip)]
+    pub level_switch: Option<LevelSwitch>,
 }
 
 /// Settings that make sense.
@@ -239,20 +237,8 @@ impl Options {
     ///
     /// # Errors
     /// When either is set to something else.
-    pub fn logging(&self) -> Result<(LevelFilter, LogFormat), ConfigError> {
-        let level = parse(
-            "TUNNEL_LOGLEVEL",
-            &self.loglevel,
-            "error, warn, info, debug or trace",
-            |text| match text.to_ascii_lowercase().as_str() {
-                "error" => Some(LevelFilter::ERROR),
-                "warn" => Some(LevelFilter::WARN),
-                "info" => Some(LevelFilter::INFO),
-                "debug" => Some(LevelFilter::DEBUG),
-                "trace" => Some(LevelFilter::TRACE),
-                _ => None,
-            },
-        )?;
+    pub fn logging(&self) -> Result<(Level, LogFormat), ConfigError> {
+        let level = parse("TUNNEL_LOGLEVEL", &self.loglevel, LEVELS, |text| text.parse().ok())?;
         let format =
             parse("TUNNEL_LOG_FORMAT", &self.log_format, "json or text", |text| {
                 match text.to_ascii_lowercase().as_str() {
@@ -261,7 +247,7 @@ impl Options {
                     _ => None,
                 }
             })?;
-        Ok((level.unwrap_or(LevelFilter::INFO), format.unwrap_or(LogFormat::Json)))
+        Ok((level.unwrap_or_default(), format.unwrap_or(LogFormat::Json)))
     }
 
     /// The port of the status server.

@@ -15,8 +15,11 @@
 //! what the customer wrote down for the guard and for origins.
 
 pub mod config;
+mod doctor;
 mod files;
 mod guard;
+mod local;
+pub mod log;
 pub mod metrics;
 mod origin;
 mod outlet;

@@ -102,6 +102,11 @@ impl Proxies {
         Ok(Self(Some(Arc::new(Rules { proxy, matcher }))))
     }
 
+    /// Does the environment name a proxy at all?
+    pub fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The proxy that an edge stands behind; `None` if it is dialled directly.
     pub fn before(&self, edge: &HostPort) -> Option<&Proxy> {
         let rules = self.0.as_deref()?;

@@ -89,10 +89,12 @@ async fn serve(
         meter,
     );
     let status = Status {
+        tunnel: secret.tunnel,
         view: shell.view(),
         started: shell.started(),
         files: in_force,
         prometheus: options.prometheus,
+        level_switch: options.level_switch,
     };
     let status_server = AbortOnDropHandle::new(tokio::spawn(async move {
         match status::bind(config.metrics_port).await {
@@ -111,7 +113,7 @@ async fn serve(
     Ok(())
 }
 
-fn facts(files: &InForce) -> Facts {
+pub(crate) fn facts(files: &InForce) -> Facts {
     // Linux tells the host's name here; elsewhere the environment may.
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
     let host = host.or_else(|_| std::env::var("HOSTNAME")).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! The status server: `/metrics`, `/ready`, `/healthz` and `/status`, the only port that a connector
-//! listens on. It shows nothing secret, and no client can hold it up.
+//! listens on. It shows nothing secret, and no client can hold it up. It changes one thing, and for
+//! whoever is on the same host alone: how much is logged (`/loglevel`).
 
 use std::{
     convert::Infallible,
@@ -11,11 +12,11 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
-use protocol::SLOTS;
+use protocol::{SLOTS, id::TunnelId};
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -24,8 +25,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use tracing::warn;
+
 use crate::{
     files::InForce,
+    log::{Level, LevelSwitch},
     supervisor::{SlotView, View},
 };
 
@@ -35,17 +39,21 @@ const MAX_CONNECTIONS: usize = 32;
 const HEAD: Duration = Duration::from_secs(5);
 /// A connection ends by then, whatever it does.
 const CONNECTION: Duration = Duration::from_secs(60);
+/// Longest name of a log level, in bytes, with white space around it.
+const MAX_LEVEL: usize = 64;
 /// After a failed accept, such as for want of file descriptors.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
 /// What the server shows.
 pub(crate) struct Status {
+    pub(crate) tunnel: TunnelId,
     pub(crate) view: watch::Receiver<View>,
     /// The moment from which the view counts.
     pub(crate) started: Instant,
     /// Shown, with what stands in the way of a newer text.
     pub(crate) files: InForce,
     pub(crate) prometheus: Option<PrometheusHandle>,
+    pub(crate) level_switch: Option<LevelSwitch>,
 }
 
 /// Listens on `port` on all addresses, over IPv6 and IPv4 where the host has both.
@@ -65,8 +73,8 @@ pub(crate) async fn serve(listener: TcpListener, status: Status) {
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(stream, status.clone()));
+                Ok((stream, peer)) => {
+                    connections.spawn(connection(stream, peer, status.clone()));
                 }
                 Err(_) => tokio::time::sleep(AFTER_FAILURE).await,
             },
@@ -75,10 +83,14 @@ pub(crate) async fn serve(listener: TcpListener, status: Status) {
     }
 }
 
-async fn connection(stream: TcpStream, status: Arc<Status>) {
-    let service = service_fn(|request| {
-        let response = status.answer(&request);
-        async move { Ok::<_, Infallible>(response) }
+async fn connection(stream: TcpStream, peer: SocketAddr, status: Arc<Status>) {
+    let is_local = peer.ip().to_canonical().is_loopback();
+    let service = service_fn(|request: Request<Incoming>| async {
+        let is_change = request.method() == Method::PUT && request.uri().path() == "/loglevel";
+        Ok::<_, Infallible>(match is_change {
+            true => status.change_level(request.into_body(), is_local).await,
+            false => status.answer(&request),
+        })
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -97,6 +109,7 @@ impl Status {
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/ready" => self.ready(),
             "/status" => json_response(StatusCode::OK, &self.status()),
+            "/loglevel" => text(StatusCode::OK, self.level() + "\n"),
             "/metrics" => match &self.prometheus {
                 Some(prometheus) => {
                     prometheus.run_upkeep();
@@ -104,7 +117,31 @@ impl Status {
                 }
                 None => text(StatusCode::NOT_FOUND, "no metrics recorder is installed\n"),
             },
-            _ => text(StatusCode::NOT_FOUND, "/metrics, /ready, /healthz, /status\n"),
+            _ => text(StatusCode::NOT_FOUND, "/metrics, /ready, /healthz, /status, /loglevel\n"),
+        }
+    }
+
+    fn level(&self) -> String {
+        let level = self.level_switch.as_ref().and_then(LevelSwitch::level);
+        level.map_or_else(|| "unknown".into(), |level| level.to_string())
+    }
+
+    async fn change_level(&self, body: Incoming, is_local: bool) -> Response<Full<Bytes>> {
+        if !is_local {
+            return text(StatusCode::FORBIDDEN, "only from this host itself, by 127.0.0.1\n");
+        }
+        let Some(switch) = &self.level_switch else {
+            return text(StatusCode::NOT_FOUND, "the log is not the connector's own\n");
+        };
+        let body = Limited::new(body, MAX_LEVEL).collect().await;
+        let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+        match String::from_utf8_lossy(&body).trim().parse::<Level>() {
+            Ok(level) => {
+                switch.set(level);
+                warn!(%level, "log level was changed");
+                text(StatusCode::OK, format!("{level}\n"))
+            }
+            Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
         }
     }
 
@@ -124,7 +161,9 @@ impl Status {
         let now = self.started.elapsed();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "tunnel": self.tunnel,
             "uptime_seconds": now.as_secs(),
+            "loglevel": self.level(),
             "leaving": view.is_leaving,
             "files": self.files.show(),
             "links": view.serving(),

@@ -95,7 +95,7 @@ fn what_is_not_set_or_empty_has_its_default() {
         origins_file: empty.clone(),
         secret_file: empty,
         reload: watch::Sender::default(),
-        prometheus: None,
+        ..Options::default()
     };
     for options in [Options::default(), empty] {
         let config = load(&options, &[("TUNNEL_SECRET", &tunnel_secret(7))]).unwrap();
@@ -103,7 +103,7 @@ fn what_is_not_set_or_empty_has_its_default() {
         assert_eq!(config.transports, Transports::Auto);
         assert_eq!(config.grace_period, Duration::from_secs(30));
         assert_eq!((config.region, config.edges), (None, vec![]));
-        assert_eq!(options.logging().unwrap(), (LevelFilter::INFO, LogFormat::Json));
+        assert_eq!(options.logging().unwrap(), (Level::default(), LogFormat::Json));
     }
 }
 
