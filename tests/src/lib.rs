@@ -6,6 +6,7 @@ pub mod docker;
 pub mod load;
 pub mod network;
 pub mod origin;
+pub mod outbound;
 pub mod peers;
 pub mod process;
 pub mod world;

@@ -5,18 +5,23 @@
 //!  this machine ── veth ── router ── veth ── inside: the connector
 //! ```
 //!
+//! The router is also where a proxy stands that a firewall leaves as the only way out: what the router
+//! itself sends is not what it lets through.
+//!
 //! What is dropped is dropped by the router, as on a real path: a rule of the connector's own machine
 //! would tell it by an error that its packets do not leave.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
-/// Networks that one process may make, each with a /29 of 10/8.
+/// Networks that one process may make, each with a /28 of 10/8.
 const MOST: u32 = 16;
 
 /// The network; gone when dropped.
@@ -42,19 +47,21 @@ impl Network {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let (pid, n) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         ensure!(n < MOST, "a process can make {MOST} networks");
-        let number = (pid * MOST + n) % (1 << 21);
+        let number = (pid * MOST + n) % (1 << 20);
         let network = Self {
             name: format!("p{pid}n{n}"),
-            base: Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + (number << 3)),
+            base: Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + (number << 4)),
         };
         let name = &network.name;
-        let [here, near, far, inside] = [1, 2, 5, 6].map(|n| network.address(n));
+        let [here, near, far, inside, other, others] =
+            [1, 2, 5, 6, 9, 8].map(|n| network.address(n));
         let made = shell(&format!(
             "ip netns add {name}r
              ip netns add {name}i
              ip link add {name}h type veth peer name near netns {name}r
              ip -n {name}i link add inside type veth peer name far netns {name}r
              ip address add {here}/30 dev {name}h
+             ip address add {other}/32 dev {name}h
              ip -n {name}r address add {near}/30 dev near
              ip -n {name}r address add {far}/30 dev far
              ip -n {name}i address add {inside}/30 dev inside
@@ -63,6 +70,8 @@ impl Network {
              ip -n {name}r link set far up
              ip -n {name}i link set inside up
              ip -n {name}i link set lo up
+             ip -n {name}r link set lo up
+             ip -n {name}r route add {others}/29 via {here}
              ip route add {inside} via {near}
              ip -n {name}i route add default via {far}
              ip netns exec {name}r sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'
@@ -77,6 +86,60 @@ impl Network {
         self.address(1).into()
     }
 
+    /// Another address of this machine: as good as a second machine.
+    pub fn other_host(&self) -> IpAddr {
+        self.address(9).into()
+    }
+
+    /// Gives all three IPv6 addresses, too; returns this machine's.
+    ///
+    /// # Errors
+    /// If there is no IPv6 here.
+    pub fn add_ipv6(&self) -> anyhow::Result<IpAddr> {
+        let [_, a, b, c] = self.base.octets().map(u16::from);
+        let address = |net, n| Ipv6Addr::new(0xfd00, 0, a, b, c, net, 0, n);
+        let [here, near] = [1, 2].map(|n| address(0, n));
+        let [far, inside] = [5, 6].map(|n| address(1, n));
+        let name = &self.name;
+        shell(&format!(
+            "ip address add {here}/96 dev {name}h nodad
+             ip -n {name}r address add {near}/96 dev near nodad
+             ip -n {name}r address add {far}/96 dev far nodad
+             ip -n {name}i address add {inside}/96 dev inside nodad
+             ip route add {inside} via {near}
+             ip -n {name}i route add default via {far}
+             ip netns exec {name}r sh -c 'echo 1 > /proc/sys/net/ipv6/conf/all/forwarding'"
+        ))?;
+        Ok(here.into())
+    }
+
+    /// The router's address, as the machine inside sees it.
+    pub fn router(&self) -> IpAddr {
+        self.address(5).into()
+    }
+
+    /// The same command, to be run on the router.
+    pub fn enter_router(&self, command: Command) -> Command {
+        self.enter_namespace("r", command)
+    }
+
+    /// Has the machine inside ask the router for names.
+    ///
+    /// # Errors
+    /// If that cannot be configured.
+    pub fn resolve_by_router(&self) -> anyhow::Result<()> {
+        let settings = self.settings();
+        fs::create_dir_all(&settings)?;
+        let resolver = format!("nameserver {}\noptions timeout:1 attempts:1\n", self.router());
+        fs::write(settings.join("resolv.conf"), resolver)?;
+        Ok(())
+    }
+
+    /// What lies here takes the place of files in `/etc` for the machine inside (ip-netns(8)).
+    fn settings(&self) -> PathBuf {
+        PathBuf::from(format!("/etc/netns/{}i", self.name))
+    }
+
     /// The address of the machine inside, as this machine sees it.
     pub fn inside(&self) -> IpAddr {
         self.address(6).into()
@@ -89,9 +152,13 @@ impl Network {
 
     /// The same command, to be run inside.
     pub fn enter(&self, command: Command) -> Command {
+        self.enter_namespace("i", command)
+    }
+
+    fn enter_namespace(&self, which: &str, command: Command) -> Command {
         let command = command.as_std();
         let mut entered = Command::new("ip");
-        entered.args(["netns", "exec", &self.namespace()]);
+        entered.args(["netns", "exec", &format!("{}{which}", self.name)]);
         entered.arg(command.get_program()).args(command.get_args());
         entered.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         entered
@@ -114,6 +181,8 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
+        // It is there only if names were to be resolved.
+        let _ = fs::remove_dir_all(self.settings());
         let name = &self.name;
         let parts = [format!("link delete {name}h"), format!("netns delete {name}i")];
         for part in parts.into_iter().chain([format!("netns delete {name}r")]) {

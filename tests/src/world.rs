@@ -2,7 +2,7 @@
 //! processes on a loopback address of the world's own.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU8, Ordering},
 };
@@ -41,6 +41,24 @@ pub struct World {
     pub secret: String,
     host: IpAddr,
     dir: TempDir,
+}
+
+/// Where an edge stands.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The address on which it takes links.
+    pub listen: IpAddr,
+    /// The name under which connectors know it, if it has one.
+    pub name: Option<String>,
+    /// Its second TCP port.
+    pub fallback_port: Option<u16>,
+}
+
+impl Site {
+    /// An edge that is known by its address alone.
+    pub fn at(listen: IpAddr) -> Self {
+        Self { listen, name: None, fallback_port: None }
+    }
 }
 
 /// A link of the world's tunnel.
@@ -83,7 +101,16 @@ impl World {
     /// # Errors
     /// If anything does not come up.
     pub async fn start_spread() -> anyhow::Result<Self> {
-        let (host, dir) = (own_address(), tempfile::tempdir()?);
+        let host = own_address();
+        Self::start_spread_over(host, [Site::at(host), Site::at(host)]).await
+    }
+
+    /// The same with the edges at given places; everything else is at `host`.
+    ///
+    /// # Errors
+    /// If anything does not come up.
+    pub async fn start_spread_over(host: IpAddr, sites: [Site; 2]) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
         let mut command = Command::new(program("postern")?);
         command
             .arg("control-plane")
@@ -97,23 +124,24 @@ impl World {
         postern.find(|line| line.contains("the control plane serves").then_some(())).await?;
         let api = Api::log_in(&format!("http://{host}:8080"), OWNER, &password).await?;
         let mut edges = Vec::new();
-        for (region, n) in REGIONS.into_iter().zip(0u16..) {
+        for (region, site) in sites.iter().enumerate() {
             let token = api.post("/api/v1/edges/join-tokens", &json!({})).await?;
-            let mut command = Command::new(program("postern")?);
-            command
-                .arg("edge")
-                .arg("--data-dir")
-                .arg(dir.path().join(region))
-                .args(["--region", region])
-                .args(["--listen", &format!("{host}:{}", 7844 + n)])
-                .args(["--gateway-listen", &format!("{host}:{}", GATEWAY_PORT + n)])
-                .args(["--metrics-listen", &format!("{host}:{}", 9001 + n)])
-                .env("POSTERN_JOIN_TOKEN", text(&token, "token")?);
-            let edge = Process::start(region, command)?;
-            edge.find(|line| line.contains("the edge is up").then_some(())).await?;
-            edges.push(edge);
+            let token = text(&token, "token")?;
+            edges.push(start_edge(dir.path(), host, region, site, Some(&token)).await?);
         }
         Self::furnish(host, dir, postern, edges, api).await
+    }
+
+    /// Kills an edge of a spread world and starts it again elsewhere, under the same name.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub async fn move_edge(&mut self, region: usize, site: &Site) -> anyhow::Result<()> {
+        let edge = self.edges.get_mut(region).context("the edges are not spread")?;
+        edge.signal(Signal::SIGKILL)?;
+        edge.ended().await?;
+        *edge = start_edge(self.dir.path(), self.host, region, site, None).await?;
+        Ok(())
     }
 
     async fn furnish(
@@ -173,7 +201,11 @@ impl World {
         Process::start("connector", network.enter(self.connector(transport)?))
     }
 
-    fn connector(&self, transport: &str) -> anyhow::Result<Command> {
+    /// The command that starts a connector, for those who want to add to its environment.
+    ///
+    /// # Errors
+    /// If the program was not built.
+    pub fn connector(&self, transport: &str) -> anyhow::Result<Command> {
         let mut command = Command::new(program("postern-connector")?);
         command
             .env("TUNNEL_SECRET", &self.secret)
@@ -330,6 +362,40 @@ async fn start_postern(data_dir: &Path, host: IpAddr) -> anyhow::Result<(Process
     let base =
         postern.find(|line| Some(line.trim().strip_prefix("API")?.trim().to_owned())).await?;
     Ok((postern, base))
+}
+
+/// Starts the edge of a region; one that has been there before needs no token.
+async fn start_edge(
+    data_dir: &Path,
+    host: IpAddr,
+    region: usize,
+    site: &Site,
+    token: Option<&str>,
+) -> anyhow::Result<Process> {
+    let n = region as u16;
+    let listen = SocketAddr::from((site.listen, 7844 + n));
+    let address = site.name.as_ref().map(|name| format!("{name}:{}", listen.port()));
+    let mut command = Command::new(program("postern")?);
+    command
+        .arg("edge")
+        .arg("--data-dir")
+        .arg(data_dir.join(REGIONS[region]))
+        .args(["--region", REGIONS[region]])
+        .args(["--listen", &listen.to_string()])
+        .args(["--address", &address.unwrap_or_else(|| listen.to_string())])
+        .args(["--gateway-listen", &format!("{host}:{}", GATEWAY_PORT + n)])
+        .args(["--gateway-address", &format!("{host}:{}", GATEWAY_PORT + n)])
+        .args(["--metrics-listen", &format!("{host}:{}", 9001 + n)]);
+    if let Some(port) = site.fallback_port {
+        let fallback = SocketAddr::from((site.listen, port));
+        command.args(["--fallback-listen", &fallback.to_string()]);
+    }
+    if let Some(token) = token {
+        command.env("POSTERN_JOIN_TOKEN", token);
+    }
+    let edge = Process::start(REGIONS[region], command)?;
+    edge.find(|line| line.contains("the edge is up").then_some(())).await?;
+    Ok(edge)
 }
 
 fn links(tunnel: &Value) -> anyhow::Result<Vec<Link>> {
