@@ -2,6 +2,7 @@
 //! talk over real sockets, a private origin, and the public API as a client sees it.
 
 pub mod api;
+pub mod dns;
 pub mod docker;
 pub mod load;
 pub mod network;

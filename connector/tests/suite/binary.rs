@@ -17,13 +17,13 @@ use crate::{
     origins::{Origin, head},
 };
 
-fn connector() -> Command {
+pub fn connector() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postern-connector"));
     command.env_clear().kill_on_drop(true).stdin(Stdio::null());
     command
 }
 
-async fn output(command: &mut Command) -> Output {
+pub async fn output(command: &mut Command) -> Output {
     patiently(command.output()).await.unwrap()
 }
 

@@ -12,7 +12,7 @@ use link::{
 };
 use protocol::{
     address::{CaPin, EdgeAddress},
-    control::{FromConnector, FromEdge, LinkRefusal},
+    control::{Facts, FromConnector, FromEdge, LinkRefusal},
     id::{EdgeId, KeyId, TunnelId},
     key::Seed,
     presence::Transport,
@@ -66,6 +66,8 @@ pub struct Up {
     pub session: Session,
     /// The connector wants no new requests on it.
     pub said_goodbye: bool,
+    /// What the connector tells of itself.
+    pub facts: Facts,
 }
 
 /// An edge: both listeners on one port.
@@ -158,9 +160,14 @@ impl Shared {
         if let Some(refusal) = &self.refusal {
             return candidate.refuse(refusal.clone()).await;
         }
-        let slot = candidate.hello().slot;
+        let (slot, is_probe) = (candidate.hello().slot, candidate.hello().probe);
+        let facts = candidate.hello().facts.clone();
         let Ok((session, sender, receiver)) = candidate.register(vec![]).await else { return };
-        let up = Up { slot, transport, session: session.clone(), said_goodbye: false };
+        if is_probe {
+            return drop(session.closed().await);
+        }
+        let session_of_link = session.clone();
+        let up = Up { slot, transport, session: session_of_link, said_goodbye: false, facts };
         self.links.send_modify(|links| links.push(up));
         tokio::select! {
             () = self.control(slot, &session, sender, receiver) => {}
@@ -168,6 +175,12 @@ impl Shared {
         }
         self.links.send_modify(|links| {
             links.retain(|link| (link.slot, link.transport) != (slot, transport));
+        });
+    }
+
+    fn change(&self, slot: u8, change: impl FnOnce(&mut Up)) {
+        self.links.send_modify(|links| {
+            change(links.iter_mut().find(|link| link.slot == slot).unwrap());
         });
     }
 
@@ -191,10 +204,10 @@ impl Shared {
                     }
                     Ok(Some(FromConnector::Goodbye)) => {
                         said_goodbye = true;
-                        self.links.send_modify(|links| {
-                            let mut links = links.iter_mut();
-                            links.find(|link| link.slot == slot).unwrap().said_goodbye = true;
-                        });
+                        self.change(slot, |link| link.said_goodbye = true);
+                    }
+                    Ok(Some(FromConnector::Facts(facts))) => {
+                        self.change(slot, |link| link.facts = facts);
                     }
                     Ok(Some(_)) => {}
                     Ok(None) | Err(_) => return,
@@ -258,8 +271,15 @@ pub struct Deployment {
 impl Deployment {
     /// One edge, one transport, all links up.
     pub async fn over(transport: Transport) -> Self {
-        let options =
-            Options { transport_protocol: Some(transport.as_str().into()), ..Options::default() };
+        Self::with(Options {
+            transport_protocol: Some(transport.as_str().into()),
+            ..Options::default()
+        })
+        .await
+    }
+
+    /// One edge, all links up.
+    pub async fn with(options: Options) -> Self {
         let edges = Edges::start(&["eu"], None).await;
         let deployment = Self::start(edges, options).await;
         deployment.edges[0].until(|links| links.len() == 4).await;

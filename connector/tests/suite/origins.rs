@@ -1,17 +1,21 @@
 //! Private servers of every temper.
 
-use std::{convert::Infallible, net::SocketAddr};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
 pub type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -62,6 +66,35 @@ impl Origin {
         .await
     }
 
+    /// A server that speaks TLS as `config` says, and HTTP/2 or HTTP/1.1 as is agreed.
+    pub async fn https<F>(
+        config: rustls::ServerConfig,
+        handler: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Self::raw(move |stream| {
+            let (acceptor, handler) = (acceptor.clone(), handler.clone());
+            async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                either(TokioIo::new(stream), handler).await;
+            }
+        })
+        .await
+    }
+
+    /// A server that speaks HTTP/2 and HTTP/1.1 without TLS.
+    pub async fn either<F>(
+        handler: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        Self::raw(move |stream| either(TokioIo::new(stream), handler.clone())).await
+    }
+
     /// Reads a request's head, then writes `answer` as it is and closes.
     pub async fn says(answer: &'static [u8]) -> Self {
         Self::raw(move |mut stream| async move {
@@ -71,6 +104,20 @@ impl Origin {
         })
         .await
     }
+}
+
+async fn either<F>(
+    stream: impl hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    handler: impl Fn(Request<Incoming>) -> F,
+) where
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let answer = handler(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    // The client may go away at any time.
+    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await;
 }
 
 /// Reads up to the empty line behind a head.
