@@ -5,7 +5,7 @@
 
 mod connect;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use http::Uri;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
@@ -107,9 +107,17 @@ impl Proxies {
         self.0.is_some()
     }
 
-    /// The proxy that an edge stands behind; `None` if it is dialled directly.
+    /// The proxy that an edge stands behind; `None` if it is dialled directly, as this host itself
+    /// always is.
     pub fn before(&self, edge: &HostPort) -> Option<&Proxy> {
         let rules = self.0.as_deref()?;
+        let is_here = match edge.host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().is_loopback(),
+            Err(_) => edge.host.eq_ignore_ascii_case("localhost"),
+        };
+        if is_here {
+            return None;
+        }
         // A host that makes no URI is matched by no exception.
         let is_exempt = format!("https://{edge}")
             .parse()
@@ -238,6 +246,9 @@ mod tests {
         }
         for other in ["example.net:1", "notexample.com:1", "11.0.0.1:1", "[fe80::1]:1"] {
             assert!(before(&proxies, other).is_some(), "{other}");
+        }
+        for here in ["localhost:1", "127.0.0.1:1", "127.8.9.1:1", "[::1]:1"] {
+            assert_eq!(before(&proxies, here), None, "{here}");
         }
         let proxies = load(&[("HTTPS_PROXY", "http://a:1"), ("NO_PROXY", "b, *")]).unwrap();
         for direct in ["example.com:1", "10.0.0.1:1"] {

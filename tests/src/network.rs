@@ -160,7 +160,12 @@ impl Network {
         let mut entered = Command::new("ip");
         entered.args(["netns", "exec", &format!("{}{which}", self.name)]);
         entered.arg(command.get_program()).args(command.get_args());
-        entered.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => entered.env(name, value),
+                None => entered.env_remove(name),
+            };
+        }
         entered
     }
 

@@ -10,7 +10,7 @@ use postern_tests::{
     origin::HELLO,
     outbound::{Names, PASSWORD, PASSWORD_IN_URL, Squid, USER, start_socks},
     process::Process,
-    world::{Link, REGIONS, Site, World, program},
+    world::{Link, REGIONS, Site, World},
 };
 use serde_json::Value;
 use tokio::process::Command;
@@ -59,9 +59,8 @@ struct Diagnosis {
 /// What the doctor finds where the connector stands.
 async fn diagnose(network: &Network, world: &World, variables: &[(&str, &str)]) -> Diagnosis {
     let ask = async |arguments: &[&str]| {
-        let mut command = Command::new(program("postern-connector").unwrap());
+        let mut command = world.connector("auto").unwrap();
         command.arg("doctor").args(arguments);
-        command.env("TUNNEL_SECRET", &world.secret).env("TUNNEL_METRICS_PORT", "0");
         command.envs(variables.iter().copied());
         let output = network.enter(command).output().await.unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())

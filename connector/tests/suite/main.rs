@@ -7,6 +7,7 @@ extern crate postern_connector as connector;
 
 mod binary;
 mod deployment;
+mod doctor;
 mod lifecycle;
 mod origin_settings;
 mod origins;
