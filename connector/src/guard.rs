@@ -117,7 +117,11 @@ fn refuse(destination: &Destination, address: Option<IpAddr>, reason: &Reason) -
         _ => Code::PolicyRefused,
     };
     let authority = destination.authority();
+    let is_name = destination.host.parse::<IpAddr>().is_err();
     // An address that the client did not name is the private network's own business.
-    let via = address.map_or("", |_| " at the address that it resolves to");
-    Refusal::new(code, format!("{authority}{via}: {reason}"))
+    let detail = match address {
+        Some(_) if is_name => format!("{authority}, at an address of it: {reason}"),
+        Some(_) | None => format!("{authority}: {reason}"),
+    };
+    Refusal::new(code, detail)
 }

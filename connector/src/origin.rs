@@ -194,6 +194,9 @@ impl Origin {
             let response = tokio::select! {
                 response = sender.send(request) => response,
                 () = request_end.silence(RESPONSE_HEAD) => {
+                    if wants_http2 {
+                        self.pool.abandon(&destination);
+                    }
                     return Err(failure::late(&destination, "the response", RESPONSE_HEAD));
                 }
             };

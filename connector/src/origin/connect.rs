@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    failure,
+    failure, http2,
     settings::{Origins, Settings, Terms},
     tls::Tls,
 };
@@ -132,6 +132,9 @@ impl Connector {
         wants_http2: bool,
     ) -> Result<Connected, Refusal> {
         let (stream, mut phases) = self.tcp(destination, &terms.pass).await?;
+        if wants_http2 {
+            http2::notice_silence(&stream);
+        }
         let peer = stream.peer_addr().map_err(|error| failure::tcp(destination, &error))?.ip();
         if !destination.is_tls {
             let stream: Stream = TokioIo::new(Box::new(stream));

@@ -11,7 +11,8 @@ use http::{HeaderValue, Request, Uri, Version, header, uri};
 use http_body::Body as _;
 use hyper::{client::conn::http2, rt::Executor};
 use protocol::refusal::{Code, Refusal};
-use tokio::time::Instant;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     MAX_RESPONSE_HEAD, RequestBody,
@@ -29,6 +30,9 @@ const MAX: usize = 128;
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// More than all streams together, so that stalled readers cannot stop the others.
 const CONNECTION_WINDOW: u32 = 256 * 1024 * 1024;
+
+/// An origin that has acknowledged nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(30);
 
 pub(super) type Sender = http2::SendRequest<RequestBody>;
 
@@ -83,6 +87,11 @@ impl Pool {
         Ok(sender)
     }
 
+    /// Lets nobody else use a connection on which no answer came.
+    pub(super) fn abandon(&self, destination: &Destination) {
+        self.shared().remove(destination);
+    }
+
     fn close_at_rest(&self, destination: Destination) {
         let pool = Arc::downgrade(&self.0);
         self.spawn(async move {
@@ -104,6 +113,17 @@ impl Pool {
     fn shared(&self) -> MutexGuard<'_, std::collections::HashMap<Destination, Shared>> {
         self.0.shared.lock().expect("no panic while locked")
     }
+}
+
+/// A connection that lives long must notice that the other end is gone. By TCP's own means: servers of
+/// gRPC count HTTP/2 pings as abuse.
+pub(super) fn notice_silence(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE / 3);
+    // Where a platform lacks them, requests still have their deadlines.
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(SILENCE));
 }
 
 /// Where hyper's tasks for a connection run: among the pool's own, and no longer than it.
