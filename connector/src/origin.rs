@@ -6,10 +6,10 @@
 //!            └─ request ──► pooled or new connection ─► head ► body, trailers    (here)
 //! ```
 //!
-//! HTTP/1.1 is spoken, but for gRPC and for origins that a file says so of, which are spoken to over HTTP/2
-//! ([`settings`]). Nothing is held back or collected: bodies stream both ways at the speed of the slower end. Whatever
-//! goes wrong becomes a [`Refusal`] that says whose fault it is. A request is sent a second time only if
-//! a pooled connection turned out to be closed before any of it was written.
+//! HTTP/1.1 is spoken, but for gRPC and for origins that a file says so of, which are spoken to over
+//! HTTP/2 ([`settings`]). Nothing is held back or collected: bodies stream both ways at the speed of the
+//! slower end. Whatever goes wrong becomes a [`Refusal`] that says whose fault it is. A request is sent a
+//! second time only if a pooled connection turned out to be closed before any of it was written.
 
 mod body;
 mod connect;
@@ -220,7 +220,12 @@ impl Origin {
                 }
                 Err(mut error) => match error.take_message() {
                     // It never left: the pooled connection was closed already.
-                    Some(again) if is_pooled => request = again,
+                    Some(again) if is_pooled => {
+                        if wants_http2 {
+                            self.pool.abandon(&destination);
+                        }
+                        request = again;
+                    }
                     Some(_) | None => return Err(failure::http(&destination, error.error())),
                 },
             }

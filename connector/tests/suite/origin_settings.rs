@@ -10,6 +10,7 @@ use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use link::Session;
 use protocol::{fields, presence::Transport, refusal::Code};
 use rustls::{
@@ -261,6 +262,34 @@ async fn grpc_streams_both_ways_over_tls(transport: Transport) {
     let plain = Origin::https(server(&authority, None), describe).await;
     let said = text(get(&deployment.session(), &https(&plain)).await).await;
     assert!(said.starts_with("HTTP/1.1"), "{said}");
+}
+
+#[tokio::test]
+async fn an_origin_that_lets_its_connection_go_is_dialled_anew() {
+    let origin = Origin::raw(|stream| async move {
+        let asked = Arc::new(tokio::sync::Notify::new());
+        let tell = asked.clone();
+        let service = hyper::service::service_fn(move |request| {
+            tell.notify_one();
+            async move { Ok::<_, Infallible>(describe(request).await) }
+        });
+        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let serving = server.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(serving);
+        tokio::select! {
+            _ = &mut serving => return,
+            () = asked.notified() => serving.as_mut().graceful_shutdown(),
+        }
+        let _ = serving.await;
+    })
+    .await;
+    let deployment = Deployment::over(Transport::Quic).await;
+    for _ in 0..20 {
+        let request = grpc(&origin.url("/"), Empty::<Bytes>::new());
+        let response = patiently(deployment.session().send(request, |_| {})).await.unwrap();
+        let said = text(response).await;
+        assert!(said.starts_with("HTTP/2.0"), "{said}");
+    }
 }
 
 #[tokio::test]
