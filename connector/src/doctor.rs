@@ -66,10 +66,13 @@ async fn examine_with(config: &Config) -> Result<Report, StartError> {
     };
     let edges = config.first_edges().iter().take(MAX_EDGES);
     let findings = join_all(edges.map(|edge| edge::examine(edge, &outlet, &identity)));
-    let (findings, status_port) =
-        tokio::join!(findings, host::status_port(config.metrics_port, secret.tunnel));
+    let (findings, proxy, status_port) = tokio::join!(
+        findings,
+        host::proxy(&outlet.proxies, config.first_edges()),
+        host::status_port(config.metrics_port, secret.tunnel),
+    );
     let mut checks = host::settings(config, &files);
-    checks.push(host::proxy(&outlet.proxies, config.first_edges()));
+    checks.push(proxy);
     for finding in &findings {
         checks.extend(finding.checks(config.transports));
     }

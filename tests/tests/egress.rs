@@ -246,6 +246,10 @@ async fn readiness_ends_with_the_last_link_and_returns_with_the_first() {
     world.wait_for_links(|_| true).await.unwrap();
     ready(200).await;
 
+    let level = url.replace("ready", "loglevel");
+    let stranger = client.put(&level).body("trace").send().await.unwrap();
+    assert_eq!(stranger.status(), 403, "only its own host may change it");
+
     let cut = ["udp", "tcp"].map(|protocol| {
         network.add_rule(&format!("-p {protocol} --dport 7844:7845 -j DROP")).unwrap()
     });

@@ -178,7 +178,10 @@ async fn through(
     let targets = match timeout(RESOLVE, behind(proxy, target)).await {
         Ok(Ok(targets)) => targets,
         Ok(Err(failure)) => return Outcome::Failed(failure),
-        Err(_) => return silent("no DNS server answers"),
+        Err(_) => {
+            let detail = "no DNS server answers".into();
+            return Outcome::Failed(Failure { kind: FailureKind::Dns, detail });
+        }
     };
     let connecting = race(targets, NEXT_ADDRESS, |target| async move {
         proxy.connect(&target).await.map_err(|error| Failure::from(&error))
@@ -318,7 +321,10 @@ impl Rung {
         let HostPort { host, port } = &self.target;
         match (kind, &self.proxy) {
             (FailureKind::Proxy | FailureKind::ProxyRefused, _) => None,
-            (FailureKind::Dns, _) => Some(format!("let this host resolve {host}")),
+            (FailureKind::Dns, None) => Some(format!("let this host resolve {host}")),
+            (FailureKind::Dns, Some(_)) => {
+                Some(format!("let this host resolve {host}, or the proxy: socks5h://"))
+            }
             (_, Some(proxy)) => Some(format!("let the proxy {proxy} connect to {host}:{port}")),
             (_, None) => {
                 let protocol = match self.transport {

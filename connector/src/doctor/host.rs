@@ -5,12 +5,14 @@ use std::{io, time::Duration};
 use link::tls::Trust;
 use protocol::{SLOTS, address::EdgeAddress, control::LinkRefusalCode, id::TunnelId};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::{
+    CONNECT,
     edge::{Clock, Finding, Outcome, Rung},
     report::{Check, Verdict},
 };
-use crate::{config::Config, files::InForce, local, proxy::Proxies, status};
+use crate::{config::Config, files::InForce, local, outlet::describe, proxy::Proxies, status};
 
 pub(super) fn settings(config: &Config, files: &InForce) -> Vec<Check> {
     let secret = &config.secret;
@@ -29,17 +31,25 @@ pub(super) fn settings(config: &Config, files: &InForce) -> Vec<Check> {
     checks
 }
 
-/// Which proxy the environment names, and for which edges.
-pub(super) fn proxy(proxies: &Proxies, edges: &[EdgeAddress]) -> Check {
+/// Which proxy the environment names, for which edges, and whether it is there.
+pub(super) async fn proxy(proxies: &Proxies, edges: &[EdgeAddress]) -> Check {
     let behind = edges.iter().filter_map(|edge| proxies.before(&edge.address));
     let behind: Vec<_> = behind.collect();
     if let Some(proxy) = behind.first() {
-        let detail = format!(
-            "{proxy}, from {}, for {} of {} edges; links through it are on HTTP/2",
-            proxy.variable,
-            behind.len(),
-            edges.len()
-        );
+        let detail = match timeout(CONNECT, proxy.reach()).await {
+            Ok(Ok(_)) => format!(
+                "{proxy}, from {}, for {} of {} edges; links through it are on HTTP/2",
+                proxy.variable,
+                behind.len(),
+                edges.len()
+            ),
+            Ok(Err(error)) => return Check::new("proxy", Verdict::Fail, describe(&error)),
+            Err(_) => {
+                let detail = format!("the proxy {proxy} does not answer");
+                return Check::new("proxy", Verdict::Fail, detail)
+                    .fix(format!("check {}, and that the proxy runs", proxy.variable));
+            }
+        };
         return Check::new("proxy", Verdict::Ok, detail);
     }
     let names_http_only = ["HTTP_PROXY", "http_proxy"].into_iter().find(|name| {
@@ -61,8 +71,11 @@ pub(super) fn tls(trust: &Trust, findings: &[Finding]) -> Check {
         Trust::Pinned(_) => "the authority that the secret pins",
         Trust::PublicRoots => "a public authority",
     };
+    if wrong_clock(findings).is_some() {
+        return Check::new("TLS", Verdict::Skipped, "cannot be judged by a wrong clock");
+    }
     let inspected = rungs(findings).find(|rung| match &rung.outcome {
-        Outcome::Untrusted { clock, .. } => clock.is_none(),
+        Outcome::Untrusted { .. } => true,
         Outcome::Refused(refusal) => refusal.code == LinkRefusalCode::BadProof,
         Outcome::Taken(_) | Outcome::Failed(_) => false,
     });
@@ -83,16 +96,14 @@ pub(super) fn tls(trust: &Trust, findings: &[Finding]) -> Check {
 
 /// Judged by the time in which the edges' certificates are valid, which is all that links need.
 pub(super) fn clock(findings: &[Finding]) -> Check {
-    let wrong = rungs(findings).find_map(|rung| match &rung.outcome {
-        Outcome::Untrusted { clock, .. } => *clock,
-        Outcome::Taken(_) | Outcome::Refused(_) | Outcome::Failed(_) => None,
-    });
     let off = |by: Duration, which, edge| {
         let detail =
             format!("this host's time is {} {which} the {edge} of a certificate", span(by));
-        Check::new("clock", Verdict::Fail, detail).fix("set this host's clock".to_owned())
+        Check::new("clock", Verdict::Fail, detail).fix(
+            "set this host's clock; if it is right, the edge's certificate is stale".to_owned(),
+        )
     };
-    match wrong {
+    match wrong_clock(findings) {
         Some(Clock::Behind(by)) => off(by, "before", "beginning"),
         Some(Clock::Ahead(by)) => off(by, "after", "end"),
         None if rungs(findings).any(|rung| rung.outcome.is_trusted()) => {
@@ -101,6 +112,13 @@ pub(super) fn clock(findings: &[Finding]) -> Check {
         }
         None => Check::new("clock", Verdict::Skipped, "nothing to compare it with"),
     }
+}
+
+fn wrong_clock(findings: &[Finding]) -> Option<Clock> {
+    rungs(findings).find_map(|rung| match &rung.outcome {
+        Outcome::Untrusted { clock, .. } => *clock,
+        Outcome::Taken(_) | Outcome::Refused(_) | Outcome::Failed(_) => None,
+    })
 }
 
 fn span(time: Duration) -> String {

@@ -3,7 +3,15 @@
 
 use std::process::Output;
 
-use protocol::control::{LinkRefusal, LinkRefusalCode};
+use connector::Options;
+use link::{listen::Http2Listener, tls::ServerIdentity};
+use protocol::{
+    address::EdgeAddress,
+    control::{LinkRefusal, LinkRefusalCode},
+    id::{EdgeId, KeyId, TunnelId},
+    key::Seed,
+    secret::TunnelSecret,
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -13,8 +21,8 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    binary::{connector, output},
-    deployment::{Deployment, Edges, file, free_port, status},
+    binary::{self, output},
+    deployment::{Authority, Deployment, Edges, file, free_port, status},
 };
 
 /// What it found, and its exit code.
@@ -40,7 +48,7 @@ impl Diagnosis {
 }
 
 fn doctor(secret: &str, port: u16) -> Command {
-    let mut command = connector();
+    let mut command = binary::connector();
     command.arg("doctor").env("TUNNEL_SECRET", secret);
     command.env("TUNNEL_METRICS_PORT", port.to_string());
     command
@@ -100,15 +108,52 @@ async fn a_secret_that_the_edge_refuses_is_found_out() {
 
 #[tokio::test]
 async fn an_edge_that_shows_another_certificate_is_called_inspection() {
-    let Edges { edges: _other, secret } = Edges::start(&["eu"], None).await;
+    let expected = Edges::start(&["eu"], None).await;
     let Edges { edges, .. } = Edges::start(&["eu"], None).await;
+    let edge = edges[0].address.address.to_string();
+    let options = Options { edge: Some(edge.clone()), ..Options::default() };
+    let deployment = Deployment::start(expected, options).await;
+    let is_told = |body: &str| body.contains("something on the way opens TLS");
+    assert_eq!(deployment.status_until("/ready", is_told).await.0, 503);
+
+    let secret = deployment.secret;
     let mut command = doctor(&secret, free_port());
-    command.env("TUNNEL_EDGE", edges[0].address.address.to_string());
+    command.env("TUNNEL_EDGE", edge);
     let diagnosis = diagnose(command, &secret).await;
     assert_eq!(diagnosis.code, 1);
     diagnosis.expect("TCP", "fail", "something on the way opens TLS");
     diagnosis.expect("TLS", "fail", "exempt the edges' hosts from TLS inspection");
     diagnosis.expect("clock", "skipped", "");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_over_is_called_a_wrong_clock() {
+    let authority = Authority::new();
+    let (chain, key) = authority.issue_until("127.0.0.1", 2020);
+    let identity = ServerIdentity::from_pem(&chain, &key).unwrap();
+    let any = ([127, 0, 0, 1], 0).into();
+    let listener = Http2Listener::bind(any, &identity).await.unwrap();
+    let secret = TunnelSecret {
+        tunnel: TunnelId::from_bytes([1; 16]),
+        key: KeyId::from_bytes([2; 16]),
+        seed: Seed::from_bytes([7; 32]),
+        edges: vec![EdgeAddress {
+            region: "eu".parse().unwrap(),
+            address: listener.local_addr().to_string().parse().unwrap(),
+            fallback_port: None,
+        }],
+        ca_pin: Some(authority.pin),
+    };
+    let secret = secret.encode().to_string();
+    let _edge = AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Ok(pending) = listener.accept().await {
+            let _ = pending.handshake(EdgeId::from_bytes([1; 16]), "eu".parse().unwrap()).await;
+        }
+    }));
+    let diagnosis = diagnose(doctor(&secret, free_port()), &secret).await;
+    assert_eq!(diagnosis.code, 1);
+    diagnosis.expect("clock", "fail", "days after the end of a certificate");
+    diagnosis.expect("TLS", "skipped", "clock");
 }
 
 #[tokio::test]
@@ -198,10 +243,10 @@ async fn a_proxy_that_is_not_there_is_told_by_connector_and_doctor() {
     let mut command = doctor(&secret, free_port());
     command.env("TUNNEL_EDGE", "edge.invalid:7844").env("ALL_PROXY", &url);
     let diagnosis = diagnose(command, &secret).await;
-    diagnosis.expect("TCP", "fail", "cannot be reached; check ALL_PROXY");
+    diagnosis.expect("proxy", "fail", "cannot be reached; check ALL_PROXY");
 
     let secret = file(&secret);
-    let mut command = connector();
+    let mut command = binary::connector();
     command
         .env("TUNNEL_SECRET_FILE", secret.path())
         .env("TUNNEL_METRICS_PORT", port.to_string())
@@ -224,7 +269,7 @@ async fn a_proxy_that_is_not_there_is_told_by_connector_and_doctor() {
 async fn the_log_level_of_a_running_connector_can_be_changed_from_its_host() {
     let Edges { edges, secret } = Edges::start(&["eu"], None).await;
     let port = free_port();
-    let mut command = connector();
+    let mut command = binary::connector();
     command
         .env("TUNNEL_SECRET", &secret)
         .env("TUNNEL_METRICS_PORT", port.to_string())
@@ -232,7 +277,7 @@ async fn the_log_level_of_a_running_connector_can_be_changed_from_its_host() {
     let _running = command.spawn().unwrap();
     edges[0].until(|links| links.len() == 4).await;
     let loglevel = |level: &'static [&'static str]| async move {
-        let mut command = connector();
+        let mut command = binary::connector();
         command.arg("loglevel").args(level).env("TUNNEL_METRICS_PORT", port.to_string());
         let output = output(&mut command).await;
         (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
