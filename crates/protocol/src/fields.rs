@@ -11,64 +11,61 @@ pub const ERROR_SOURCE: HeaderName = HeaderName::from_static("postern-error-sour
 /// Response header: how long each phase took ([`crate::phases`]).
 pub const PHASES: HeaderName = HeaderName::from_static(crate::phases::HEADER);
 
-/// Meaningful for one connection only (RFC 9110 §7.6.1, and what proxies have always treated so).
-/// `TE` is handled apart: `trailers` may pass.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-];
-
 /// Removes what must not be forwarded. Leaves end-to-end fields as they are; values of one name keep
 /// their order.
 pub fn strip(fields: &mut HeaderMap) {
-    strip_hop_by_hop(fields);
-    strip_internal(fields);
-}
-
-/// Removes what belongs to one connection only: fields that `Connection` nominates and the known ones.
-pub fn strip_hop_by_hop(fields: &mut HeaderMap) {
-    let keeps_te = fields.get(header::TE).is_some_and(wants_trailers);
-    if fields.contains_key(header::CONNECTION) {
-        let nominated: Vec<HeaderName> = fields
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .collect();
-        for name in nominated {
-            fields.remove(name);
-        }
+    // Most messages have no such field: one look at the names is all that they cost.
+    if !fields.keys().any(must_go) {
+        return;
     }
-    for name in HOP_BY_HOP {
+    let keeps_te = fields.get(header::TE).is_some_and(wants_trailers);
+    let nominated = fields.get_all(header::CONNECTION).iter();
+    let nominated = nominated.filter_map(|value| value.to_str().ok());
+    // What is almost always said names no field, or one that goes anyway.
+    let nominated = nominated
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|name| !["keep-alive", "close"].contains(name))
+        .filter_map(|name| name.parse().ok());
+    let known = fields.keys().filter(|name| must_go(name)).cloned();
+    for name in known.chain(nominated).collect::<Vec<HeaderName>>() {
         fields.remove(name);
     }
-    fields.remove(header::TE);
     if keeps_te {
         fields.insert(header::TE, HeaderValue::from_static("trailers"));
     }
 }
 
-/// Removes every `Postern-*` field, and its twins with underscores, which some servers fold together.
+/// Removes every `Postern-*` field, and its twins with underscores, and nothing else.
 pub fn strip_internal(fields: &mut HeaderMap) {
-    if !fields.keys().any(is_internal) {
-        return;
-    }
-    let internal: Vec<HeaderName> =
-        fields.keys().filter(|name| is_internal(name)).cloned().collect();
+    let is_internal = |name: &&HeaderName| is_internal(name.as_str());
+    let internal: Vec<HeaderName> = fields.keys().filter(is_internal).cloned().collect();
     for name in internal {
         fields.remove(name);
     }
 }
 
-fn is_internal(name: &HeaderName) -> bool {
-    matches!(name.as_str().as_bytes(), [b'p', b'o', b's', b't', b'e', b'r', b'n', b'-' | b'_', ..])
+/// Is it meaningful for one connection only (RFC 9110 §7.6.1, and what proxies have always treated so),
+/// or is it `Postern-*` or a twin with underscores, which some servers fold together? Of `TE`,
+/// `trailers` may pass.
+fn must_go(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(
+        name,
+        "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    ) || is_internal(name)
+}
+
+fn is_internal(name: &str) -> bool {
+    matches!(name.as_bytes(), [b'p', b'o', b's', b't', b'e', b'r', b'n', b'-' | b'_', ..])
 }
 
 fn wants_trailers(value: &HeaderValue) -> bool {

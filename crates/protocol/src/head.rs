@@ -23,7 +23,7 @@ use http::{
 
 use crate::{frame::Kind, varint};
 
-/// Most header fields in one head. The gateway stops at 100; this leaves room for what an edge adds.
+/// Most header fields in one head. The gateway stops at 96; this leaves room for what an edge adds.
 pub const MAX_FIELDS: u64 = 128;
 
 /// Extension of a request that asks to leave HTTP: the protocol to upgrade to, such as `websocket`.

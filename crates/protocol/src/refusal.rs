@@ -102,7 +102,7 @@ codes! {
     /// The header fields are too large or too many.
     HeadersTooLarge "headers_too_large" REQUEST_HEADER_FIELDS_TOO_LARGE Client false
         "The header fields are too large"
-        "Send at most 100 header fields with at most 64 KiB together.";
+        "Send at most 96 header fields with at most 64 KiB together.";
     /// The URL is too long.
     UriTooLong "uri_too_long" URI_TOO_LONG Client false
         "The URL is too long"
