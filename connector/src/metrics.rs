@@ -23,7 +23,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use metrics::{
-    Counter, Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
 };
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusRecorder};
 use protocol::{
@@ -96,12 +97,16 @@ impl Outcome {
     }
 }
 
-/// Counts requests.
+/// The phases that a connector measures.
+const PHASES: [Phase; 5] = [Phase::Dns, Phase::Tcp, Phase::Tls, Phase::FirstByte, Phase::Body];
+
+/// Counts requests. What every request needs is looked up once.
 pub(crate) struct Meter {
     pub(crate) request_bytes: Counter,
     pub(crate) response_bytes: Counter,
     in_flight: Gauge,
     answered: Counter,
+    phases: [Histogram; PHASES.len()],
 }
 
 /// One request that is being served.
@@ -122,6 +127,7 @@ impl Meter {
             response_bytes: counter!(RESPONSE_BYTES),
             in_flight: gauge!(IN_FLIGHT),
             answered: counter!(REQUESTS, "outcome" => Outcome::Answered.as_str()),
+            phases: PHASES.map(|phase| histogram!(ORIGIN_PHASE, "phase" => phase.as_str())),
         }
     }
 
@@ -144,7 +150,8 @@ impl Meter {
     }
 
     pub(crate) fn phase(&self, phase: Phase, length: Duration) {
-        histogram!(ORIGIN_PHASE, "phase" => phase.as_str()).record(length);
+        let at = PHASES.iter().position(|known| *known == phase);
+        at.into_iter().for_each(|at| self.phases[at].record(length));
     }
 }
 

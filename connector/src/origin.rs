@@ -15,6 +15,7 @@ mod body;
 mod connect;
 mod failure;
 mod http2;
+mod interim;
 mod pool;
 pub(crate) mod settings;
 mod tls;
@@ -35,12 +36,13 @@ use protocol::{
     refusal::{Code, Refusal},
 };
 use rustls::pki_types::CertificateDer;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
 
 use self::{
-    body::{Metered, RequestEnd},
+    body::Metered,
     connect::Connector,
-    pool::{Connection, Pool},
+    interim::Interim,
+    pool::{Connection, Lent, Pool},
     settings::{Http2, Terms},
 };
 pub(crate) use self::{connect::Destination, settings::Origins};
@@ -52,10 +54,6 @@ use crate::{
 /// Longest silence between a request's last byte and its answer's first: a long poll ends sooner, and
 /// what takes longer is not coming.
 pub(crate) const RESPONSE_HEAD: Duration = Duration::from_secs(300);
-/// Interim responses that may wait to be passed on; more than that is no progress report.
-const INTERIM: usize = 8;
-/// Most header fields in an origin's answer: a head on the link takes 128, and some are ours.
-const MAX_RESPONSE_FIELDS: usize = 120;
 /// Largest head of an origin's answer, in bytes, within what a head on the link may have.
 const MAX_RESPONSE_HEAD: usize = 96 * 1024;
 
@@ -74,6 +72,8 @@ pub(crate) struct Origin {
 struct Answer {
     response: Response<Incoming>,
     phases: Phases,
+    /// To be given back once the response has been read.
+    lent: Option<Lent>,
 }
 
 impl Origin {
@@ -92,9 +92,9 @@ impl Origin {
         let _in_flight = self.meter.enter();
         let Exchange { request, reply } = exchange;
         let outcome = if request.method() == Method::CONNECT {
-            self.connect(request, reply).await
+            Box::pin(self.connect(request, reply)).await
         } else if request.extensions().get::<Protocol>().is_some() {
-            self.upgrade(request, reply).await
+            Box::pin(self.upgrade(request, reply)).await
         } else {
             self.request(request, reply).await
         };
@@ -102,14 +102,14 @@ impl Origin {
     }
 
     async fn request(&self, request: Request<link::Body>, mut reply: Reply) -> Outcome {
-        let (interim_sender, mut interim) = mpsc::channel(INTERIM);
+        let interim = Interim::default();
         let answer = {
-            let answer = self.send(request, None, interim_sender);
+            let answer = self.send(request, None, interim.clone());
             tokio::pin!(answer);
             loop {
                 tokio::select! {
                     biased;
-                    Some(head) = interim.recv() => {
+                    head = interim.next() => {
                         if reply.inform(head).await.is_err() {
                             return Outcome::Cancelled;
                         }
@@ -127,15 +127,18 @@ impl Origin {
 
     /// Streams an origin's answer back.
     async fn respond(&self, answer: Answer, reply: Reply) -> Outcome {
-        let Answer { mut response, phases } = answer;
+        let Answer { mut response, phases, lent } = answer;
         fields::strip(response.headers_mut());
         add_phases(&mut response, &phases);
         self.meter.phases(&phases);
         let began = Instant::now();
-        let body = |body| Metered::new(body, self.meter.response_bytes.clone(), None);
+        let body = |body| Metered::new(body, self.meter.response_bytes.clone());
         match reply.send(response.map(body)).await {
             Ok(()) => {
                 self.meter.phase(Phase::Body, began.elapsed());
+                if let Some(lent) = lent {
+                    self.pool.give_back(lent).await;
+                }
                 Outcome::Answered
             }
             Err(LinkError::Body(_)) => Outcome::BrokenOff,
@@ -149,7 +152,7 @@ impl Origin {
         &self,
         request: Request<link::Body>,
         protocol: Option<Protocol>,
-        interim: mpsc::Sender<Response<()>>,
+        interim: Interim,
     ) -> Result<Answer, Refusal> {
         let (destination, mut request) = prepare(request)?;
         let settings = self.connector.settings(&destination);
@@ -158,9 +161,9 @@ impl Origin {
             settings.credit(request.headers_mut());
         }
         let terms = Terms { settings, pass };
-        let (ended, mut request_end) = RequestEnd::new();
-        let body = |body| Metered::new(body, self.meter.request_bytes.clone(), Some(ended));
-        let mut request = request.map(body);
+        let (parts, body) = request.into_parts();
+        let (body, mut request_end) = Metered::with_end(body, self.meter.request_bytes.clone());
+        let mut request = Request::from_parts(parts, body);
         let is_upgrade = protocol.is_some();
         let is_personal = speaks_for_connection(request.headers(), &header::AUTHORIZATION);
         // Neither an upgrade nor a proof of who is at the end of a connection goes over a shared one.
@@ -174,8 +177,7 @@ impl Origin {
             *response.status_mut() = head.status();
             *response.headers_mut() = head.headers().clone();
             fields::strip(response.headers_mut());
-            // A full channel drops it: the edge does not take them as fast as they come.
-            let _ = interim.try_send(response);
+            interim.put(response);
         });
         loop {
             let shared = if wants_http2 { self.pool.share_of(&destination, &terms) } else { None };
@@ -186,12 +188,13 @@ impl Origin {
             });
             let (mut sender, mut phases) = match resting {
                 Some(sender) => (sender, Phases::default()),
-                None => self.dial(&destination, &terms, wants_http2).await?,
+                None => Box::pin(self.dial(&destination, &terms, wants_http2)).await?,
             };
             let is_pooled = phases == Phases::default();
             sender.fit(&mut request, &destination)?;
             let began = Instant::now();
             let response = tokio::select! {
+                biased;
                 response = sender.send(request) => response,
                 () = request_end.silence(RESPONSE_HEAD) => {
                     if wants_http2 {
@@ -210,13 +213,15 @@ impl Origin {
                     let since = request_end.at().unwrap_or(began);
                     phases.set(Phase::FirstByte, since.elapsed().as_micros() as u64);
                     let headers = response.headers();
-                    if let Sender::Http1(connection) = sender
-                        && !is_personal
-                        && !speaks_for_connection(headers, &header::WWW_AUTHENTICATE)
-                    {
-                        self.pool.give_back(destination, connection);
-                    }
-                    return Ok(Answer { response, phases });
+                    let may_return =
+                        !is_personal && !speaks_for_connection(headers, &header::WWW_AUTHENTICATE);
+                    let lent = match sender {
+                        Sender::Http1(connection) if may_return => {
+                            Some(Lent { destination, connection })
+                        }
+                        Sender::Http1(_) | Sender::Http2(_) => None,
+                    };
+                    return Ok(Answer { response, phases, lent });
                 }
                 Err(mut error) => match error.take_message() {
                     // It never left: the pooled connection was closed already.
@@ -245,8 +250,8 @@ impl Origin {
             let sender = self.pool.speak_http2(destination, connected, settings).await?;
             return Ok((Sender::Http2(sender), phases));
         }
+        // hyper takes 100 fields; a head on the link has room for some more.
         let (sender, connection) = hyper::client::conn::http1::Builder::new()
-            .max_headers(MAX_RESPONSE_FIELDS)
             .max_header_size(MAX_RESPONSE_HEAD)
             // What is read ahead of a reader that stalls; hyper would take four times as much.
             .max_buf_size(MAX_RESPONSE_HEAD)

@@ -19,13 +19,18 @@ pub(crate) struct Metered<B> {
 }
 
 impl<B: Body> Metered<B> {
-    /// Counts into `bytes`; tells `ended` when there is nothing more to come.
-    pub(super) fn new(inner: B, bytes: Counter, ended: Option<oneshot::Sender<Instant>>) -> Self {
-        let mut body = Self { inner, bytes, ended };
-        if body.inner.is_end_stream() {
-            body.end();
+    /// Counts into `bytes`.
+    pub(super) fn new(inner: B, bytes: Counter) -> Self {
+        Self { inner, bytes, ended: None }
+    }
+
+    /// Counts into `bytes`, and tells when there is nothing more to come.
+    pub(super) fn with_end(inner: B, bytes: Counter) -> (Self, RequestEnd) {
+        if inner.is_end_stream() {
+            return (Self::new(inner, bytes), RequestEnd::At(Instant::now()));
         }
-        body
+        let (ended, end) = oneshot::channel();
+        (Self { inner, bytes, ended: Some(ended) }, RequestEnd::Ahead(end))
     }
 
     fn end(&mut self) {
@@ -71,30 +76,28 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Metered<B> {
 }
 
 /// When a request's last byte was handed over.
-pub(super) struct RequestEnd {
-    ended: oneshot::Receiver<Instant>,
-    at: Option<Instant>,
+pub(super) enum RequestEnd {
+    At(Instant),
+    Ahead(oneshot::Receiver<Instant>),
 }
 
 impl RequestEnd {
-    pub(super) fn new() -> (oneshot::Sender<Instant>, Self) {
-        let (sender, ended) = oneshot::channel();
-        (sender, Self { ended, at: None })
-    }
-
     /// Resolves once the request has been over for `limit`.
     pub(super) async fn silence(&mut self, limit: Duration) {
-        let at = match self.at {
-            Some(at) => at,
+        let at = match self {
+            Self::At(at) => *at,
             // A body that was dropped has ended, too.
-            None => (&mut self.ended).await.unwrap_or_else(|_| Instant::now()),
+            Self::Ahead(end) => end.await.unwrap_or_else(|_| Instant::now()),
         };
-        self.at = Some(at);
+        *self = Self::At(at);
         tokio::time::sleep_until(at + limit).await;
     }
 
     /// When it was, if it has been.
     pub(super) fn at(&mut self) -> Option<Instant> {
-        self.at.or_else(|| self.ended.try_recv().ok())
+        match self {
+            Self::At(at) => Some(*at),
+            Self::Ahead(end) => end.try_recv().ok(),
+        }
     }
 }

@@ -1,14 +1,13 @@
 //! Connections to origins that are at rest between two requests.
 //!
-//! A connection is given back as soon as its answer's head is there, and becomes available when the
-//! body has been read to its end; if it is not, the connection ends with it. What rests too long is
-//! closed, before the origin can close it: a request that meets a closing connection cannot always be
-//! sent again.
+//! A connection is given back when its answer's body has been read to its end; if it is not, the
+//! connection ends with it. What rests too long is closed, before the origin can close it: a request that
+//! meets a closing connection cannot always be sent again.
 
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -24,10 +23,13 @@ use super::{
 
 /// Rest of a connection. Common servers close after 5 s; this is sooner.
 const REST: Duration = Duration::from_secs(4);
-/// Most connections at rest for one destination.
-const MAX_PER_DESTINATION: usize = 16;
+/// How often what has rested too long is looked for. It may be closed this much later.
+const SWEEP: Duration = Duration::from_millis(500);
+/// Most connections at rest for one destination: a crowd that calls one server must not dial anew for
+/// each request.
+const MAX_PER_DESTINATION: usize = 256;
 /// Most connections at rest altogether.
-const MAX: usize = 256;
+const MAX: usize = 512;
 
 /// A connection that carries one request at a time.
 pub(super) struct Connection {
@@ -36,16 +38,29 @@ pub(super) struct Connection {
     pub(super) settings: Option<Arc<Settings>>,
 }
 
+/// A connection whose answer is being read.
+pub(super) struct Lent {
+    pub(super) destination: Destination,
+    pub(super) connection: Connection,
+}
+
 #[derive(Clone, Default)]
 pub(super) struct Pool(pub(super) Arc<Inner>);
 
 #[derive(Default)]
 pub(super) struct Inner {
-    resting: Mutex<HashMap<Destination, Vec<(Instant, Connection)>>>,
+    resting: Mutex<Resting>,
     /// Connections that carry many requests at a time.
     pub(super) shared: Mutex<HashMap<Destination, Shared>>,
     /// Drives connections and returns them here; whatever still runs ends with the pool.
     tasks: Mutex<JoinSet<()>>,
+}
+
+#[derive(Default)]
+struct Resting {
+    /// Where something is in here, it is being swept.
+    connections: HashMap<Destination, Vec<(Instant, Connection)>>,
+    count: usize,
 }
 
 impl Pool {
@@ -57,8 +72,10 @@ impl Pool {
     /// closed.
     pub(super) fn take(&self, destination: &Destination, terms: &Terms) -> Option<Connection> {
         let mut resting = self.resting();
-        let connections = resting.get_mut(destination)?;
+        let Resting { connections, count } = &mut *resting;
+        let connections = connections.get_mut(destination)?;
         while let Some((since, connection)) = connections.pop() {
+            *count -= 1;
             if connection.sender.is_ready()
                 && since.elapsed() < REST
                 && terms.admit(connection.peer, connection.settings.as_ref())
@@ -66,25 +83,43 @@ impl Pool {
                 return Some(connection);
             }
         }
-        resting.remove(destination);
         None
     }
 
-    /// Keeps a connection for the next request, once the answer under way has been read.
-    pub(super) fn give_back(&self, destination: Destination, mut connection: Connection) {
+    /// Keeps a connection for the next request, as soon as it is ready for it.
+    pub(super) async fn give_back(&self, lent: Lent) {
+        let Lent { destination, mut connection } = lent;
+        if connection.sender.ready().await.is_err() {
+            return;
+        }
+        let mut resting = self.resting();
+        let Resting { connections, count } = &mut *resting;
+        if *count >= MAX {
+            return;
+        }
+        let is_first = connections.is_empty();
+        let connections = connections.entry(destination).or_default();
+        if connections.len() >= MAX_PER_DESTINATION {
+            return;
+        }
+        connections.push((Instant::now(), connection));
+        *count += 1;
+        drop(resting);
+        if is_first {
+            self.keep_sweeping();
+        }
+    }
+
+    /// Closes what has rested too long, until nothing is left.
+    fn keep_sweeping(&self) {
         let pool = Arc::downgrade(&self.0);
         self.spawn(async move {
-            if connection.sender.ready().await.is_err() {
-                return;
-            }
-            let Some(pool) = pool.upgrade().map(Self) else { return };
-            if !pool.put(destination.clone(), connection) {
-                return;
-            }
-            let pool = Arc::downgrade(&pool.0);
-            tokio::time::sleep(REST).await;
-            if let Some(pool) = pool.upgrade().map(Self) {
-                pool.sweep(&destination);
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                let Some(pool) = pool.upgrade().map(Self) else { return };
+                if pool.resting().sweep() {
+                    return;
+                }
             }
         });
     }
@@ -100,39 +135,27 @@ impl Pool {
         });
     }
 
-    fn put(&self, destination: Destination, connection: Connection) -> bool {
-        let mut resting = self.resting();
-        if resting.values().map(Vec::len).sum::<usize>() >= MAX {
-            return false;
-        }
-        let connections = resting.entry(destination).or_default();
-        if connections.len() >= MAX_PER_DESTINATION {
-            return false;
-        }
-        connections.push((Instant::now(), connection));
-        true
-    }
-
-    /// Closes what has rested too long.
-    fn sweep(&self, destination: &Destination) {
-        let mut resting = self.resting();
-        let Some(connections) = resting.get_mut(destination) else { return };
-        connections
-            .retain(|(since, connection)| since.elapsed() < REST && !connection.sender.is_closed());
-        if connections.is_empty() {
-            resting.remove(destination);
-        }
-    }
-
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.0.tasks.lock().expect("no panic while locked");
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
     }
 
-    fn resting(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<Destination, Vec<(Instant, Connection)>>> {
+    fn resting(&self) -> MutexGuard<'_, Resting> {
         self.0.resting.lock().expect("no panic while locked")
+    }
+}
+
+impl Resting {
+    /// True if nothing is left.
+    fn sweep(&mut self) -> bool {
+        self.connections.retain(|_, connections| {
+            connections.retain(|(since, connection)| {
+                since.elapsed() < REST && !connection.sender.is_closed()
+            });
+            !connections.is_empty()
+        });
+        self.count = self.connections.values().map(Vec::len).sum();
+        self.count == 0
     }
 }

@@ -8,10 +8,9 @@ use protocol::{fields, head::Protocol, refusal::Refusal};
 use tokio::{
     io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
     net::TcpStream,
-    sync::mpsc,
 };
 
-use super::{Answer, Origin, add_phases, connect::Destination, refuse};
+use super::{Answer, Interim, Origin, add_phases, connect::Destination, refuse};
 use crate::metrics::Outcome;
 
 /// Bytes that may be under way in each direction of a tunnel, besides what the sockets hold.
@@ -48,12 +47,12 @@ impl Origin {
             answer = self.ask_to_upgrade(request) => answer,
             () = reply.cancelled() => return Outcome::Cancelled,
         };
-        let Answer { mut response, phases } = match answer {
+        let Answer { mut response, phases, lent } = match answer {
             Ok(answer) => answer,
             Err(refusal) => return refuse(refusal, reply).await,
         };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return self.respond(Answer { response, phases }, reply).await;
+            return self.respond(Answer { response, phases, lent }, reply).await;
         }
         self.meter.phases(&phases);
         let Ok(origin) = hyper::upgrade::on(&mut response).await else {
@@ -68,8 +67,7 @@ impl Origin {
 
     async fn ask_to_upgrade(&self, mut request: Request<link::Body>) -> Result<Answer, Refusal> {
         let protocol = request.extensions_mut().remove::<Protocol>();
-        let (interim, _) = mpsc::channel(1);
-        self.send(request, protocol, interim).await
+        self.send(request, protocol, Interim::default()).await
     }
 
     async fn relay<O>(&self, mut edge: Upgraded, origin: &mut O) -> Outcome

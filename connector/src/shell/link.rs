@@ -97,13 +97,15 @@ async fn serve(
                     continue;
                 };
                 let origin = shared.origin.clone();
-                exchanges.spawn(async move {
+                // Boxed, because a future is moved several times while it becomes a task, and
+                // this one is large.
+                exchanges.spawn(Box::pin(async move {
                     let _permit = permit;
                     // An edge that gave up in the middle of a head has asked for nothing.
                     if let Ok(exchange) = arrival.exchange().await {
                         origin.serve(exchange).await;
                     }
-                });
+                }));
             }
             Some(_) = exchanges.join_next() => {}
             changed = stage.changed() => {
