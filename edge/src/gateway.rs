@@ -9,12 +9,7 @@
 //! answer    ─ the refusal, or the origin's response
 //! ```
 
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
@@ -32,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{accept::AcceptTrouble, core::Core, tasks::Tasks};
 use answer::{Account, Answer};
 use caller::Callers;
-use client::{Client, ClientStream, UnderWay};
+use client::{Client, ClientStream, Connection, UnderWay};
 
 mod admission;
 mod answer;
@@ -47,10 +42,9 @@ mod upload;
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
 /// A connection on which no request has been under way for so long is shut down, whatever it speaks.
 const IDLE: Duration = Duration::from_secs(120);
-/// What hyper reads of a head before it gives up on its own, with a bare 431. Above our own limits, so
-/// that theirs is the answer which tells what is wrong.
+/// What hyper reads of a head before it gives up on its own, with a bare 431; it also does where there
+/// are more than 100 fields. Above our own limits, so that theirs is the answer which tells what is wrong.
 const HEAD_BUFFER: usize = 128 * 1024;
-const HEAD_FIELDS: usize = 128;
 /// Streams that one HTTP/2 client may have open.
 const STREAMS: u32 = 128;
 /// What a stream's client may send ahead of the link, in bytes.
@@ -122,11 +116,10 @@ impl Gateway {
     }
 
     async fn serve_client(self: Arc<Self>, stream: TcpStream, remote: SocketAddr) {
-        let broken = Arc::new(AtomicBool::new(false));
-        let stream = ClientStream::new(stream, broken.clone());
-        let under_way = UnderWay::default();
+        let shared = Arc::new(Connection::default());
+        let stream = ClientStream::new(stream, shared.broken.clone());
         let service = service_fn(|request: Request<Incoming>| {
-            let client = Client::new(broken.clone(), request.version(), under_way.clone());
+            let client = Client::new(shared.clone(), request.version());
             let gateway = self.clone();
             async move { Ok::<_, Infallible>(gateway.respond(request, client).await) }
         });
@@ -135,7 +128,7 @@ impl Gateway {
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = self.is_over(&under_way) => {
+            () = self.is_over(&shared.under_way) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -159,8 +152,7 @@ impl Gateway {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_WITHIN)
-            .max_buf_size(HEAD_BUFFER)
-            .max_headers(HEAD_FIELDS);
+            .max_buf_size(HEAD_BUFFER);
         builder
             .http2()
             .timer(TokioTimer::new())

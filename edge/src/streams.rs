@@ -9,13 +9,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use crate::knowledge::Grant;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use link::LinkError;
 use slab::Slab;
-use tokio_util::sync::CancellationToken;
-
-use crate::knowledge::Grant;
 
 /// All streams of one tunnel.
 #[derive(Debug)]
@@ -28,14 +26,16 @@ pub(crate) struct Streams {
 #[derive(Debug)]
 pub(crate) struct Stream {
     grant: Grant,
-    cut: CancellationToken,
-    response: Mutex<Response>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Response {
+struct State {
+    is_cut: bool,
+    /// The response's, once there is one.
     body: Option<link::Body>,
-    reader: Option<Waker>,
+    /// The one task that serves the stream: it waits for a cut first, then for the body as well.
+    task: Option<Waker>,
 }
 
 /// Why no more comes from a response.
@@ -56,8 +56,7 @@ impl Streams {
 
     /// Counts a new stream in, or `None` when there are too many.
     pub(crate) fn begin(self: &Arc<Self>, grant: Grant) -> Option<Live> {
-        let cut = CancellationToken::new();
-        let stream = Arc::new(Stream { grant, cut, response: Mutex::default() });
+        let stream = Arc::new(Stream { grant, state: Mutex::default() });
         let mut live = lock(&self.live);
         if live.len() >= self.max {
             return None;
@@ -80,10 +79,18 @@ impl Streams {
 
 impl Stream {
     fn cut(&self) {
-        self.cut.cancel();
-        let response = std::mem::take(&mut *lock(&self.response));
-        if let Some(reader) = response.reader {
-            reader.wake();
+        let cut = State { is_cut: true, ..State::default() };
+        let state = std::mem::replace(&mut *lock(&self.state), cut);
+        if let Some(task) = state.task {
+            task.wake();
+        }
+    }
+}
+
+impl State {
+    fn wake_later(&mut self, cx: &Context<'_>) {
+        if !self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            self.task = Some(cx.waker().clone());
         }
     }
 }
@@ -104,18 +111,22 @@ impl Live {
 
     /// Resolves when the caller has lost the right to the stream.
     pub(crate) async fn cut(&self) {
-        self.stream.cut.cancelled().await;
-    }
-
-    pub(crate) fn is_cut(&self) -> bool {
-        self.stream.cut.is_cancelled()
+        std::future::poll_fn(|cx| {
+            let mut state = lock(&self.stream.state);
+            if state.is_cut {
+                return Poll::Ready(());
+            }
+            state.wake_later(cx);
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Holds the response's body from here on.
     pub(crate) fn hold(&self, body: link::Body) {
-        lock(&self.stream.response).body = Some(body);
-        if self.is_cut() {
-            self.stream.cut();
+        let mut state = lock(&self.stream.state);
+        if !state.is_cut {
+            state.body = Some(body);
         }
     }
 
@@ -123,29 +134,28 @@ impl Live {
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let mut response = lock(&self.stream.response);
-        let Some(body) = &mut response.body else {
-            return Poll::Ready(self.is_cut().then_some(Err(Broken::Cut)));
+        let mut state = lock(&self.stream.state);
+        let Some(body) = &mut state.body else {
+            return Poll::Ready(state.is_cut.then_some(Err(Broken::Cut)));
         };
         let frame = std::pin::Pin::new(body).poll_frame(cx);
-        if frame.is_pending() && !response.reader.as_ref().is_some_and(|w| w.will_wake(cx.waker()))
-        {
-            response.reader = Some(cx.waker().clone());
+        if frame.is_pending() {
+            state.wake_later(cx);
         }
         frame.map(|frame| frame.map(|frame| Ok(frame?)))
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
-        let response = lock(&self.stream.response);
-        match &response.body {
+        let state = lock(&self.stream.state);
+        match &state.body {
             Some(body) => body.is_end_stream(),
-            None => !self.is_cut(),
+            None => !state.is_cut,
         }
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
-        let response = lock(&self.stream.response);
-        response.body.as_ref().map_or_else(SizeHint::default, |body| body.size_hint())
+        let state = lock(&self.stream.state);
+        state.body.as_ref().map_or_else(SizeHint::default, |body| body.size_hint())
     }
 }
 

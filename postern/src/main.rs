@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
+use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -71,20 +72,28 @@ struct EdgeCommand {
 }
 
 fn main() -> ExitCode {
+    // The allocator would take a huge page for a few bytes: megabytes that an idle edge never uses.
+    // Where the kernel does not let go of them, it is a little larger.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     let done = match Program::parse().command {
         Command::Connector(program) => return connector::program::main(program),
         Command::Up(Logged { options, log }) => {
-            run(&log, |shutdown| up::run(options, log.as_environment(), shutdown))
+            let runtime = Builder::new_multi_thread();
+            run(&log, runtime, |shutdown| up::run(options, log.as_environment(), shutdown))
         }
         Command::ControlPlane(Logged { options, log }) => {
-            run(&log, |shutdown| control_plane::run(options, shutdown))
+            let runtime = Builder::new_multi_thread();
+            run(&log, runtime, |shutdown| control_plane::run(options, shutdown))
         }
-        Command::Edge(Logged { options, log }) => run(&log, |shutdown| {
-            if options.until_stdin_ends {
-                signals::stop_when_stdin_ends(shutdown.clone());
-            }
-            edge::run(options.options, shutdown)
-        }),
+        // The edge brings threads of its own, one for each core: see `edge::workers`.
+        Command::Edge(Logged { options, log }) => {
+            run(&log, Builder::new_current_thread(), |shutdown| {
+                if options.until_stdin_ends {
+                    signals::stop_when_stdin_ends(shutdown.clone());
+                }
+                edge::run(options.options, shutdown)
+            })
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,13 +105,16 @@ fn main() -> ExitCode {
 }
 
 /// Runs a part until it ends or is told to.
-fn run<F>(log: &Log, part: impl FnOnce(CancellationToken) -> F) -> anyhow::Result<()>
+fn run<F>(
+    log: &Log,
+    mut runtime: Builder,
+    part: impl FnOnce(CancellationToken) -> F,
+) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>>,
 {
     log.start()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.context("cannot start the runtime")?.block_on(async {
+    runtime.enable_all().build().context("cannot start the runtime")?.block_on(async {
         let shutdown = signals::shutdown()?;
         part(shutdown).await
     })

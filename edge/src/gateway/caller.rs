@@ -1,13 +1,16 @@
 //! Whose request is it, and may it use the tunnel? Everything is judged here and now, by what the feed
 //! has told: no question goes out.
 
-use std::time::SystemTime;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use protocol::{
     credential::ProxyToken,
     feed::FeedTunnel,
@@ -34,47 +37,95 @@ pub(crate) struct Callers {
     capabilities: Capabilities,
 }
 
+/// The credentials that came last on a client's connection, and what they gave. Clients send the same
+/// ones with each request: as long as the feed has not changed either, they need not be read again.
+#[derive(Debug, Default)]
+pub(crate) struct LastCaller(Mutex<Option<Judged>>);
+
+#[derive(Debug)]
+struct Judged {
+    /// Marked as sensitive, so that nothing shows it.
+    credentials: HeaderValue,
+    generation: u64,
+    /// Seconds since 1970.
+    until: u64,
+    grant: Grant,
+}
+
+impl LastCaller {
+    fn recall(&self, credentials: &HeaderValue, generation: u64, now: u64) -> Option<Grant> {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = last.as_ref()?;
+        let holds =
+            last.generation == generation && now < last.until && last.credentials == credentials;
+        holds.then_some(last.grant)
+    }
+
+    fn remember(&self, judged: Judged) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(judged);
+    }
+}
+
 impl Callers {
     /// The right to use a tunnel that the request's credentials give.
     pub(crate) fn judge(
         &self,
         knowledge: &Knowledge,
         headers: &HeaderMap,
+        last: &LastCaller,
         now: SystemTime,
     ) -> Result<Grant, Refusal> {
         if knowledge.is_stale(now) {
             return Err(Code::FeedStale.into());
         }
-        let credentials = Credentials::read(headers)?;
+        let mut values = headers.get_all(header::PROXY_AUTHORIZATION).iter();
+        let value = values.next().ok_or(Code::NoCredentials)?;
+        if values.next().is_some() || value.len() > MAX_CREDENTIALS {
+            return Err(bad_credentials());
+        }
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let state = knowledge.read();
-        let grant = if credentials.token().starts_with(ProxyToken::PREFIX) {
+        let generation = state.feed().generation;
+        if let Some(grant) = last.recall(value, generation, seconds) {
+            return Ok(grant);
+        }
+        let credentials = Credentials::read(value)?;
+        let (grant, until) = if credentials.token().starts_with(ProxyToken::PREFIX) {
             proxy_token(&credentials, &state, seconds)?
         } else {
             self.capability(&credentials, &state, seconds)?
         };
         state.judge(&grant).map_err(Refusal::from)?;
+        let mut credentials = value.clone();
+        credentials.set_sensitive(true);
+        last.remember(Judged { credentials, generation, until, grant });
         Ok(grant)
     }
 
+    /// The grant, and until when it holds.
     fn capability(
         &self,
         credentials: &Credentials,
         state: &State,
         now: u64,
-    ) -> Result<Grant, Refusal> {
+    ) -> Result<(Grant, u64), Refusal> {
         let verified = self.capabilities.verify(credentials.token(), state, now);
-        let (caller, tunnel) = verified.ok_or_else(bad_credentials)?;
+        let (caller, tunnel, until) = verified.ok_or_else(bad_credentials)?;
         let named = named(state, caller.tenant, credentials.tunnel())?;
         if named.id != tunnel {
             let detail = "the token is for another tunnel than the one that the user name names";
             return Err(Refusal::new(Code::BadCredentials, detail));
         }
-        Ok(Grant { tunnel, caller, token: None })
+        Ok((Grant { tunnel, caller, token: None }, until))
     }
 }
 
-fn proxy_token(credentials: &Credentials, state: &State, now: u64) -> Result<Grant, Refusal> {
+/// The grant, and until when it holds.
+fn proxy_token(
+    credentials: &Credentials,
+    state: &State,
+    now: u64,
+) -> Result<(Grant, u64), Refusal> {
     let token = ProxyToken::decode(credentials.token()).map_err(|_| bad_credentials())?;
     let known = state.feed().proxy_tokens.get(&token.id).ok_or_else(bad_credentials)?;
     if !known.digest.matches(&token.secret) || known.expires_at <= now {
@@ -82,7 +133,7 @@ fn proxy_token(credentials: &Credentials, state: &State, now: u64) -> Result<Gra
     }
     let caller = known.caller();
     let tunnel = named(state, caller.tenant, credentials.tunnel())?.id;
-    Ok(Grant { tunnel, caller, token: Some(token.id) })
+    Ok((Grant { tunnel, caller, token: Some(token.id) }, known.expires_at))
 }
 
 fn named<'a>(
@@ -104,12 +155,7 @@ struct Credentials {
 }
 
 impl Credentials {
-    fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
-        let mut values = headers.get_all(header::PROXY_AUTHORIZATION).iter();
-        let value = values.next().ok_or(Code::NoCredentials)?;
-        if values.next().is_some() || value.len() > MAX_CREDENTIALS {
-            return Err(bad_credentials());
-        }
+    fn read(value: &HeaderValue) -> Result<Self, Refusal> {
         let malformed = || Refusal::new(Code::BadCredentials, "Basic credentials were expected");
         let value = value.to_str().map_err(|_| malformed())?;
         let (scheme, encoded) = value.split_once(' ').ok_or_else(malformed)?;

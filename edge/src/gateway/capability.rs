@@ -67,20 +67,22 @@ impl fmt::Debug for Capabilities {
 }
 
 impl Capabilities {
-    /// Who asks, and for which tunnel, if the token is valid at `now` (seconds since 1970).
+    /// Who asks, for which tunnel and until when, if the token is valid at `now`; times in seconds
+    /// since 1970.
     pub(crate) fn verify(
         &self,
         token: &str,
         state: &State,
         now: u64,
-    ) -> Option<(Caller, TunnelId)> {
+    ) -> Option<(Caller, TunnelId, u64)> {
         let digest = digest::digest(&digest::SHA256, token.as_bytes());
         let digest: Digest = digest.as_ref().try_into().expect("SHA-256 has 32 bytes");
         let judge = |verified: &Verified| {
             let known = state.feed().token_keys.get(&verified.kid)?;
             let capability = &verified.capability;
             let holds = known.public_key == verified.key && capability.is_valid_at(now, LEEWAY_S);
-            holds.then(|| (capability.caller(), capability.tunnel))
+            let until = capability.exp.saturating_add(LEEWAY_S);
+            holds.then(|| (capability.caller(), capability.tunnel, until))
         };
         if let Some(verified) = self.remembered().get(&digest) {
             return judge(verified);

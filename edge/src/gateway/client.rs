@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -16,9 +16,10 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::watch,
-    time::{Sleep, timeout},
+    time::{Instant, Sleep, sleep_until},
 };
+
+use crate::gateway::caller::LastCaller;
 
 /// Until it is clear which version of HTTP a client speaks, hyper waits without a deadline: these are
 /// the bytes that tell, and how long they may take. No request that a proxy could serve is shorter.
@@ -118,41 +119,84 @@ impl AsyncWrite for ClientStream {
 }
 
 /// The requests that are under way on one client's connection.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct UnderWay(watch::Sender<usize>);
+#[derive(Debug)]
+pub(crate) struct UnderWay(Mutex<Activity>);
+
+#[derive(Debug)]
+struct Activity {
+    count: usize,
+    /// When there was something under way last.
+    last: Instant,
+}
+
+impl Default for UnderWay {
+    fn default() -> Self {
+        Self(Mutex::new(Activity { count: 0, last: Instant::now() }))
+    }
+}
 
 impl UnderWay {
     /// Resolves when there has been none for `time`.
     pub(crate) async fn idle(&self, time: Duration) {
-        let mut count = self.0.subscribe();
         loop {
-            // Neither wait fails: the sender is here.
-            let _ = count.wait_for(|count| *count == 0).await;
-            if timeout(time, count.changed()).await.is_err() {
+            // A look once in a while costs a request nothing.
+            let (is_idle, last) = {
+                let activity = self.activity();
+                (activity.count == 0, activity.last)
+            };
+            let until = if is_idle { last + time } else { Instant::now() + time };
+            if until <= Instant::now() {
                 return;
             }
+            sleep_until(until).await;
         }
     }
+
+    fn begin(&self) {
+        self.activity().count += 1;
+    }
+
+    fn end(&self) {
+        let mut activity = self.activity();
+        activity.count -= 1;
+        activity.last = Instant::now();
+    }
+
+    fn activity(&self) -> MutexGuard<'_, Activity> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the requests of one client's connection share.
+#[derive(Debug, Default)]
+pub(crate) struct Connection {
+    pub(crate) broken: Arc<AtomicBool>,
+    pub(crate) under_way: UnderWay,
+    pub(crate) last_caller: LastCaller,
 }
 
 /// The client behind one request, which is under way until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Client {
-    broken: Arc<AtomicBool>,
+    connection: Arc<Connection>,
     version: Version,
-    under_way: UnderWay,
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.under_way.0.send_modify(|count| *count -= 1);
+        let under_way = &self.connection.under_way;
+        under_way.end();
     }
 }
 
 impl Client {
-    pub(crate) fn new(broken: Arc<AtomicBool>, version: Version, under_way: UnderWay) -> Self {
-        under_way.0.send_modify(|count| *count += 1);
-        Self { broken, version, under_way }
+    pub(crate) fn new(connection: Arc<Connection>, version: Version) -> Self {
+        connection.under_way.begin();
+        Self { connection, version }
+    }
+
+    pub(crate) fn last_caller(&self) -> &LastCaller {
+        &self.connection.last_caller
     }
 
     pub(crate) fn is_http2(&self) -> bool {
@@ -163,7 +207,7 @@ impl Client {
     /// connection can.
     pub(crate) fn break_off(&self) {
         if !self.is_http2() {
-            self.broken.store(true, Ordering::Relaxed);
+            self.connection.broken.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -64,8 +64,8 @@ pub(crate) async fn forward(
     let began_at = Instant::now();
     let upgrade = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
-    let mut source = Source::new(body, gateway.max_request_body, gateway.core.clone());
-    let (target, tunnel, live) = match admit(gateway, &head, &source) {
+    let mut source = Source::new(body, gateway.max_request_body, &gateway.core);
+    let (target, tunnel, live) = match admit(gateway, &head, &source, &client) {
         Ok(admitted) => admitted,
         Err(refusal) => return Err((refusal, account)),
     };
@@ -95,10 +95,12 @@ fn admit(
     gateway: &Gateway,
     head: &Parts,
     source: &Source,
+    client: &Client,
 ) -> Result<(Target, Arc<Tunnel>, Live), Refusal> {
     let target = admission::admit(head, !source.is_empty())?;
     let knowledge = &gateway.core.knowledge;
-    let grant = gateway.callers.judge(knowledge, &head.headers, SystemTime::now())?;
+    let grant =
+        gateway.callers.judge(knowledge, &head.headers, client.last_caller(), SystemTime::now())?;
     let announced = head.headers.get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > gateway.max_request_body) {

@@ -33,8 +33,8 @@ pub(crate) struct Source {
     is_empty: bool,
     content: Option<Content>,
     lent: Option<oneshot::Receiver<Content>>,
-    is_too_large: Arc<AtomicBool>,
-    core: Arc<Core>,
+    /// What the content tells; there is none of an empty body.
+    is_too_large: Option<Arc<AtomicBool>>,
 }
 
 /// The body, whole: what has been read of it, and where the rest comes from.
@@ -45,6 +45,8 @@ struct Content {
     rest: Incoming,
     /// Bytes that the rest may have.
     left: u64,
+    is_too_large: Arc<AtomicBool>,
+    core: Arc<Core>,
 }
 
 /// The body is over the edge's limit.
@@ -53,15 +55,24 @@ struct Content {
 struct TooLarge;
 
 impl Source {
-    pub(crate) fn new(body: Incoming, limit: u64, core: Arc<Core>) -> Self {
-        let is_empty = body.is_end_stream();
-        let content = Content { read: Vec::new(), room: KEPT, rest: body, left: limit };
+    pub(crate) fn new(body: Incoming, limit: u64, core: &Arc<Core>) -> Self {
+        if body.is_end_stream() {
+            return Self { is_empty: true, content: None, lent: None, is_too_large: None };
+        }
+        let is_too_large = Arc::<AtomicBool>::default();
+        let content = Content {
+            read: Vec::new(),
+            room: KEPT,
+            rest: body,
+            left: limit,
+            is_too_large: is_too_large.clone(),
+            core: core.clone(),
+        };
         Self {
-            is_empty,
-            content: (!is_empty).then_some(content),
+            is_empty: false,
+            content: Some(content),
             lent: None,
-            is_too_large: Arc::default(),
-            core,
+            is_too_large: Some(is_too_large),
         }
     }
 
@@ -72,20 +83,17 @@ impl Source {
 
     /// True if the body turned out to be over the limit.
     pub(crate) fn is_too_large(&self) -> bool {
-        self.is_too_large.load(Ordering::Relaxed)
+        self.is_too_large.as_ref().is_some_and(|is| is.load(Ordering::Relaxed))
     }
 
     /// The body for one attempt.
     pub(crate) fn lend(&mut self) -> Upload {
+        if self.is_empty {
+            return Upload { content: None, owner: None, sent: 0 };
+        }
         let (owner, lent) = oneshot::channel();
         self.lent = Some(lent);
-        Upload {
-            content: self.content.take(),
-            owner: Some(owner),
-            sent: 0,
-            is_too_large: self.is_too_large.clone(),
-            core: self.core.clone(),
-        }
+        Upload { content: self.content.take(), owner: Some(owner), sent: 0 }
     }
 
     /// Takes the body back from an attempt that has failed; true if another one can begin, because
@@ -106,8 +114,6 @@ pub(crate) struct Upload {
     owner: Option<oneshot::Sender<Content>>,
     /// How many of the pieces that were read before have been sent this time.
     sent: usize,
-    is_too_large: Arc<AtomicBool>,
-    core: Arc<Core>,
 }
 
 impl Body for Upload {
@@ -146,11 +152,11 @@ impl Body for Upload {
         let frame = frame?;
         let length = frame.data_ref().map_or(0, Bytes::len) as u64;
         let Some(left) = content.left.checked_sub(length) else {
-            this.is_too_large.store(true, Ordering::Relaxed);
+            content.is_too_large.store(true, Ordering::Relaxed);
             return Poll::Ready(Some(Err(TooLarge.into())));
         };
         content.left = left;
-        this.core.metrics.bytes_up.increment(length);
+        content.core.metrics.bytes_up.increment(length);
         Poll::Ready(Some(Ok(frame)))
     }
 

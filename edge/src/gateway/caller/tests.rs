@@ -4,7 +4,7 @@ use base64::engine::general_purpose::STANDARD;
 use protocol::{
     access::Access,
     credential::CredentialSecret,
-    feed::{FeedMessage, FeedProxyToken, FeedState, Item},
+    feed::{FeedMessage, FeedProxyToken, FeedState, Item, ItemKey},
     id::{ProxyTokenId, TeamId, TenantId, TunnelId},
 };
 
@@ -50,7 +50,10 @@ fn credentials_are_read_in_every_form_that_clients_send_and_no_other() {
         for value in values {
             headers.append(header::PROXY_AUTHORIZATION, value.parse().unwrap());
         }
-        callers.judge(&knowledge, &headers, now).map(|grant| grant.tunnel).map_err(|r| r.code)
+        callers
+            .judge(&knowledge, &headers, &LastCaller::default(), now)
+            .map(|grant| grant.tunnel)
+            .map_err(|r| r.code)
     };
     let pair = format!("office:{}", token(TOKEN, 9));
     let encoded = STANDARD.encode(&pair);
@@ -91,7 +94,12 @@ fn a_proxy_token_holds_until_it_expires_and_only_with_its_secret() {
         let mut headers = HeaderMap::new();
         let value = format!("Basic {}", STANDARD.encode(format!("{tunnel}:{token}")));
         headers.insert(header::PROXY_AUTHORIZATION, value.parse().unwrap());
-        let grant = Callers::default().judge(&knowledge(now, expires_at), &headers, now);
+        let grant = Callers::default().judge(
+            &knowledge(now, expires_at),
+            &headers,
+            &LastCaller::default(),
+            now,
+        );
         grant.map(|grant| grant.token).map_err(|refusal| refusal.code)
     };
     assert_eq!(judge(1_999, "office", &token(TOKEN, 9)), Ok(Some(TOKEN)));
@@ -108,6 +116,30 @@ fn nobody_is_let_in_by_knowledge_that_is_too_old() {
     let heard_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
     let knowledge = knowledge(heard_at, u64::MAX);
     let later = heard_at + Duration::from_secs(62);
-    let judged = Callers::default().judge(&knowledge, &HeaderMap::new(), later);
+    let judged =
+        Callers::default().judge(&knowledge, &HeaderMap::new(), &LastCaller::default(), later);
     assert_eq!(judged.unwrap_err().code, Code::FeedStale);
+}
+
+#[test]
+fn what_a_connection_has_proven_holds_until_it_expires_or_the_feed_changes() {
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let (knowledge, callers, last) =
+        (knowledge(at(1_000), 1_030), Callers::default(), LastCaller::default());
+    let judge = |seconds, secret| {
+        let mut headers = HeaderMap::new();
+        let value =
+            format!("Basic {}", STANDARD.encode(format!("office:{}", token(TOKEN, secret))));
+        headers.insert(header::PROXY_AUTHORIZATION, value.parse().unwrap());
+        callers.judge(&knowledge, &headers, &last, at(seconds)).map(|_| ()).map_err(|r| r.code)
+    };
+    assert_eq!(judge(1_000, 9), Ok(()));
+    assert_eq!(judge(1_001, 8), Err(Code::BadCredentials), "others prove nothing");
+    assert_eq!(judge(1_029, 9), Ok(()));
+    assert_eq!(judge(1_030, 9), Err(Code::BadCredentials), "expired");
+    assert_eq!(judge(1_029, 9), Ok(()));
+    let remove = vec![ItemKey::ProxyToken(TOKEN)];
+    knowledge.apply(FeedMessage::Change { generation: 2, put: vec![], remove }, at(1_029));
+    assert_eq!(judge(1_029, 9), Err(Code::BadCredentials), "revoked");
+    assert!(!format!("{last:?}").contains(&STANDARD.encode("office:")[..6]), "shown");
 }
