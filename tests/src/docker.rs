@@ -2,8 +2,10 @@
 //! touches no other engine, and is gone when dropped. Needs root, for the network and for the engine.
 
 use std::{
+    fs::{self, Permissions},
     io::Write as _,
-    path::Path,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
     process::{Child, Stdio},
     time::Duration,
 };
@@ -43,7 +45,7 @@ impl Docker {
     pub async fn start() -> anyhow::Result<Option<Self>> {
         let (network, dir) = (Network::new()?, tempfile::tempdir()?);
         let log = dir.path().join("log");
-        let output = std::fs::File::create(&log)?;
+        let output = fs::File::create(&log)?;
         let engine = std::process::Command::new(repository().join("tests/tools/docker-engine"))
             .args([Path::new(&network.namespace()), &dir.path().join("engine")])
             .stdin(Stdio::piped())
@@ -54,7 +56,7 @@ impl Docker {
         if docker.is_up().await? {
             return Ok(Some(docker));
         }
-        let said = std::fs::read_to_string(log)?;
+        let said = fs::read_to_string(log)?;
         let last: Vec<_> = said.lines().rev().take(5).collect();
         announce(&format!("SKIPPED: no Docker engine runs here: {}", last.join(" | ")));
         Ok(None)
@@ -76,11 +78,19 @@ impl Docker {
         tokio::time::timeout(PATIENCE, up).await.context("the engine neither comes up nor ends")?
     }
 
-    /// Makes [`CONNECTOR`], as a user does.
+    /// Starts an engine that has [`CONNECTOR`], made as a user makes it.
     ///
     /// # Errors
-    /// If it cannot be built.
-    pub async fn make_connector(&self) -> anyhow::Result<()> {
+    /// If there is no private network, or the image cannot be made.
+    pub async fn start_with_connector() -> anyhow::Result<Option<Self>> {
+        let docker = Self::start().await?;
+        if let Some(docker) = &docker {
+            docker.make_connector().await?;
+        }
+        Ok(docker)
+    }
+
+    async fn make_connector(&self) -> anyhow::Result<()> {
         // The builds of several tests would overwrite the directory that is handed to the engine.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
         let _one = ONE_AT_A_TIME.lock().await;
@@ -97,14 +107,14 @@ impl Docker {
     /// If that fails.
     pub async fn image_of_this_postern(&self) -> anyhow::Result<()> {
         let dir = tempfile::tempdir()?;
-        std::fs::create_dir(dir.path().join("data"))?;
-        std::fs::copy(program("postern")?, dir.path().join("postern"))?;
+        fs::create_dir(dir.path().join("data"))?;
+        fs::copy(program("postern")?, dir.path().join("postern"))?;
         let context = dir.path().display().to_string();
         let libraries = "ldd postern | grep -o '/[^ ]*' | xargs tar --create --dereference";
         let base = format!("cd {context} && {libraries} --file data/base.tar");
         output(Command::new("sh").args(["-c", &base]).stderr(Stdio::null())).await?;
         self.docker(["import", &format!("{context}/data/base.tar"), "libraries"]).await?;
-        std::fs::remove_file(dir.path().join("data/base.tar"))?;
+        fs::remove_file(dir.path().join("data/base.tar"))?;
         let file = repository().join("compose/Dockerfile.postern").display().to_string();
         let build = ["build", "--build-arg", "BASE=libraries", "--tag", POSTERN, "--file", &file];
         self.docker(build.into_iter().chain([context.as_str()])).await.map(drop)
@@ -216,6 +226,19 @@ impl Drop for Docker {
 pub fn announce(text: &str) {
     // Nobody to tell if this fails.
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Writes a secret as people write it, with an editor or echo, to a file that a container's user can read;
+/// its directory keeps others from it.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn secret_file(directory: &Path, name: &str, secret: &str) -> anyhow::Result<PathBuf> {
+    fs::create_dir_all(directory)?;
+    let path = directory.join(name);
+    fs::write(&path, format!("{secret}\n"))?;
+    fs::set_permissions(&path, Permissions::from_mode(0o444))?;
+    Ok(path)
 }
 
 /// Where the repository is.

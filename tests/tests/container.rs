@@ -3,18 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
-
 use nix::sys::signal::Signal;
 use postern_tests::{
-    api::Api,
-    docker::{CONNECTOR, Docker, announce, repository},
-    origin::{HELLO, Origin},
+    docker::{CONNECTOR, Docker, announce, secret_file},
+    origin::HELLO,
     process::{Process, usage},
-    world::{Link, TUNNEL, World},
+    world::{Link, World},
 };
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::Value;
 use tokio::process::Command;
 
 const MEBIBYTE: u64 = 1024 * 1024;
@@ -23,13 +19,6 @@ const HEALTH: &str = "{{.State.Health.Status}}";
 const EXIT_CODE: &str = "{{.State.ExitCode}}";
 /// More than fits the windows: it is under way for as long as nobody reads it.
 const DOWNLOAD: u64 = 50_000_000;
-
-/// An engine that has the connector's image.
-async fn engine() -> Option<Docker> {
-    let docker = Docker::start().await.unwrap()?;
-    docker.make_connector().await.unwrap();
-    Some(docker)
-}
 
 /// A deployment that the engine's network can reach.
 async fn world(docker: &Docker) -> World {
@@ -58,7 +47,7 @@ fn are_proper_logs(logs: &str, world: &World) {
 
 #[tokio::test]
 async fn the_image_is_one_small_program_and_no_shell() {
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = Docker::start_with_connector().await.unwrap() else { return };
     let size: u64 = docker.inspect(CONNECTOR, "{{.Size}}").await.unwrap().parse().unwrap();
     announce(&format!("the connector's image: {} KiB", size / 1024));
     assert!(size <= 20 * MEBIBYTE, "{size} bytes");
@@ -83,7 +72,7 @@ async fn the_image_is_one_small_program_and_no_shell() {
 
 #[tokio::test]
 async fn a_container_without_a_secret_ends_and_says_what_it_lacks() {
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = Docker::start_with_connector().await.unwrap() else { return };
     let error = docker.docker(["run", "--rm", CONNECTOR]).await.unwrap_err().to_string();
     assert!(error.contains("exit status: 2"), "{error}");
     assert!(error.contains("no secret: set TUNNEL_SECRET"), "{error}");
@@ -91,7 +80,7 @@ async fn a_container_without_a_secret_ends_and_says_what_it_lacks() {
 
 #[tokio::test]
 async fn the_secret_is_all_that_a_container_needs() {
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = Docker::start_with_connector().await.unwrap() else { return };
     let mut world = world(&docker).await;
     let run = format!(
         "--name connector --publish 9000:9000 --health-interval 1s --env TUNNEL_SECRET={} {CONNECTOR}",
@@ -124,11 +113,11 @@ async fn the_secret_is_all_that_a_container_needs() {
 
 #[tokio::test]
 async fn a_container_with_no_rights_serves_and_comes_back_when_it_is_killed() {
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = Docker::start_with_connector().await.unwrap() else { return };
     let world = world(&docker).await;
     let dir = tempfile::tempdir().unwrap();
-    // As somebody writes it with an editor or echo.
-    let secret = secret_file(dir.path(), &world.secret);
+    let secret = secret_file(dir.path(), "tunnel_secret.txt", &world.secret).unwrap();
+    let secret = secret.display();
     let run = format!(
         "--name connector --restart unless-stopped --read-only --cap-drop ALL \
          --security-opt no-new-privileges --user 4711:4711 --memory 64m --pids-limit 64 \
@@ -153,7 +142,7 @@ async fn a_container_with_no_rights_serves_and_comes_back_when_it_is_killed() {
 
 #[tokio::test]
 async fn names_mean_what_the_container_was_told_they_mean() {
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = Docker::start_with_connector().await.unwrap() else { return };
     let world = world(&docker).await;
     let host = world.host();
     let _server = name_server(&docker, "wiki.corp.example");
@@ -176,7 +165,7 @@ async fn names_mean_what_the_container_was_told_they_mean() {
 
 #[tokio::test]
 async fn docker_stop_lets_a_download_finish() {
-    let Some(docker) = engine().await else { return };
+    let Some(docker) = Docker::start_with_connector().await.unwrap() else { return };
     let world = world(&docker).await;
     let run = format!("--name connector --env TUNNEL_SECRET={} {CONNECTOR}", world.secret);
     docker.run(&run).await.unwrap();
@@ -195,114 +184,6 @@ async fn docker_stop_lets_a_download_finish() {
     stopped.unwrap();
     assert_eq!(downloaded, DOWNLOAD);
     assert_eq!(docker.inspect("connector", EXIT_CODE).await.unwrap(), "0");
-}
-
-#[tokio::test]
-async fn compose_runs_a_connector_with_its_secret_in_a_variable() {
-    let Some(docker) = engine().await else { return };
-    let world = world(&docker).await;
-    let dir = compose_files();
-    let variables = [("TUNNEL_SECRET", world.secret.as_str())];
-    let compose = |verb: &str| format!("--file connector.yml {verb}");
-    docker.compose(dir.path(), &variables, &compose("up --detach")).await.unwrap();
-    world.wait_for_health("Healthy").await.unwrap();
-    assert_eq!(get(&world, &world.origin.url("/hello")).await, HELLO);
-    let id = docker.compose(dir.path(), &variables, &compose("ps --quiet")).await.unwrap();
-    let log = docker.inspect(id.trim(), "{{json .HostConfig.LogConfig}}").await.unwrap();
-    assert_eq!(log, r#"{"Type":"json-file","Config":{"max-file":"3","max-size":"10m"}}"#);
-    docker.compose(dir.path(), &variables, &compose("stop")).await.unwrap();
-    assert_eq!(docker.inspect(id.trim(), EXIT_CODE).await.unwrap(), "0");
-}
-
-#[tokio::test]
-async fn compose_runs_two_replicas_with_their_secret_in_a_file_and_one_may_die() {
-    let Some(docker) = engine().await else { return };
-    let world = world(&docker).await;
-    let dir = compose_files();
-    fs::create_dir(dir.path().join("secrets")).unwrap();
-    secret_file(&dir.path().join("secrets"), &world.secret);
-    let compose = |verb: &str| format!("--file connector-secrets.yml {verb}");
-    docker.compose(dir.path(), &[], &compose("up --detach")).await.unwrap();
-    let path = format!("/api/v1/admin/tunnel/{TUNNEL}");
-    let replicas = |tunnel: &Value| {
-        let connectors = tunnel["connectors"].as_array().into_iter().flatten();
-        connectors.filter(|c| c["links"].as_array().is_some_and(|l| l.len() == 4)).count()
-    };
-    world.wait_for(&path, |tunnel| replicas(tunnel) == 2).await.unwrap();
-
-    let ids = docker.compose(dir.path(), &[], &compose("ps --quiet")).await.unwrap();
-    let ids: Vec<&str> = ids.lines().collect();
-    assert_eq!(ids.len(), 2);
-    for id in &ids {
-        assert!(!docker.docker(["inspect", id]).await.unwrap().contains(&world.secret));
-        are_proper_logs(&docker.logs(id).await.unwrap(), &world);
-    }
-    // Nobody is to start it again before the other has shown that it suffices.
-    docker.docker(["update", "--restart", "no", ids[0]]).await.unwrap();
-    docker.docker(["kill", ids[0]]).await.unwrap();
-    world.wait_for(&path, |tunnel| replicas(tunnel) == 1).await.unwrap();
-    for _ in 0..20 {
-        assert_eq!(get(&world, &world.origin.url("/hello")).await, HELLO);
-    }
-}
-
-#[tokio::test]
-async fn the_quick_start_leads_to_a_workflow_that_reaches_a_private_server() {
-    let Some(docker) = engine().await else { return };
-    docker.image_of_this_postern().await.unwrap();
-    let inside = docker.network.inside().to_string();
-    let origin = Origin::start(docker.network.host()).await.unwrap();
-    let dir = compose_files();
-    let mut variables = vec![("POSTERN_PUBLISH", inside.as_str())];
-    let compose = |verb: &str| format!("--file quickstart.yml --project-name quick {verb}");
-    docker.compose(dir.path(), &variables, &compose("up --detach")).await.unwrap();
-    let log = docker.follow("quick_postern_1").unwrap();
-    let password =
-        |line: &str| line.split_once("Password")?.1.split_whitespace().next().map(str::to_owned);
-    let password = log.find(password).await.unwrap();
-    log.find(|line| line.starts_with("Postern is up.").then_some(())).await.unwrap();
-
-    let base = format!("http://{inside}:8080");
-    let api = Api::log_in(&base, "owner@localhost", &password).await.unwrap();
-    let team = api.post("/api/v1/teams", &json!({ "name": "automation" })).await.unwrap();
-    let tunnel = json!({ "name": TUNNEL });
-    let secret = api.post("/api/v1/admin/tunnel", &tunnel).await.unwrap()["secret"].clone();
-    let secret = secret.as_str().unwrap();
-    variables.push(("TUNNEL_SECRET", secret));
-    let compose = |verb: &str| compose(&format!("--profile connector {verb}"));
-    docker.compose(dir.path(), &variables, &compose("up --detach")).await.unwrap();
-    docker.wait_for("quick_connector_1", HEALTH, "healthy").await.unwrap();
-
-    let action = json!({
-        "type": "http", "name": "get", "url": origin.url("/hello"), "use_tunnel": TUNNEL
-    });
-    let workflow = json!({ "team": team["id"], "name": "first", "actions": [action] });
-    let workflow = api.post("/api/v1/workflows", &workflow).await.unwrap();
-    let runs = format!("/api/v1/workflows/{}/runs?wait=60", workflow["id"].as_str().unwrap());
-    let run = api.post(&runs, &Value::Null).await.unwrap();
-    assert_eq!(run["actions"][0]["response"]["text"], HELLO, "{run}");
-
-    docker.compose(dir.path(), &variables, &compose("stop")).await.unwrap();
-    for container in ["quick_connector_1", "quick_postern_1"] {
-        assert_eq!(docker.inspect(container, EXIT_CODE).await.unwrap(), "0", "{container}");
-    }
-}
-
-/// The compose files, in a directory of a test's own.
-fn compose_files() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for file in ["connector.yml", "connector-secrets.yml", "quickstart.yml"] {
-        fs::copy(repository().join("compose").join(file), dir.path().join(file)).unwrap();
-    }
-    dir
-}
-
-/// A file that the container's user can read, in a directory that others cannot enter.
-fn secret_file(directory: &Path, secret: &str) -> String {
-    let path = directory.join("tunnel_secret.txt");
-    fs::write(&path, format!("{secret}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
-    path.display().to_string()
 }
 
 /// A DNS server that knows one name and no other.
