@@ -11,7 +11,8 @@ CARGO_FUZZ := 0.13.2
 FUZZ_SECONDS ?= 60
 
 # What `make image-…` builds: for which machines (amd64, arm64), and the tag.
-ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
+HOST_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
+ARCH ?= $(HOST_ARCH)
 TAG ?= latest
 
 FUZZ := crates/protocol/fuzz
@@ -51,14 +52,15 @@ check: ## Judge style, lints, dependencies and generated files
 	fi
 
 # A program that needs no file of any system, alone in a directory, as an image: its package, its image, its
-# Dockerfile. In a target directory of its own, since other flags mean that everything is built anew.
+# Dockerfile. In a target directory of its own, since other flags mean that everything is built anew. For
+# another kind of machine than this one Docker needs BuildKit.
 TRIPLE := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
 define image
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release \
 		--target $(TRIPLE) --target-dir target/static -p $(1)
 	mkdir -p target/image/$(1)-$(ARCH)/data
 	ln -f target/static/$(TRIPLE)/release/$(1) target/image/$(1)-$(ARCH)/
-	docker build --quiet --platform linux/$(ARCH) --tag $(2):$(TAG) --file $(3) \
+	docker build --quiet $(if $(filter-out $(HOST_ARCH),$(ARCH)),--platform linux/$(ARCH)) --tag $(2):$(TAG) --file $(3) \
 		--build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml) \
 		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) target/image/$(1)-$(ARCH)
 	@docker image inspect --format '$(2):$(TAG): {{.Os}}/{{.Architecture}}, {{.Size}} bytes' $(2):$(TAG)
