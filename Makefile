@@ -15,6 +15,9 @@ HOST_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
 ARCH ?= $(HOST_ARCH)
 TAG ?= latest
 
+# Where `make bench` writes its results: for a whole run, where they are committed; for a part, nowhere.
+BENCH_OUT ?= $(if $(BENCH_ONLY)$(BENCH_WAYS)$(BENCH_ROUNDS)$(BENCH_SECONDS),,docs/performance)
+
 FUZZ := crates/protocol/fuzz
 # What fuzzing finds is collected here, outside what is committed. An input that broke a decoder belongs
 # into $(FUZZ)/corpus, under a name that says what it is, so that every `make test` replays it.
@@ -85,9 +88,9 @@ generate: ## Rewrite the files that are generated
 	POSTERN_UPDATE=1 $(GENERATED)
 
 .PHONY: bench
-bench: ## Measure requests/s, CPU per request and MB/s against a direct connection
+bench: ## Compare with a direct connection and other software (BENCH_ONLY=small BENCH_WAYS=quic,rathole: a part)
 	cargo build --locked --release --bins
-	cargo run --locked --release -p postern-tests --bin bench
+	cargo run --locked --release -p postern-tests --bin bench -- $(if $(BENCH_OUT),--out $(BENCH_OUT))
 
 .PHONY: soak
 soak: ## Run what takes too long for `make test`: many property cases, long fuzzing

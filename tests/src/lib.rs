@@ -2,12 +2,11 @@
 //! talk over real sockets, a private origin, and the public API as a client sees it.
 
 pub mod api;
+pub mod bench;
 pub mod dns;
 pub mod docker;
-pub mod load;
 pub mod network;
 pub mod origin;
 pub mod outbound;
-pub mod peers;
 pub mod process;
 pub mod world;

@@ -172,6 +172,29 @@ pub fn usage(pid: u32) -> anyhow::Result<Usage> {
     })
 }
 
+/// Lets a process's peak of memory count from now on.
+///
+/// # Errors
+/// If there is no such process, or it is somebody else's.
+pub fn forget_peak(pid: u32) -> anyhow::Result<()> {
+    // See proc_pid_clear_refs(5).
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").context("cannot reset the peak")
+}
+
+/// A process, its children, and theirs.
+///
+/// # Errors
+/// If there is no such process.
+pub fn tree(pid: u32) -> anyhow::Result<Vec<u32>> {
+    let mut tree = vec![pid];
+    let mut seen = 0;
+    while let Some(pid) = tree.get(seen) {
+        tree.extend(children(*pid)?);
+        seen += 1;
+    }
+    Ok(tree)
+}
+
 /// The children of a process.
 ///
 /// # Errors
