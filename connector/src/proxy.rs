@@ -169,11 +169,6 @@ impl Proxy {
         Ok(Self { variable, address, scheme, intercept: Arc::new(intercept) })
     }
 
-    /// Host and port of the proxy itself.
-    pub fn address(&self) -> &HostPort {
-        &self.address
-    }
-
     /// True if the proxy looks names up, false if that is done here.
     pub fn resolves(&self) -> bool {
         match self.scheme {
