@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use postern_tests::{
+    docker::announce,
     network::{Network, Rule},
     origin::HELLO,
     outbound::{Names, PASSWORD, PASSWORD_IN_URL, Squid, USER, start_socks},
@@ -209,7 +210,7 @@ async fn where_only_ipv6_leads_out_links_come_up_over_it() {
     let network = Network::new().unwrap();
     let ipv6 = match network.add_ipv6() {
         Ok(ipv6) => ipv6,
-        Err(error) => return eprintln!("SKIPPED: there is no IPv6 here: {error:#}"),
+        Err(error) => return announce(&format!("SKIPPED: there is no IPv6 here: {error:#}")),
     };
     let names = Names::start(&network).await.unwrap();
     let host = network.host();
