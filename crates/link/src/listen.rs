@@ -1,6 +1,11 @@
 //! The edge listens: UDP and TCP, TLS, the connector's hello, and the decision whether a link is to be.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::Request;
 use protocol::{
@@ -22,6 +27,8 @@ use crate::{
     session::{Http2Driver, Session},
     tls::ServerIdentity,
 };
+
+pub use crate::quic::Shard;
 
 /// TLS, welcome and hello together may take this long.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
@@ -76,7 +83,15 @@ impl QuicListener {
     /// # Errors
     /// When the address cannot be bound, or the identity cannot be used.
     pub fn bind(address: SocketAddr, identity: &ServerIdentity) -> io::Result<Self> {
-        let endpoint = quic::server_endpoint(address, identity)?;
+        Self::new(UdpSocket::bind(address)?, identity, Shard::WHOLE)
+    }
+
+    /// Listens on a socket. The current runtime polls it.
+    ///
+    /// # Errors
+    /// When the socket or the identity cannot be used.
+    pub fn new(socket: UdpSocket, identity: &ServerIdentity, shard: Shard) -> io::Result<Self> {
+        let endpoint = quic::server_endpoint(socket, identity, shard)?;
         let address = endpoint.local_addr()?;
         Ok(Self { endpoint, address })
     }
@@ -114,9 +129,16 @@ impl Http2Listener {
     /// # Errors
     /// When the address cannot be bound, or the identity cannot be used.
     pub async fn bind(address: SocketAddr, identity: &ServerIdentity) -> io::Result<Self> {
+        Self::new(TcpListener::bind(address).await?, identity)
+    }
+
+    /// Listens on a socket.
+    ///
+    /// # Errors
+    /// When the socket or the identity cannot be used.
+    pub fn new(listener: TcpListener, identity: &ServerIdentity) -> io::Result<Self> {
         let tls = identity.server_config(protocol::ALPN_HTTP2).map_err(io::Error::other)?;
         let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address, acceptor })
     }

@@ -3,6 +3,7 @@
 mod endpoint;
 mod receiving;
 mod sending;
+mod shard;
 
 use bytes::BytesMut;
 use http::{Method, Request, Response, StatusCode};
@@ -13,6 +14,7 @@ use protocol::{
 };
 use quinn::VarInt;
 
+pub use self::shard::Shard;
 pub(crate) use self::{
     endpoint::{client_config, client_endpoint, server_endpoint},
     receiving::{Message, Receiving},

@@ -1,13 +1,21 @@
 //! QUIC endpoints: every figure that shapes a link over QUIC.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
 
 use quinn::{
     EndpointConfig, ServerConfig, TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 
-use crate::tls::ServerIdentity;
+use crate::{
+    quic::shard::{Ids, Shard},
+    tls::ServerIdentity,
+};
 
 /// How much of one stream may wait for its reader, in bytes: the bandwidth-delay product of 100 Mbit/s
 /// over 40 ms.
@@ -47,8 +55,9 @@ fn server_config(identity: &ServerIdentity) -> Result<ServerConfig, crate::TlsEr
 /// The edge's endpoint. Its reset and connection-id keys come from its identity, so that after a
 /// restart it can tell connectors at once that their links are gone, instead of keeping silent.
 pub(crate) fn server_endpoint(
-    address: SocketAddr,
+    socket: UdpSocket,
     identity: &ServerIdentity,
+    shard: Shard,
 ) -> io::Result<quinn::Endpoint> {
     let server = server_config(identity).map_err(io::Error::other)?;
     let reset_key = identity.derive_key(b"postern quic stateless reset");
@@ -56,10 +65,7 @@ pub(crate) fn server_endpoint(
     let cid_key = identity.derive_key(b"postern quic connection id");
     let cid_key = u64::from_be_bytes(*cid_key.first_chunk().expect("32 bytes hold 8"));
     let mut config = EndpointConfig::new(Arc::new(reset_key));
-    config.cid_generator(move || {
-        Box::new(quinn_proto::HashedConnectionIdGenerator::from_key(cid_key))
-    });
-    let socket = std::net::UdpSocket::bind(address)?;
+    config.cid_generator(move || Box::new(Ids::new(cid_key, shard)));
     quinn::Endpoint::new(config, Some(server), socket, Arc::new(quinn::TokioRuntime))
 }
 

@@ -1,0 +1,119 @@
+//! One UDP address with several sockets, each polled by a thread of its own: every packet of a link must
+//! come to the socket that has the link, also after the connector's address has changed.
+//!
+//! ```text
+//!  long header (a link begins)   the kernel's hash of both addresses: the same socket each time
+//!  short header (ever after)     first byte of the connection id, modulo the number of sockets
+//! ```
+//!
+//! A listener hands out only connection ids that lead to itself ([`Ids`]); a filter in the kernel reads
+//! them ([`Shard::split`]). Beginnings go by addresses and not by the ids that connectors make up, for
+//! two reasons. The kernel joins packets that arrive together from one address (GRO) and looks at the
+//! first one alone, so links that share a connector's socket should share ours. And nobody can aim all his
+//! handshakes at one thread.
+
+use std::{io, net::UdpSocket};
+
+use quinn_proto::{ConnectionId, ConnectionIdGenerator, HashedConnectionIdGenerator, InvalidCid};
+
+/// Which of the sockets of one UDP address a listener has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    nth: u8,
+    of: u8,
+}
+
+impl Shard {
+    /// The only one.
+    pub const WHOLE: Self = Self { nth: 0, of: 1 };
+
+    /// Has the system share an address's packets out among its sockets: all that are bound to it, in the
+    /// order in which they were bound, 255 at most.
+    ///
+    /// # Errors
+    /// Where the system cannot. Then the first socket must be the only one that stays open.
+    pub fn split(sockets: &[UdpSocket]) -> io::Result<Vec<Self>> {
+        let of = u8::try_from(sockets.len()).map_err(io::Error::other)?;
+        if let [first, _, ..] = sockets {
+            attach_filter(first, of)?;
+        }
+        Ok((0..of).map(|nth| Self { nth, of }).collect())
+    }
+
+    /// Does a packet with this connection id come here?
+    fn holds(self, id: &[u8]) -> bool {
+        id.first().is_some_and(|first| first % self.of == self.nth)
+    }
+}
+
+/// Draws connection ids that lead to one shard.
+pub(super) struct Ids {
+    ids: HashedConnectionIdGenerator,
+    shard: Shard,
+}
+
+impl Ids {
+    pub(super) fn new(key: u64, shard: Shard) -> Self {
+        Self { ids: HashedConnectionIdGenerator::from_key(key), shard }
+    }
+}
+
+impl ConnectionIdGenerator for Ids {
+    fn generate_cid(&mut self) -> ConnectionId {
+        loop {
+            let id = self.ids.generate_cid();
+            if self.shard.holds(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// A packet that is another shard's is none of ours: answering it with a reset would end a live link.
+    fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
+        if self.shard.holds(id) { self.ids.validate(id) } else { Err(InvalidCid) }
+    }
+
+    fn cid_len(&self) -> usize {
+        self.ids.cid_len()
+    }
+
+    fn cid_lifetime(&self) -> Option<std::time::Duration> {
+        self.ids.cid_lifetime()
+    }
+}
+
+/// Attaches the filter to the group of sockets that `socket` is in (`SO_ATTACH_REUSEPORT_CBPF`, Linux
+/// 4.5). Its result is the index of a socket, in the order of binding.
+#[cfg(target_os = "linux")]
+fn attach_filter(socket: &UdpSocket, of: u8) -> io::Result<()> {
+    use nix::{
+        libc::{self, sock_filter, sock_fprog},
+        sys::socket::{setsockopt, sockopt::AttachReusePortCbpf},
+    };
+
+    /// The packet's first bit tells the headers apart (RFC 9000 §17); after a short header's first byte
+    /// comes the connection id.
+    const LONG_HEADER: u32 = 0x80;
+    /// No socket's index: the kernel then goes by its hash.
+    const BY_HASH: u32 = u32::MAX;
+    let op = |code: u32, k: u32| sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let load_byte = |at| op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, at);
+    let mut program = [
+        load_byte(0),
+        sock_filter { jf: 1, ..op(libc::BPF_JMP | libc::BPF_JSET, LONG_HEADER) },
+        op(libc::BPF_RET, BY_HASH),
+        load_byte(1),
+        op(libc::BPF_ALU | libc::BPF_MOD, of.into()),
+        op(libc::BPF_RET | libc::BPF_A, 0),
+    ];
+    let program = sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    Ok(setsockopt(socket, AttachReusePortCbpf, &program)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn attach_filter(_: &UdpSocket, _: u8) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests;
