@@ -25,14 +25,14 @@ type Panel = (&'static str, Metric, &'static str);
 pub static CHARTS: [Chart; 5] = [
     Chart {
         file: "requests.svg",
-        title: "Requests a second, answers of 1 KB (more is better)",
+        title: "Requests a second (more is better)",
         panels: &[
-            ("small-1", Rate, "1 client"),
-            ("small-16", Rate, "16 clients"),
-            ("small-64", Rate, "64 clients"),
-            ("small-256", Rate, "256 clients"),
-            ("connections", Rate, "16 clients, a new connection each time"),
-            ("websocket-64", Rate, "64 clients, WebSocket echoes"),
+            ("small-1", Rate, "1 KB, 1 client"),
+            ("small-16", Rate, "1 KB, 16 clients"),
+            ("small-64", Rate, "1 KB, 64 clients"),
+            ("small-256", Rate, "1 KB, 256 clients"),
+            ("connections", Rate, "1 KB, 16 clients, a new connection each"),
+            ("websocket-64", Rate, "WebSocket echoes of 64 bytes, 64 clients"),
         ],
     },
     Chart {
