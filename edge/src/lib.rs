@@ -41,6 +41,7 @@ mod workers;
 pub use edge::{Edge, StartError};
 pub use join::JoinError;
 pub use options::{JoinTokenText, Options};
+pub use workers::MAX_WORKERS;
 
 use tokio_util::sync::CancellationToken;
 

@@ -93,7 +93,7 @@ impl Options {
     pub(crate) fn workers(&self) -> u8 {
         self.workers.unwrap_or_else(|| {
             let cores = thread::available_parallelism().map_or(1, NonZero::get);
-            cores.try_into().unwrap_or(MAX_WORKERS).min(MAX_WORKERS)
+            u8::try_from(cores).unwrap_or(u8::MAX).min(MAX_WORKERS)
         })
     }
 }

@@ -14,7 +14,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 
 /// Most workers of one edge.
-pub(crate) const MAX_WORKERS: u8 = 64;
+pub const MAX_WORKERS: u8 = 64;
 
 /// One worker, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
