@@ -68,6 +68,10 @@ struct Tracked {
 /// Changes of health that wait for the disk; while it fails, older ones are given up.
 const MAX_UNSTORED: usize = 100;
 
+/// Connectors of one tunnel that are remembered as missing; those that have been so for longest are given
+/// up. One that crashes again and again is another one each time.
+const MAX_MISSING: usize = 256;
+
 struct Connector {
     facts: Facts,
     /// Slot first: a slot that is moving from one edge to another counts once.
@@ -232,6 +236,7 @@ impl State {
             tracked.connectors.remove(&down.connector);
         } else {
             connector.vanished_ms = Some(now_ms);
+            tracked.forget_longest_missing();
         }
     }
 
@@ -380,6 +385,15 @@ impl Tracked {
     fn forget_oldest(&mut self) {
         let excess = self.unstored.len().saturating_sub(MAX_UNSTORED);
         self.unstored.drain(..excess);
+    }
+
+    fn forget_longest_missing(&mut self) {
+        let missing = self.connectors.iter().filter_map(|(id, c)| Some((c.vanished_ms?, *id)));
+        let missing: Vec<_> = missing.collect();
+        if missing.len() > MAX_MISSING {
+            let longest = missing.iter().min();
+            longest.and_then(|(_, id)| self.connectors.remove(id));
+        }
     }
 
     fn take(&mut self, tunnel: TunnelId) -> TunnelPresence {

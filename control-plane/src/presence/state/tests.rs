@@ -164,3 +164,22 @@ fn after_a_restart_a_tunnel_is_not_degraded_by_silence() {
     state.expire(1_000 + LEASE_MS);
     assert_eq!(state.health(TUNNEL).unwrap().health, Health::Degraded, "it had its time");
 }
+
+#[test]
+fn a_tunnel_remembers_so_many_missing_connectors_and_no_more() {
+    let edge = EdgeId::from_bytes([3; 16]);
+    let mut state = State::load(vec![], vec![], 0);
+    let session = state.begin(edge);
+    for n in 0..2 * MAX_MISSING as u64 {
+        let connector = ConnectorId::from_bytes(u128::from(n).to_be_bytes());
+        let up = vec![LinkPresence { connector, ..link(0, 0) }];
+        let came = Report { reset: n == 0, up, ..Report::default() };
+        state.report(edge, session, came, n).unwrap();
+        let down = vec![LinkDown { tunnel: TUNNEL, connector, slot: 0, goodbye: false }];
+        state.report(edge, session, Report { down, ..Report::default() }, n).unwrap();
+    }
+    let missing = state.connectors(TUNNEL);
+    assert_eq!(missing.len(), MAX_MISSING);
+    let since: Vec<_> = missing.iter().filter_map(|connector| connector.vanished_ms).collect();
+    assert_eq!(since.iter().min(), Some(&(MAX_MISSING as u64)), "the latest ones");
+}
