@@ -19,11 +19,9 @@ use crate::{
     presence::Presence,
     runner::Runner,
     signer::Signer,
-    store::{self, Store, audit::Actor},
+    store::{self, Location, Store, audit::Actor},
 };
 
-/// The database's file in the data directory.
-const DATABASE: &str = "postern.db";
 /// Runs under way have that long when the control plane stops.
 const RUNS_GRACE: Duration = Duration::from_secs(5);
 /// How often what is over is swept out: sessions, replaced signing keys.
@@ -62,8 +60,10 @@ impl ControlPlane {
             .with_context(|| format!("cannot create the data directory {}", dir.display()))?;
         let lock = files::lock(dir)
             .with_context(|| format!("cannot use the data directory {}", dir.display()))?;
-        let database = dir.join(DATABASE);
-        files::create_private(&database).context("cannot create the database")?;
+        let database = options.database()?;
+        if let Location::File(file) = &database {
+            files::create_private(file).context("cannot create the database")?;
+        }
         let store =
             Store::open(&database, clock.now_ms()).await.context("cannot open the database")?;
         let is_first_start = first_run::is_due(&store).await?;

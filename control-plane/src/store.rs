@@ -8,9 +8,7 @@
 //! ```
 //!
 //! One file for each aggregate holds functions over these three. What differs between SQLite and
-//! other engines is in [`dialect`].
-
-use std::path::Path;
+//! PostgreSQL is in [`dialect`].
 
 use sqlx::{Any, AnyConnection, AnyPool, Row, Transaction, any::AnyRow};
 use tokio::sync::watch;
@@ -32,6 +30,9 @@ pub(crate) mod tunnel;
 pub(crate) mod user;
 pub(crate) mod workflow;
 
+pub(crate) use dialect::{DatabaseUrl, Location};
+use dialect::{Dialect, Opened};
+
 /// Something went wrong between here and the disk.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -41,9 +42,23 @@ pub enum Error {
     /// The engine said no.
     #[error("the database failed")]
     Database(#[source] sqlx::Error),
+    /// There is no way to the database's server.
+    #[error("the database server {server} cannot be reached")]
+    Unreachable {
+        /// Host and port, or the socket's path.
+        server: String,
+        /// Why not.
+        source: sqlx::Error,
+    },
+    /// The server knows another password, or lets this user in no further.
+    #[error("the database server refuses the user or the password in the database's URL")]
+    Refused(#[source] sqlx::Error),
     /// A migration could not be applied.
     #[error("the database cannot be brought to this version's form")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// A later version has changed the database's form.
+    #[error("the database was last used by a newer version (its migration {0} is unknown here)")]
+    Newer(i64),
     /// A stored value is not what this version writes.
     #[error("the database holds an unreadable {0}")]
     Unreadable(&'static str),
@@ -75,6 +90,7 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 /// The database.
 #[derive(Debug, Clone)]
 pub struct Store {
+    dialect: Dialect,
     writer: AnyPool,
     readers: AnyPool,
     generation: watch::Sender<u64>,
@@ -82,16 +98,16 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database file, creates it if it is missing, and brings it to this version's form.
+    /// Opens the database, creates its file if it is one and is missing, and brings it to this
+    /// version's form.
     ///
     /// Generations start anew behind `now_ms`. A database that was restored from a backup would
     /// otherwise count again what edges have heard under other contents; the clock tells the two apart.
     ///
     /// # Errors
-    /// If the file cannot be opened, written or migrated.
-    pub async fn open(file: &Path, now_ms: u64) -> Result<Self> {
-        let (writer, readers) = dialect::open(file).await?;
-        dialect::migrate(&writer).await?;
+    /// If the database cannot be reached, opened, written or migrated.
+    pub(crate) async fn open(location: &Location, now_ms: u64) -> Result<Self> {
+        let Opened { dialect, writer, readers } = Dialect::open(location).await?;
         let row = sqlx::query(
             "UPDATE deployment
              SET generation = CASE WHEN generation < $1 THEN $1 ELSE generation + 1 END
@@ -102,7 +118,7 @@ impl Store {
         .await?;
         let first_generation = unsigned(&row, "generation")?;
         let generation = watch::Sender::new(first_generation);
-        Ok(Self { writer, readers, generation, first_generation })
+        Ok(Self { dialect, writer, readers, generation, first_generation })
     }
 
     /// The generation at which this process began. Whoever knows an older one is told everything.
@@ -133,12 +149,12 @@ impl Store {
 
     /// A consistent view of the database.
     pub(crate) async fn read(&self) -> Result<Reader> {
-        Ok(Reader(self.readers.begin_with(dialect::BEGIN_READ).await?))
+        Ok(Reader(self.readers.begin_with(self.dialect.begin_read()).await?))
     }
 
     /// A transaction that writes, alone at its time.
     pub(crate) async fn write(&self) -> Result<Writer> {
-        Ok(Writer(self.writer.begin_with(dialect::BEGIN_WRITE).await?))
+        Ok(Writer(self.writer.begin_with(self.dialect.begin_write()).await?))
     }
 
     /// A transaction that writes, with a new generation.

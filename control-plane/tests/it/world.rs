@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::Client;
+use crate::{client::Client, database::Database};
 
 /// How long a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -22,7 +22,9 @@ pub struct World {
     pub join_token: JoinToken,
     pub owner: Client,
     pub password: String,
+    pub database: Database,
     dir: TempDir,
+    options: Options,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -34,31 +36,31 @@ impl World {
 
     pub async fn start_with(clock: Clock, set: impl FnOnce(&mut Options)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut options = options(&data(&dir));
+        let (mut options, database) = options_and_database(&data(&dir));
         set(&mut options);
-        let (control_plane, first) = ControlPlane::open_at(options, clock.clone()).await.unwrap();
+        let (control_plane, first) =
+            ControlPlane::open_at(options.clone(), clock.clone()).await.unwrap();
         let FirstRun { owner_email, password } = first.expect("the first start");
         let password = password.unwrap().to_string();
         let join_token = control_plane.create_join_token().await.unwrap();
         let (address, stop, task) = serve(control_plane);
         let mut owner = Client::new(address);
         owner.log_in(&owner_email, &password).await;
-        Self { clock, join_token, owner, password, dir, stop, task }
+        Self { clock, join_token, owner, password, database, dir, options, stop, task }
     }
 
     /// Stops the control plane and starts it again on the same data.
     pub async fn restart(self) -> Self {
-        self.restart_after(|_| {}).await
+        self.restart_after(|_, _| {}).await
     }
 
-    /// The same, with something done to the database's file in between.
-    pub async fn restart_after(self, change: impl FnOnce(&Path)) -> Self {
+    /// The same, with something done to the database or the data directory in between.
+    pub async fn restart_after(self, change: impl FnOnce(&Database, &Path)) -> Self {
         self.stop.cancel();
         self.task.await.unwrap();
-        change(&data(&self.dir).join("postern.db"));
-        let options = options(&data(&self.dir));
+        change(&self.database, &data(&self.dir));
         let (control_plane, first) =
-            ControlPlane::open_at(options, self.clock.clone()).await.unwrap();
+            ControlPlane::open_at(self.options.clone(), self.clock.clone()).await.unwrap();
         assert!(first.is_none(), "the second start makes no second owner");
         let join_token = control_plane.create_join_token().await.unwrap();
         let (address, stop, task) = serve(control_plane);
@@ -72,11 +74,6 @@ impl World {
         self.stop.cancel();
         self.task.await.unwrap();
         (data(&self.dir), self.dir)
-    }
-
-    /// The database's file.
-    pub fn database(&self) -> PathBuf {
-        data(&self.dir).join("postern.db")
     }
 
     pub fn anonymous(&self) -> Client {
@@ -121,9 +118,17 @@ fn serve(control_plane: ControlPlane) -> (std::net::SocketAddr, CancellationToke
     (address, stop, task)
 }
 
+/// For a control plane with a database of its own.
 pub fn options(dir: &Path) -> Options {
-    Options {
+    options_and_database(dir).0
+}
+
+/// The same, with the database.
+pub fn options_and_database(dir: &Path) -> (Options, Database) {
+    let database = Database::create(dir);
+    let options = Options {
         data_dir: dir.to_owned(),
+        database_url_file: database.url_file(),
         listen: "127.0.0.1:0".parse().unwrap(),
         edge_listen: "127.0.0.1:0".parse().unwrap(),
         edge_address: "127.0.0.1:7843".parse().unwrap(),
@@ -132,7 +137,8 @@ pub fn options(dir: &Path) -> Options {
         owner_email: "owner@localhost".to_owned(),
         owner_password_file: None,
         password_cost: PasswordCost { memory_kib: 8, passes: 1 },
-    }
+    };
+    (options, database)
 }
 
 /// Asks again until the answer fits, or the patience is over.
