@@ -46,7 +46,7 @@ impl Core {
             registry: Registry::new(10, 10),
             unreported: Unreported::default(),
             directory: watch::Sender::default(),
-            metrics: Metrics::new().expect("the buckets are not empty"),
+            metrics: Metrics::new(1).expect("the buckets are not empty"),
         })
     }
 

@@ -2,21 +2,18 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, TcpListener as StdTcpListener, UdpSocket},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-use link::{
-    TlsError,
-    listen::{Http2Listener, QuicListener},
-};
+use link::{TlsError, listen::QuicListener};
 use protocol::{
     address::{EdgeAddress, HostPort, InvalidHostPort},
     id::EdgeId,
 };
 use rustls::ClientConfig;
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -32,8 +29,10 @@ use crate::{
     metrics::Metrics,
     observe,
     options::{JOIN_TOKEN_VARIABLE, JoinTokenText, Options},
+    ports::{Addresses, Doors, Ports},
     registry::Registry,
     tasks::Tasks,
+    workers::Workers,
 };
 
 /// How long what was cut at the end of the grace period has to leave.
@@ -88,6 +87,9 @@ pub enum StartError {
     /// TLS towards the control plane cannot be set up.
     #[error("cannot set up TLS towards the control plane")]
     Tls(#[from] rustls::Error),
+    /// The workers cannot be started.
+    #[error("cannot start the threads that serve clients and links")]
+    Workers(#[source] io::Error),
     /// The metrics cannot be set up.
     #[error("cannot set up metrics")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -99,48 +101,29 @@ pub struct Edge {
     core: Arc<Core>,
     control_plane: HostPort,
     tls: Arc<ClientConfig>,
-    quic: Arc<QuicListener>,
-    http2: Vec<Http2Listener>,
-    gateway: TcpListener,
-    metrics: TcpListener,
+    /// One for each worker.
+    doors: Vec<Doors>,
+    workers: Workers,
     addresses: Addresses,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Addresses {
-    links: SocketAddr,
-    gateway: SocketAddr,
-    metrics: SocketAddr,
+    metrics: (SocketAddr, TcpListener),
 }
 
 impl Edge {
     /// Takes the ports and joins the deployment, if that has not happened before. While the control
-    /// plane is away a first start waits for it; a later one does not need it.
+    /// plane is away a first start waits for it; a later one does not need it. The current runtime
+    /// becomes the first worker's, so it is also where the edge must run.
     ///
     /// # Errors
     /// What only the operator can mend.
-    pub async fn bind(mut options: Options) -> Result<Self, StartError> {
+    pub async fn bind(options: Options) -> Result<Self, StartError> {
         disk::create_directory(&options.data_dir).map_err(StartError::DataDir)?;
-        let gateway = listen("gateway", options.gateway_listen).await?;
-        let metrics = listen("metrics", options.metrics_listen).await?;
-        let links = reserve(options.listen)?;
-        let fallback = options.fallback_listen.map(reserve).transpose()?;
-        options.listen = links.address;
-        options.fallback_listen = fallback.as_ref().map(|fallback| fallback.address);
-        let addresses = Addresses {
-            links: options.listen,
-            gateway: local(&gateway, "gateway", options.gateway_listen)?,
-            metrics: local(&metrics, "metrics", options.metrics_listen)?,
-        };
+        let count = options.workers();
+        let ports = Ports::take(&options, count)?;
+        let metrics = metrics_listener(options.metrics_listen).await?;
+        let addresses = ports.addresses;
         let identity = identity(&options, addresses).await?;
-        let server = identity.server_identity()?;
-        drop((links, fallback));
-        let failed = |address| move |source| StartError::Listen { what: "links", address, source };
-        let quic = QuicListener::bind(options.listen, &server).map_err(failed(options.listen))?;
-        let mut http2 = Vec::new();
-        for address in [Some(options.listen), options.fallback_listen].into_iter().flatten() {
-            http2.push(Http2Listener::bind(address, &server).await.map_err(failed(address))?);
-        }
+        let workers = Workers::start(count).map_err(StartError::Workers)?;
+        let doors = ports.open(&workers, &identity.server_identity()?)?;
         let (feed, heard_at) = feed::load(&options.data_dir);
         let core = Core {
             edge: identity.edge,
@@ -149,18 +132,17 @@ impl Edge {
             registry: Registry::new(options.max_links, options.max_streams_per_tunnel),
             unreported: Default::default(),
             directory: Default::default(),
-            metrics: Metrics::new()?,
+            metrics: Metrics::new(count)?,
         };
         core.begin();
         Ok(Self {
             tls: control_plane::mutual_tls(&identity)?,
             control_plane: identity.control_plane,
             core: Arc::new(core),
-            quic: Arc::new(quic),
-            http2,
-            gateway,
-            metrics,
+            doors,
+            workers,
             addresses,
+            metrics,
             options,
         })
     }
@@ -182,13 +164,21 @@ impl Edge {
 
     /// Where metrics and probes are.
     pub fn metrics_addr(&self) -> SocketAddr {
-        self.addresses.metrics
+        self.metrics.0
     }
 
     /// Serves until `shutdown`; then asks connectors to go elsewhere, lets requests under way finish
     /// within the grace period, and leaves.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { options, core, .. } = self;
+        let Self {
+            options,
+            core,
+            doors,
+            workers,
+            addresses,
+            metrics: (metrics_address, metrics),
+            ..
+        } = self;
         let grace = options.grace_period;
         let (requests, link_tasks, background) =
             (Tasks::default(), Tasks::default(), Tasks::default());
@@ -200,28 +190,42 @@ impl Edge {
             options.max_clients,
             options.max_request_body,
         );
-        link_tasks.spawn(links.clone().accept_quic(self.quic.clone()));
-        for listener in self.http2 {
-            background.spawn(links.clone().accept_http2(listener));
+        let mut quic = Vec::new();
+        for (worker, doors) in workers.iter().zip(doors) {
+            if let Some(listener) = doors.quic {
+                quic.push(listener.clone());
+                let accept = links.clone().accept_quic(listener, worker.id);
+                link_tasks.spawn_on(&worker.runtime, accept);
+            }
+            for listener in doors.http2 {
+                let accept = links.clone().accept_http2(listener, worker.id);
+                background.spawn_on(&worker.runtime, accept);
+            }
+            let serve = gateway.clone().serve(doors.gateway, worker.id);
+            requests.spawn_on(&worker.runtime, serve);
         }
-        requests.spawn(gateway.clone().serve(self.gateway));
         background.spawn(control_plane::run(core.clone(), self.control_plane, self.tls));
         background.spawn({
             let core = core.clone();
             async move { feed::save_changes(&core, &options.data_dir).await }
         });
         let (tasks, stopping) = (background.clone(), shutdown.clone());
-        background.spawn(observe::serve(core.clone(), self.metrics, tasks, stopping));
+        background.spawn(observe::serve(core.clone(), metrics, tasks, stopping));
         tracing::info!(
             edge.id = %core.edge,
             edge.region = %core.region,
-            links = %self.addresses.links,
-            gateway = %self.addresses.gateway,
-            metrics = %self.addresses.metrics,
+            links = %addresses.links,
+            gateway = %addresses.gateway,
+            metrics = %metrics_address,
+            workers = workers.iter().count(),
             "the edge is up"
         );
 
-        shutdown.cancelled().await;
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            // It has panicked, and what it served hangs: the process must not live on like this.
+            () = workers.lost() => return workers.stop(),
+        }
         tracing::info!(links = core.registry.count(), "the edge is leaving");
         let now = Instant::now();
         let (deadline, replaced_by) = (now + grace, now + REPLACED_WITHIN.min(grace));
@@ -239,9 +243,12 @@ impl Edge {
         for link in core.registry.links() {
             link.session.close(link::CloseReason::Shutdown);
         }
-        let _ = tokio::time::timeout(HARD_STOP_WITHIN, self.quic.close()).await;
+        let close = |listener: Arc<QuicListener>| async move { listener.close().await };
+        let closing: JoinSet<()> = quic.into_iter().map(close).collect();
+        let _ = tokio::time::timeout(HARD_STOP_WITHIN, closing.join_all()).await;
         link_tasks.stop().await;
         background.stop().await;
+        workers.stop();
         tracing::info!("the edge has left");
     }
 }
@@ -252,8 +259,7 @@ async fn identity(options: &Options, bound: Addresses) -> Result<Identity, Start
         Some(address) => address.clone(),
         None => HostPort::new(reachable(bound.links.ip())?, bound.links.port())?,
     };
-    let fallback_port =
-        options.fallback_port.or(options.fallback_listen.map(|fallback| fallback.port()));
+    let fallback_port = options.fallback_port.or(bound.fallback.map(|fallback| fallback.port()));
     let link = EdgeAddress { region: options.region.clone(), address, fallback_port };
     let gateway = match &options.gateway_address {
         Some(gateway) => gateway.clone(),
@@ -294,39 +300,10 @@ fn reachable(listen: IpAddr) -> Result<String, StartError> {
     if listen.is_unspecified() { Err(InvalidHostPort.into()) } else { Ok(listen.to_string()) }
 }
 
-async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let failed = |source| StartError::Listen { what, address, source };
-    TcpListener::bind(address).await.map_err(failed)
-}
-
-fn local(
-    listener: &TcpListener,
-    what: &'static str,
-    address: SocketAddr,
-) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(|source| StartError::Listen { what, address, source })
-}
-
-/// A port for links, kept until the listeners can take it: joining must know it, and only then is there
-/// a certificate to listen with. Port 0 stands for any port that is free for both UDP and TCP.
-struct Reserved {
-    address: SocketAddr,
-    _tcp: StdTcpListener,
-    _udp: UdpSocket,
-}
-
-fn reserve(wanted: SocketAddr) -> Result<Reserved, StartError> {
-    /// A port that is free for TCP is seldom taken for UDP.
-    const TRIES: usize = 16;
-    let attempt = || {
-        let tcp = StdTcpListener::bind(wanted)?;
-        let address = tcp.local_addr()?;
-        Ok(Reserved { address, _udp: UdpSocket::bind(address)?, _tcp: tcp })
+async fn metrics_listener(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
+    let listen = async || {
+        let listener = TcpListener::bind(address).await?;
+        Ok((listener.local_addr()?, listener))
     };
-    let tries = if wanted.port() == 0 { TRIES } else { 1 };
-    let mut reserved: io::Result<Reserved> = attempt();
-    for _ in 1..tries {
-        reserved = reserved.or_else(|_| attempt());
-    }
-    reserved.map_err(|source| StartError::Listen { what: "links", address: wanted, source })
+    listen().await.map_err(|source| StartError::Listen { what: "metrics", address, source })
 }

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{accept::AcceptTrouble, core::Core, tasks::Tasks};
+use crate::{accept::AcceptTrouble, core::Core, tasks::Tasks, workers::WorkerId};
 use answer::{Account, Answer};
 use caller::Callers;
 use client::{Client, ClientStream, Connection, UnderWay};
@@ -94,29 +94,31 @@ impl Gateway {
     }
 
     /// Serves clients until [`close`](Self::close).
-    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener) {
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, worker: WorkerId) {
         let mut trouble = AcceptTrouble::default();
         loop {
-            let accept = async {
-                let permit = self.clients.clone().acquire_owned().await;
-                (permit, listener.accept().await)
-            };
-            let (permit, accepted) = tokio::select! {
-                biased;
-                () = self.closing.cancelled() => return,
-                accepted = accept => accepted,
-            };
+            let accepted = self.closing.run_until_cancelled(listener.accept()).await;
+            let Some(accepted) = accepted else { return };
             let Some((stream, remote)) = trouble.pass(accepted).await else { continue };
+            // Not before: a worker to which nobody comes must not keep a place from the others.
+            let permit = self.clients.clone().acquire_owned();
+            let Some(permit) = self.closing.run_until_cancelled(permit).await else { return };
             let gateway = self.clone();
             self.tasks.spawn(async move {
-                gateway.serve_client(stream, remote).await;
+                gateway.serve_client(stream, remote, worker).await;
                 drop(permit);
             });
         }
     }
 
-    async fn serve_client(self: Arc<Self>, stream: TcpStream, remote: SocketAddr) {
-        let shared = Arc::new(Connection::default());
+    async fn serve_client(
+        self: Arc<Self>,
+        stream: TcpStream,
+        remote: SocketAddr,
+        worker: WorkerId,
+    ) {
+        let _counted = self.core.metrics.client(worker);
+        let shared = Arc::new(Connection::new(worker));
         let stream = ClientStream::new(stream, shared.broken.clone());
         let service = service_fn(|request: Request<Incoming>| {
             let client = Client::new(shared.clone(), request.version());

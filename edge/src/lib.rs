@@ -11,6 +11,9 @@
 //!                           Links ◄── connectors dial
 //! ```
 //!
+//! Clients and links are spread over workers (`workers`), one for each core; what the picture shows is
+//! shared by all of them.
+//!
 //! A change from the feed is in force when `Core::apply` returns: new requests are judged by it,
 //! and live streams and links that it forbids have been cut.
 
@@ -29,13 +32,16 @@ mod links;
 mod metrics;
 mod observe;
 mod options;
+mod ports;
 mod registry;
 mod streams;
 mod tasks;
+mod workers;
 
 pub use edge::{Edge, StartError};
 pub use join::JoinError;
 pub use options::{JoinTokenText, Options};
+pub use workers::MAX_WORKERS;
 
 use tokio_util::sync::CancellationToken;
 

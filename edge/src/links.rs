@@ -23,7 +23,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{accept::AcceptTrouble, core::Core, knowledge::State, registry::Link, tasks::Tasks};
+use crate::{
+    accept::AcceptTrouble, core::Core, knowledge::State, registry::Link, tasks::Tasks,
+    workers::WorkerId,
+};
 
 use control::Control;
 
@@ -61,23 +64,27 @@ impl Links {
     }
 
     /// Accepts QUIC links until the listener is closed.
-    pub(crate) async fn accept_quic(self: Arc<Self>, listener: Arc<QuicListener>) {
+    pub(crate) async fn accept_quic(
+        self: Arc<Self>,
+        listener: Arc<QuicListener>,
+        worker: WorkerId,
+    ) {
         while let Some(pending) = listener.accept().await {
-            self.begin(pending);
+            self.begin(pending, worker);
         }
     }
 
     /// Accepts HTTP/2 links until the future is dropped.
-    pub(crate) async fn accept_http2(self: Arc<Self>, listener: Http2Listener) {
+    pub(crate) async fn accept_http2(self: Arc<Self>, listener: Http2Listener, worker: WorkerId) {
         let mut trouble = AcceptTrouble::default();
         loop {
             if let Some(pending) = trouble.pass(listener.accept().await).await {
-                self.begin(pending);
+                self.begin(pending, worker);
             }
         }
     }
 
-    fn begin(self: &Arc<Self>, pending: Pending) {
+    fn begin(self: &Arc<Self>, pending: Pending, worker: WorkerId) {
         let Ok(permit) = self.half_open.clone().try_acquire_owned() else {
             self.core.metrics.handshakes_dropped.increment(1);
             return;
@@ -87,7 +94,7 @@ impl Links {
             let remote = pending.remote();
             let (edge, region) = (links.core.edge, links.core.region.clone());
             match Box::pin(pending.handshake(edge, region)).await {
-                Ok(candidate) => Box::pin(links.admit(candidate, permit)).await,
+                Ok(candidate) => Box::pin(links.admit(candidate, permit, worker)).await,
                 Err(error) => {
                     let error = &error as &dyn Error;
                     tracing::debug!(%remote, error, "a handshake came to nothing");
@@ -96,7 +103,7 @@ impl Links {
         });
     }
 
-    async fn admit(&self, candidate: Candidate, permit: OwnedSemaphorePermit) {
+    async fn admit(&self, candidate: Candidate, permit: OwnedSemaphorePermit, worker: WorkerId) {
         let proven = self.judge(candidate.hello()).await.and_then(|key| {
             candidate.is_proven_by(&key).then_some(()).ok_or(LinkRefusalCode::BadProof)
         });
@@ -115,7 +122,7 @@ impl Links {
                 session.close(CloseReason::Drained);
             }
             Ok((session, sender, receiver)) => {
-                let link = Arc::new(Link::new(&hello, session, SystemTime::now()));
+                let link = Arc::new(Link::new(&hello, session, worker, SystemTime::now()));
                 self.serve(&link, Control { sender, receiver, directory }).await;
             }
             Err(error) => {

@@ -1,5 +1,5 @@
 //! What the edge counts. Every edge has a recorder of its own, so that several can run in one
-//! process, and every label comes from a closed enum.
+//! process, and every label comes from a closed enum, or is a worker's number.
 
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use protocol::{
     presence::Transport,
     refusal::Code,
 };
+
+use crate::workers::WorkerId;
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,7 @@ pub(crate) struct Metrics {
     requests: Vec<Counter>,
     phases: [Histogram; 3],
     links: [Gauge; 2],
+    workers: Vec<ByWorker>,
     link_refusals: [Counter; 10],
     /// Handshakes that were dropped because too many were under way.
     pub(crate) handshakes_dropped: Counter,
@@ -80,6 +83,21 @@ pub(crate) struct Metrics {
     feed_age: Gauge,
 }
 
+/// What one worker has to do with.
+struct ByWorker {
+    links: Gauge,
+    clients: Gauge,
+}
+
+/// A client's connection, for as long as it lasts.
+pub(crate) struct CountedClient<'a>(&'a Gauge);
+
+impl Drop for CountedClient<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
+}
+
 impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
@@ -87,7 +105,8 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Result<Self, BuildError> {
+    /// For an edge with so many workers.
+    pub(crate) fn new(workers: u8) -> Result<Self, BuildError> {
         let phases = Matcher::Full("postern_edge_phase_seconds".into());
         let recorder =
             PrometheusBuilder::new().set_buckets_for_metric(phases, &BUCKETS)?.build_recorder();
@@ -100,6 +119,7 @@ impl Metrics {
             },
             phases: PHASES.map(|p| r.histogram("postern_edge_phase_seconds", "phase", p.as_str())),
             links: TRANSPORTS.map(|t| r.gauge("postern_edge_links", &[("transport", t.as_str())])),
+            workers: (0..workers).map(|n| r.worker(&n.to_string())).collect(),
             link_refusals: LINK_REFUSALS
                 .map(|code| r.counter("postern_edge_link_refusals_total", "code", code.as_str())),
             handshakes_dropped: r.counter("postern_edge_handshakes_dropped_total", "", ""),
@@ -124,6 +144,13 @@ impl Metrics {
         }
     }
 
+    /// Counts a client of this worker's.
+    pub(crate) fn client(&self, worker: WorkerId) -> CountedClient<'_> {
+        let clients = &self.workers[worker.index()].clients;
+        clients.increment(1);
+        CountedClient(clients)
+    }
+
     pub(crate) fn link_refusal(&self, code: LinkRefusalCode) {
         let at = LINK_REFUSALS.iter().position(|known| *known == code);
         at.into_iter().for_each(|at| self.link_refusals[at].increment(1));
@@ -132,13 +159,19 @@ impl Metrics {
     /// Everything as text, in the Prometheus format; what is not counted but known is given.
     pub(crate) fn render(
         &self,
-        links: impl Iterator<Item = Transport>,
+        links: impl Iterator<Item = (Transport, WorkerId)>,
         feed_generation: u64,
         feed_age: Duration,
     ) -> String {
         let mut by_transport = [0u32; 2];
-        links.for_each(|transport| by_transport[transport as usize] += 1);
-        self.links.iter().zip(by_transport).for_each(|(gauge, count)| gauge.set(count));
+        let mut by_worker = vec![0u32; self.workers.len()];
+        for (transport, worker) in links {
+            by_transport[transport as usize] += 1;
+            by_worker[worker.index()] += 1;
+        }
+        let by_worker = self.workers.iter().map(|worker| &worker.links).zip(by_worker);
+        let gauges = self.links.iter().zip(by_transport).chain(by_worker);
+        gauges.for_each(|(gauge, count)| gauge.set(count));
         self.feed_generation.set(feed_generation as f64);
         self.feed_age.set(feed_age.as_secs_f64());
         self.handle.run_upkeep();
@@ -146,7 +179,7 @@ impl Metrics {
     }
 }
 
-const DESCRIPTIONS: [(&str, &str); 9] = [
+const DESCRIPTIONS: [(&str, &str); 11] = [
     ("postern_edge_requests_total", "Requests by what became of them."),
     ("postern_edge_link_refusals_total", "Links that were refused, by reason."),
     (
@@ -156,6 +189,8 @@ const DESCRIPTIONS: [(&str, &str); 9] = [
     ("postern_edge_bytes_total", "Body and tunnel bytes, up to the origin and down to the client."),
     ("postern_edge_retries_total", "Requests sent again over another link."),
     ("postern_edge_links", "Links that are up."),
+    ("postern_edge_worker_links", "Links that each worker has."),
+    ("postern_edge_worker_clients", "Connections of clients that each worker serves."),
     ("postern_edge_requests_in_flight", "Requests under way."),
     ("postern_edge_feed_generation", "Newest generation of the feed that is in force."),
     ("postern_edge_feed_age_seconds", "Time since the feed was last heard."),
@@ -172,9 +207,18 @@ impl Registrar<'_> {
         self.0.register_counter(&Key::from_parts(name, labels), &Self::METADATA)
     }
 
-    fn gauge(&self, name: &'static str, labels: &[(&'static str, &'static str)]) -> Gauge {
+    fn worker(&self, number: &str) -> ByWorker {
+        let label = [("worker", number)];
+        ByWorker {
+            links: self.gauge("postern_edge_worker_links", &label),
+            clients: self.gauge("postern_edge_worker_clients", &label),
+        }
+    }
+
+    fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
         self.0.describe_gauge(name.into(), None, description(name).into());
-        let labels: Vec<_> = labels.iter().map(|(key, value)| Label::new(*key, *value)).collect();
+        let labels: Vec<_> =
+            labels.iter().map(|(key, value)| Label::new(*key, (*value).to_owned())).collect();
         self.0.register_gauge(&Key::from_parts(name, labels), &Self::METADATA)
     }
 
@@ -197,7 +241,7 @@ mod tests {
 
     #[test]
     fn every_metric_has_its_name_its_help_and_its_labels() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Metrics::new(2).unwrap();
         for (outcome, text) in Outcome::all() {
             metrics.request(outcome);
             let line = format!("postern_edge_requests_total{{outcome=\"{text}\"}} 1\n");
@@ -207,19 +251,26 @@ mod tests {
         let mut phases = Phases::default();
         phases.set(Phase::Policy, 40);
         metrics.phases(&phases);
-        let links = [Transport::Http2, Transport::Http2].into_iter();
-        let text = metrics.render(links, 7, Duration::from_secs(2));
+        let links = [Transport::Http2, Transport::Http2].map(|t| (t, WorkerId::FIRST));
+        let client = metrics.client(WorkerId::FIRST);
+        let text = metrics.render(links.into_iter(), 7, Duration::from_secs(2));
         for line in [
             "postern_edge_phase_seconds_bucket{phase=\"policy\",le=\"0.00005\"} 1\n",
             "postern_edge_feed_generation 7\n",
             "postern_edge_feed_age_seconds 2\n",
             "postern_edge_links{transport=\"quic\"} 0\n",
             "postern_edge_links{transport=\"http2\"} 2\n",
+            "postern_edge_worker_links{worker=\"0\"} 2\n",
+            "postern_edge_worker_links{worker=\"1\"} 0\n",
+            "postern_edge_worker_clients{worker=\"0\"} 1\n",
             "postern_edge_link_refusals_total{code=\"bad_proof\"} 0\n",
             "postern_edge_bytes_total{direction=\"down\"} 0\n",
         ] {
             assert!(text.contains(line), "{line}{text}");
         }
+        drop(client);
+        let after = metrics.render(std::iter::empty(), 7, Duration::ZERO);
+        assert!(after.contains("postern_edge_worker_clients{worker=\"0\"} 0\n"));
         for (name, help) in DESCRIPTIONS {
             assert!(text.contains(&format!("# HELP {name} {help}\n")), "{name}");
         }

@@ -54,8 +54,8 @@ fn respond(core: &Core, request: &Request<Incoming>, is_stopping: bool) -> Respo
         "/metrics" => {
             let generation = core.knowledge.read().feed().generation;
             let links = core.registry.links();
-            let transports = links.iter().map(|link| link.transport);
-            let text = core.metrics.render(transports, generation, core.knowledge.age(now));
+            let links = links.iter().map(|link| (link.transport, link.worker));
+            let text = core.metrics.render(links, generation, core.knowledge.age(now));
             answer(StatusCode::OK, "text/plain; version=0.0.4", text)
         }
         "/ready" => {

@@ -1,10 +1,12 @@
 //! What an operator can set. Every flag has an environment variable; the join token has no flag,
 //! because arguments can be read by everybody on the machine.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Duration};
 
 use protocol::{address::HostPort, name::RegionName};
 use zeroize::Zeroizing;
+
+use crate::workers::MAX_WORKERS;
 
 /// Variable that holds the join token.
 pub const JOIN_TOKEN_VARIABLE: &str = "POSTERN_JOIN_TOKEN";
@@ -68,6 +70,11 @@ pub struct Options {
     #[arg(long, env = "POSTERN_EDGE_MAX_REQUEST_BODY", value_name = "BYTES")]
     pub max_request_body: Option<u64>,
 
+    /// Threads that serve clients and links [default: one for each core]
+    #[arg(long, env = "POSTERN_EDGE_WORKERS", value_name = "NUMBER",
+          value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_WORKERS)))]
+    pub workers: Option<u8>,
+
     /// Most requests under way through one tunnel
     #[arg(long, env = "POSTERN_EDGE_MAX_STREAMS_PER_TUNNEL", default_value_t = 4096)]
     pub max_streams_per_tunnel: usize,
@@ -79,6 +86,16 @@ pub struct Options {
     /// Most links
     #[arg(long, env = "POSTERN_EDGE_MAX_LINKS", default_value_t = 20_000)]
     pub max_links: usize,
+}
+
+impl Options {
+    /// How many workers there are to be.
+    pub(crate) fn workers(&self) -> u8 {
+        self.workers.unwrap_or_else(|| {
+            let cores = thread::available_parallelism().map_or(1, NonZero::get);
+            u8::try_from(cores).unwrap_or(u8::MAX).min(MAX_WORKERS)
+        })
+    }
 }
 
 /// A join token's text: zeroed on drop, never shown.

@@ -20,7 +20,12 @@ use protocol::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{control_plane::presence::Unreported, streams::Streams};
+use crate::{control_plane::presence::Unreported, streams::Streams, workers::WorkerId};
+
+/// How much busier a worker's own links may be than others before one of those gets its request: each time
+/// that costs a few wake-ups of another thread, about as much as a quarter of a small request. Most requests
+/// under way only wait for their origin, so a few more of them say little about how busy a link is.
+const CROSSING: usize = 16;
 
 /// A link's place: one connector holds one link in each slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,6 +47,8 @@ pub(crate) struct Link {
     pub(crate) key: LinkKey,
     pub(crate) secret: KeyId,
     pub(crate) session: Session,
+    /// The worker that moves the link's bytes.
+    pub(crate) worker: WorkerId,
     facts: Mutex<Facts>,
     pub(crate) since_ms: u64,
     pub(crate) remote: SocketAddr,
@@ -54,7 +61,7 @@ pub(crate) struct Link {
 
 impl Link {
     /// A link that has just come up.
-    pub(crate) fn new(hello: &Hello, session: Session, now: SystemTime) -> Self {
+    pub(crate) fn new(hello: &Hello, session: Session, worker: WorkerId, now: SystemTime) -> Self {
         let Hello { tunnel, connector, slot, .. } = *hello;
         let since = now.duration_since(SystemTime::UNIX_EPOCH);
         Self {
@@ -65,6 +72,7 @@ impl Link {
             remote: session.remote(),
             transport: session.transport(),
             session,
+            worker,
             in_flight: AtomicUsize::new(0),
             said_goodbye: AtomicBool::new(false),
             replaced: CancellationToken::new(),
@@ -131,6 +139,13 @@ impl Link {
         }
     }
 
+    /// What a request on `worker` would pay for this link: the least is the best.
+    fn cost(&self, worker: WorkerId) -> (usize, bool) {
+        let is_remote = self.worker != worker;
+        let in_flight = self.in_flight.load(Ordering::Relaxed);
+        (in_flight + if is_remote { CROSSING } else { 0 }, is_remote)
+    }
+
     fn begin(self: Arc<Self>) -> Option<InFlight> {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
         let in_flight = InFlight(self);
@@ -185,9 +200,9 @@ impl Tunnel {
         links.iter().any(|known| Arc::ptr_eq(known, link))
     }
 
-    /// The link with the least in flight that is up and not among `tried`; links that are equally busy
-    /// take turns.
-    pub(crate) fn pick(&self, tried: &[Arc<Link>]) -> Option<InFlight> {
+    /// The link with the least in flight that is up and not among `tried`, for a request on `worker`, whose
+    /// own links come first unless they are much busier; links that are equally good take turns.
+    pub(crate) fn pick(&self, worker: WorkerId, tried: &[Arc<Link>]) -> Option<InFlight> {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut left = links.len();
@@ -198,7 +213,7 @@ impl Tunnel {
                 .map(|n| &links[(n + offset) % links.len()])
                 .filter(|link| !link.is_leaving())
                 .filter(|link| !tried.iter().any(|tried| Arc::ptr_eq(tried, link)))
-                .min_by_key(|link| link.in_flight.load(Ordering::Relaxed))?;
+                .min_by_key(|link| link.cost(worker))?;
             if let Some(in_flight) = best.clone().begin() {
                 return Some(in_flight);
             }

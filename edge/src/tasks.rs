@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -19,14 +19,24 @@ pub(crate) struct Tasks {
 impl Tasks {
     /// Starts `work`; a hard stop drops it where it stands.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.spawn_on(&Handle::current(), work);
+    }
+
+    /// The same, on another runtime.
+    pub(crate) fn spawn_on(
+        &self,
+        runtime: &Handle,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
         let hard_stop = self.hard_stop.clone();
-        self.tracker.spawn(async move {
+        let work = async move {
             tokio::select! {
                 biased;
                 () = hard_stop.cancelled() => {}
                 () = work => {}
             }
-        });
+        };
+        self.tracker.spawn_on(work, runtime);
     }
 
     /// Drops every task when the guard is dropped: for an owner that may itself be dropped.

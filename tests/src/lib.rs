@@ -9,4 +9,5 @@ pub mod network;
 pub mod origin;
 pub mod outbound;
 pub mod process;
+pub mod traffic;
 pub mod world;

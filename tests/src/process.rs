@@ -172,6 +172,14 @@ pub fn usage(pid: u32) -> anyhow::Result<Usage> {
     })
 }
 
+/// How many files, sockets among them, a process has open.
+///
+/// # Errors
+/// If there is no such process, or it is somebody else's.
+pub fn open_files(pid: u32) -> anyhow::Result<usize> {
+    Ok(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
 /// Lets a process's peak of memory count from now on.
 ///
 /// # Errors

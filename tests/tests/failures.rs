@@ -4,10 +4,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::Instant,
 };
 
@@ -17,65 +13,20 @@ use nix::{
 };
 use postern_tests::{
     origin::HELLO,
+    traffic::Traffic,
     world::{Link, TUNNEL, World, program},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
     process::Command,
-    sync::watch,
-    task::JoinSet,
 };
-
-/// Clients that send one request after the other until they are stopped; each must succeed.
-struct Traffic {
-    clients: JoinSet<()>,
-    stop: Arc<AtomicBool>,
-    answered: watch::Sender<u64>,
-}
-
-impl Traffic {
-    fn start(world: &World, region: usize, token: &str) -> Self {
-        let (stop, answered) = (Arc::<AtomicBool>::default(), watch::Sender::default());
-        let mut clients = JoinSet::new();
-        for _ in 0..8 {
-            let client = world.client(region, token).unwrap();
-            let (url, stop, answered) =
-                (world.origin.url("/hello"), stop.clone(), answered.clone());
-            clients.spawn(async move {
-                while !stop.load(Ordering::SeqCst) {
-                    let answer = client.get(&url).send().await.unwrap();
-                    assert_eq!(answer.status(), 200, "{:?}", answer.headers());
-                    assert_eq!(answer.text().await.unwrap(), HELLO);
-                    answered.send_modify(|answered| *answered += 1);
-                }
-            });
-        }
-        Self { clients, stop, answered }
-    }
-
-    /// Waits until so many more requests were answered.
-    async fn goes_on_for(&mut self, requests: u64) {
-        let mut answered = self.answered.subscribe();
-        let enough = *answered.borrow() + requests;
-        tokio::select! {
-            Some(ended) = self.clients.join_next() => panic!("a request failed: {ended:?}"),
-            all = answered.wait_for(|answered| *answered >= enough) => drop(all.unwrap()),
-        }
-    }
-
-    async fn stop(self) -> u64 {
-        self.stop.store(true, Ordering::SeqCst);
-        self.clients.join_all().await;
-        *self.answered.borrow()
-    }
-}
 
 async fn an_edge_is_killed(transport: &str) {
     let world = World::start().await.unwrap();
     let _connector = world.connect(transport).await.unwrap();
     let token = world.proxy_token().await.unwrap();
-    let mut other_region = Traffic::start(&world, 1, &token);
+    let mut other_region = Traffic::start(&world, 1, &token).unwrap();
     other_region.goes_on_for(100).await;
 
     let before = world.links().await.unwrap();
@@ -120,7 +71,7 @@ async fn the_control_plane_is_away_and_requests_go_on() {
     let mut world = World::start_spread().await.unwrap();
     let _connector = world.connect("auto").await.unwrap();
     let token = world.proxy_token().await.unwrap();
-    let mut traffic = Traffic::start(&world, 0, &token);
+    let mut traffic = Traffic::start(&world, 0, &token).unwrap();
     traffic.goes_on_for(100).await;
     world.postern.signal(Signal::SIGKILL).unwrap();
     world.postern.ended().await.unwrap();

@@ -39,14 +39,14 @@ pub(crate) struct Unreported {
 
 #[derive(Debug)]
 enum Word {
-    Up(LinkPresence),
+    Up(Box<LinkPresence>),
     Down { goodbye: bool },
 }
 
 impl Unreported {
     /// A link is up, or has new figures that can wait for the next renewal.
     pub(crate) fn up(&self, link: LinkPresence, can_wait: bool) {
-        self.put((&link).into(), Word::Up(link));
+        self.put((&link).into(), Word::Up(Box::new(link)));
         if !can_wait {
             self.news.notify_one();
         }
@@ -75,7 +75,7 @@ impl Unreported {
         let mut report = Report { applied_generation, ..Report::default() };
         for (link, word) in words {
             match word {
-                Word::Up(presence) => report.up.push(presence),
+                Word::Up(presence) => report.up.push(*presence),
                 Word::Down { goodbye } => {
                     let LinkKey { tunnel, connector, slot } = link;
                     report.down.push(LinkDown { tunnel, connector, slot, goodbye });

@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use crate::gateway::caller::LastCaller;
+use crate::{gateway::caller::LastCaller, workers::WorkerId};
 
 /// Until it is clear which version of HTTP a client speaks, hyper waits without a deadline: these are
 /// the bytes that tell, and how long they may take. No request that a proxy could serve is shorter.
@@ -168,11 +168,23 @@ impl UnderWay {
 }
 
 /// What the requests of one client's connection share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Connection {
+    worker: WorkerId,
     pub(crate) broken: Arc<AtomicBool>,
     pub(crate) under_way: UnderWay,
     pub(crate) last_caller: LastCaller,
+}
+
+impl Connection {
+    pub(crate) fn new(worker: WorkerId) -> Self {
+        Self {
+            worker,
+            broken: Arc::default(),
+            under_way: UnderWay::default(),
+            last_caller: LastCaller::default(),
+        }
+    }
 }
 
 /// The client behind one request, which is under way until this is dropped.
@@ -193,6 +205,11 @@ impl Client {
     pub(crate) fn new(connection: Arc<Connection>, version: Version) -> Self {
         connection.under_way.begin();
         Self { connection, version }
+    }
+
+    /// Where the client is served.
+    pub(crate) fn worker(&self) -> WorkerId {
+        self.connection.worker
     }
 
     pub(crate) fn last_caller(&self) -> &LastCaller {

@@ -188,7 +188,8 @@ impl Tries {
     /// The next link; when there is none left, what came of the last one. A tunnel whose links have all
     /// gone is forgotten, and is another one once a link comes back: the journey then goes on there.
     pub(crate) fn next(&self, journey: &mut Journey) -> Result<InFlight, Refusal> {
-        if let Some(in_flight) = journey.tunnel.pick(&self.tried) {
+        let worker = journey.client.worker();
+        if let Some(in_flight) = journey.tunnel.pick(worker, &self.tried) {
             return Ok(in_flight);
         }
         let core = journey.account.core();
@@ -197,7 +198,7 @@ impl Tries {
             return Err(self.refusal());
         }
         (journey.tunnel, journey.live) = enter(core, journey.live.grant())?;
-        journey.tunnel.pick(&self.tried).ok_or_else(|| self.refusal())
+        journey.tunnel.pick(worker, &self.tried).ok_or_else(|| self.refusal())
     }
 
     /// Notes a failure: another link may follow if nothing was delivered and `is_whole`, or if the

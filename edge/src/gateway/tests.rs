@@ -15,7 +15,7 @@ async fn an_idle_client_is_let_go_in_either_version() {
     Arc::get_mut(&mut gateway).unwrap().idle = Duration::from_millis(100);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tasks.spawn(gateway.serve(listener));
+    tasks.spawn(gateway.serve(listener, WorkerId::FIRST));
     let request = || Request::get("http://wiki.corp/").body(Empty::<Bytes>::new()).unwrap();
 
     let io = TokioIo::new(TcpStream::connect(address).await.unwrap());

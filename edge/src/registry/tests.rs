@@ -16,7 +16,7 @@ async fn accept(listener: &Http2Listener) -> (Arc<Link>, impl Sized) {
     let candidate = pending.handshake(edge, "eu".parse().unwrap()).await.unwrap();
     let hello = candidate.hello().clone();
     let (session, sender, receiver) = candidate.register(vec![]).await.unwrap();
-    (Arc::new(Link::new(&hello, session, SystemTime::now())), (sender, receiver))
+    (Arc::new(Link::new(&hello, session, WorkerId::FIRST, SystemTime::now())), (sender, receiver))
 }
 
 /// Links of one connector in one slot, as many as are asked for.

@@ -5,7 +5,12 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use super::{goals, plot, results::Results, table::Table, work::Work};
+use super::{
+    goals, plot,
+    results::Results,
+    table::Table,
+    work::{WORKS, Work},
+};
 
 /// The way that others are compared with.
 const BASE: &str = "direct";
@@ -33,10 +38,12 @@ pub fn work(results: &Results, work: &Work) -> Option<Table> {
     Some(Table { header, rows: rows.collect(), names: 1 })
 }
 
-/// Every goal, and how many are met.
+/// The goals, and how many are met; of a run of some works, those goals alone that it can judge.
 pub fn goals(results: &Results) -> (Table, String) {
     let judged = goals::judge(results);
-    let rows = judged.iter().map(|goal| {
+    let is_whole = results.works.len() == WORKS.len();
+    let shown = judged.iter().filter(|goal| is_whole || goal.is_met.is_some());
+    let rows = shown.map(|goal| {
         let (what, way, outcome) = (goal.what.to_owned(), goal.way.to_owned(), goal.outcome());
         vec![what, way, goal.goal.clone(), outcome, goal.verdict().to_owned()]
     });
