@@ -35,6 +35,10 @@ pub struct Options {
     /// in the data directory.
     #[arg(long, env = "POSTERN_DATABASE_URL_FILE")]
     pub database_url_file: Option<PathBuf>,
+    /// Directory of the keys that all control planes of a deployment have in common: ca.key, ca.crt and
+    /// token.key; the data directory if nothing else is said.
+    #[arg(long, env = "POSTERN_KEYS_DIR")]
+    pub keys_dir: Option<PathBuf>,
     /// Where the API and the console listen.
     #[arg(long, env = "POSTERN_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,

@@ -15,10 +15,13 @@ use tokio::sync::watch;
 
 pub(crate) mod api_key;
 pub(crate) mod audit;
+pub(crate) mod control_plane;
 mod dialect;
 pub(crate) mod edge;
+pub(crate) mod edge_presence;
 pub(crate) mod feed;
 pub(crate) mod join_token;
+mod news;
 pub(crate) mod presence;
 pub(crate) mod proxy_token;
 pub(crate) mod run;
@@ -32,6 +35,7 @@ pub(crate) mod workflow;
 
 pub(crate) use dialect::{DatabaseUrl, Location};
 use dialect::{Dialect, Opened};
+use news::News;
 
 /// Something went wrong between here and the disk.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +74,11 @@ impl Error {
         matches!(self, Self::Exists(_))
     }
 
+    /// For logs, which then show what is behind it.
+    pub(crate) fn as_source(&self) -> &(dyn std::error::Error + 'static) {
+        self
+    }
+
     /// Has the disk no room left?
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Database(sqlx::Error::Database(error)) if dialect::is_disk_full(&**error))
@@ -90,10 +99,12 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 /// The database.
 #[derive(Debug, Clone)]
 pub struct Store {
+    location: Location,
     dialect: Dialect,
     writer: AnyPool,
     readers: AnyPool,
     generation: watch::Sender<u64>,
+    presence: watch::Sender<()>,
     first_generation: u64,
 }
 
@@ -118,7 +129,13 @@ impl Store {
         .await?;
         let first_generation = unsigned(&row, "generation")?;
         let generation = watch::Sender::new(first_generation);
-        Ok(Self { dialect, writer, readers, generation, first_generation })
+        let (location, presence) = (location.clone(), watch::Sender::new(()));
+        Ok(Self { location, dialect, writer, readers, generation, presence, first_generation })
+    }
+
+    /// May other control planes use the database at the same time?
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.location, Location::Server(_))
     }
 
     /// The generation at which this process began. Whoever knows an older one is told everything.
@@ -137,6 +154,16 @@ impl Store {
         let generation = generation(&mut db).await?;
         self.announce(generation);
         Ok(generation)
+    }
+
+    /// Moves whenever other control planes may have stored presence.
+    pub(crate) fn presence(&self) -> watch::Receiver<()> {
+        self.presence.subscribe()
+    }
+
+    /// Lets presence that others have stored be looked up.
+    pub(crate) fn expect_presence(&self) {
+        self.presence.send_replace(());
     }
 
     fn announce(&self, generation: u64) {
@@ -224,6 +251,9 @@ impl Change {
     /// change's generation.
     pub(crate) async fn commit(mut self, entry: audit::Entry) -> Result<u64> {
         audit::append(&mut self, entry).await?;
+        if self.store.is_shared() {
+            news::tell(&mut self.writer, &News::Generation(self.generation)).await?;
+        }
         self.writer.commit().await?;
         self.store.announce(self.generation);
         Ok(self.generation)
@@ -261,7 +291,7 @@ fn json<T: serde::de::DeserializeOwned>(row: &AnyRow, column: &'static str) -> R
     serde_json::from_str(&text(row, column)?).map_err(|_| Error::Unreadable(column))
 }
 
-fn to_json(value: &impl serde::Serialize) -> String {
+fn to_json(value: &(impl serde::Serialize + ?Sized)) -> String {
     serde_json::to_string(value).expect("the stored types have string keys and cannot fail")
 }
 

@@ -9,3 +9,5 @@ mod suite;
 use suite::*;
 #[path = "it/server.rs"]
 mod server;
+#[path = "it/two.rs"]
+mod two;

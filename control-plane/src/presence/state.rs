@@ -11,7 +11,7 @@
 //! goes on to count, unless it turns out to be healthy; connectors that no edge has reported by then
 //! have vanished.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use protocol::{
     control::Facts,
@@ -20,7 +20,14 @@ use protocol::{
     presence::{LEASE_MS, LinkDown, LinkPresence, Report},
 };
 
-use crate::store::presence::{ConnectorRow, HealthRow, TunnelPresence};
+use shared::Heard;
+
+use crate::store::{
+    edge_presence::LinksVersion,
+    presence::{ConnectorRow, HealthRow, TunnelPresence},
+};
+
+mod shared;
 
 /// Why a report does not count. The edge has to begin anew, with all its links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +57,14 @@ struct Edge {
     lease_until_ms: u64,
     applied_generation: u64,
     links: HashMap<LinkKey, LinkPresence>,
+    /// Of its lost links, those that went with a goodbye of late; at most [`MAX_GOODBYES`].
+    goodbyes: VecDeque<LinkDown>,
+    /// Moves with every link that comes or goes.
+    links_version: u64,
+    /// What the other control planes know of it, if it reports here.
+    heard: Option<Heard>,
+    /// Which state of its links this is, if it reports to another control plane.
+    copied: Option<LinksVersion>,
 }
 
 type LinkKey = (TunnelId, ConnectorId, u8);
@@ -67,6 +82,9 @@ struct Tracked {
 
 /// Changes of health that wait for the disk; while it fails, older ones are given up.
 const MAX_UNSTORED: usize = 100;
+
+/// Goodbyes that other control planes hear of, though they look seldom; each is some 100 bytes.
+const MAX_GOODBYES: usize = 1_000;
 
 struct Connector {
     facts: Facts,
@@ -119,7 +137,9 @@ impl State {
     /// A new presence connection of an edge begins; older ones of it count no more.
     pub(crate) fn begin(&mut self, edge: EdgeId) -> u64 {
         self.sessions += 1;
-        self.edges.entry(edge).or_default().session = self.sessions;
+        let state = self.edges.entry(edge).or_default();
+        state.session = self.sessions;
+        state.copied = None;
         self.sessions
     }
 
@@ -138,11 +158,16 @@ impl State {
         }
         edge.lease_until_ms = now_ms + LEASE_MS;
         edge.applied_generation = report.applied_generation;
+        self.take_links(id, report, now_ms);
+        Ok(())
+    }
+
+    fn take_links(&mut self, id: EdgeId, report: Report, now_ms: u64) {
         let mut gone: Vec<LinkDown> = report.down;
         if report.reset {
             let kept: HashSet<LinkKey> = report.up.iter().map(link_key).collect();
-            let lost = edge.links.keys().filter(|key| !kept.contains(key));
-            gone.extend(lost.map(|&key| lost_link(key)));
+            let links = self.edges.get(&id).into_iter().flat_map(|edge| edge.links.keys());
+            gone.extend(links.filter(|key| !kept.contains(key)).map(|&key| lost_link(key)));
         }
         let mut touched = HashSet::new();
         for link in gone {
@@ -154,7 +179,6 @@ impl State {
             self.link_up(id, link, now_ms);
         }
         self.judge(touched, now_ms);
-        Ok(())
     }
 
     /// Lets leases run out, and missing connectors be forgotten after their hour.
@@ -212,14 +236,23 @@ impl State {
             tracked.keys_used.insert(link.key, now_ms);
             self.dirty.insert(link.tunnel);
         }
-        self.edges.entry(edge).or_default().links.insert(link_key(&link), link);
+        let edge = self.edges.entry(edge).or_default();
+        edge.links_version += u64::from(is_news);
+        if is_news {
+            edge.goodbyes.retain(|down| down_key(down) != link_key(&link));
+        }
+        edge.links.insert(link_key(&link), link);
     }
 
     fn link_down(&mut self, edge: EdgeId, down: LinkDown, now_ms: u64) {
-        let key = (down.tunnel, down.connector, down.slot);
-        let Some(link) = self.edges.get_mut(&edge).and_then(|edge| edge.links.remove(&key)) else {
-            return;
-        };
+        let key = down_key(&down);
+        let Some(state) = self.edges.get_mut(&edge) else { return };
+        let Some(link) = state.links.remove(&key) else { return };
+        state.links_version += 1;
+        if down.goodbye {
+            state.goodbyes.truncate(MAX_GOODBYES - 1);
+            state.goodbyes.push_front(down.clone());
+        }
         let Some(tracked) = self.tunnels.get_mut(&down.tunnel) else { return };
         tracked.keys_used.insert(link.key, now_ms);
         self.dirty.insert(down.tunnel);
@@ -276,11 +309,6 @@ impl State {
             tracked.forget_oldest();
             self.dirty.insert(id);
         }
-    }
-
-    /// Is there anything to store?
-    pub(crate) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
     }
 
     /// What is to be stored.
@@ -407,6 +435,10 @@ impl Connector {
 
 fn link_key(link: &LinkPresence) -> LinkKey {
     (link.tunnel, link.connector, link.slot)
+}
+
+fn down_key(down: &LinkDown) -> LinkKey {
+    (down.tunnel, down.connector, down.slot)
 }
 
 fn lost_link((tunnel, connector, slot): LinkKey) -> LinkDown {

@@ -11,7 +11,7 @@ use sqlx::{AnyPool, error::DatabaseError, migrate::MigrateError};
 
 use super::{Error, Result};
 
-mod postgres;
+pub(super) mod postgres;
 mod sqlite;
 
 pub(crate) use postgres::DatabaseUrl;

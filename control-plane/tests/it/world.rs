@@ -69,6 +69,39 @@ impl World {
         Self { join_token, owner, stop, task, ..self }
     }
 
+    /// Settings of another control plane on the same database, with the same keys.
+    pub fn options_of_another(&self) -> (TempDir, Options) {
+        let dir = tempfile::tempdir().unwrap();
+        let keys_dir = Some(self.data_dir());
+        let options = Options { data_dir: data(&dir), keys_dir, ..self.options.clone() };
+        (dir, options)
+    }
+
+    /// Starts another control plane on the same database, with the same keys.
+    pub async fn join_by_another(&self) -> Self {
+        let (dir, options) = self.options_of_another();
+        let clock = self.clock.clone();
+        let (control_plane, first) =
+            ControlPlane::open_at(options.clone(), clock.clone()).await.unwrap();
+        assert!(first.is_none(), "there is an owner");
+        let join_token = control_plane.create_join_token().await.unwrap();
+        let (address, stop, task) = serve(control_plane);
+        let mut owner = Client::new(address);
+        owner.log_in("owner@localhost", &self.password).await;
+        let (password, database) = (self.password.clone(), self.database.clone());
+        Self { clock, join_token, owner, password, database, dir, options, stop, task }
+    }
+
+    /// Ends the control plane without any goodbye.
+    pub async fn kill(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        data(&self.dir)
+    }
+
     /// Stops the control plane; its data directory is there to be looked at.
     pub async fn stop(self) -> (PathBuf, TempDir) {
         self.stop.cancel();
@@ -129,6 +162,7 @@ pub fn options_and_database(dir: &Path) -> (Options, Database) {
     let options = Options {
         data_dir: dir.to_owned(),
         database_url_file: database.url_file(),
+        keys_dir: None,
         listen: "127.0.0.1:0".parse().unwrap(),
         edge_listen: "127.0.0.1:0".parse().unwrap(),
         edge_address: "127.0.0.1:7843".parse().unwrap(),

@@ -7,7 +7,7 @@ use sqlx::{
     any::AnyPoolOptions,
     error::DatabaseError,
     migrate::Migrator,
-    postgres::{PgConnectOptions, PgDatabaseError},
+    postgres::{PgConnectOptions, PgDatabaseError, PgListener},
 };
 use zeroize::Zeroizing;
 
@@ -33,6 +33,10 @@ pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ 
 /// this.
 const SETTINGS: &str = "SET application_name = 'postern'; SET lock_timeout = '10s'; \
      SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '10s'";
+
+/// Channels of notifications: new generations, and presence.
+pub(in crate::store) const GENERATION: &str = "postern_generation";
+pub(in crate::store) const PRESENCE: &str = "postern_presence";
 
 /// SQLSTATE of a wrong password, and of a user who may not connect.
 const REFUSED: [&str; 2] = ["28P01", "28000"];
@@ -107,6 +111,13 @@ pub(super) async fn open(url: &DatabaseUrl) -> Result<(AnyPool, AnyPool)> {
             })
     };
     Ok((pool(1).connect(&url.0).await?, pool(READERS).connect(&url.0).await?))
+}
+
+/// A connection on which notifications arrive.
+pub(in crate::store) async fn listen(url: &DatabaseUrl) -> Result<PgListener> {
+    let mut listener = PgListener::connect(&url.0).await?;
+    listener.listen_all([GENERATION, PRESENCE]).await?;
+    Ok(listener)
 }
 
 fn is_refusal(error: &dyn DatabaseError) -> bool {
