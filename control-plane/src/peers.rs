@@ -23,6 +23,9 @@ const BEAT: Duration = Duration::from_secs(2);
 /// A control plane whose beats have stood still for that long has stopped.
 const SILENT_MS: u64 = 10_000;
 
+/// After so long without a beat of its own, a control plane draws no conclusion from others' silence.
+const CUT_OFF_MS: u64 = 5_000;
+
 /// The control planes at work, this one among them.
 pub(crate) struct Peers {
     me: ControlPlaneId,
@@ -132,6 +135,11 @@ impl Peers {
     /// Returns those whose beats have stood still for too long.
     fn hear(&self, known: &[(ControlPlaneId, u64)], now_ms: u64) -> Vec<ControlPlaneId> {
         let mut seen = self.seen.lock().expect("no holder of this lock panics");
+        let heard_ms = seen.get(&self.me).map_or(now_ms, |me| me.at_ms);
+        if now_ms.saturating_sub(heard_ms) >= CUT_OFF_MS {
+            // The database was away: nobody could count.
+            seen.values_mut().for_each(|seen| seen.at_ms = now_ms);
+        }
         let fresh = known.iter().map(|&(id, beats)| {
             let before = seen.get(&id).filter(|before| before.beats == beats);
             (id, before.copied().unwrap_or(Seen { beats, at_ms: now_ms }))

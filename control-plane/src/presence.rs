@@ -158,13 +158,14 @@ impl Presence {
     async fn hear(&self, store: &Store, peers: &Peers, now_ms: u64) -> store::Result<()> {
         let me = peers.me();
         let mut db = store.read().await?;
-        let rows = edge_presence::list(&mut db).await?;
-        let unknown = self.state().unknown_links(me, &rows);
+        let mut rows = edge_presence::list(&mut db).await?;
+        rows.retain(|row| row.is_live && row.links.control_plane != me);
+        let unknown = self.state().unknown_links(&rows);
         let mut reports = HashMap::new();
         for edge in unknown {
             reports.insert(edge, edge_presence::report(&mut db, edge).await?);
         }
-        self.state().adopt(me, rows, reports, |id| peers.is_at_work(id), now_ms);
+        self.state().adopt(rows, reports, |id| peers.is_at_work(id), now_ms);
         self.reported.send_replace(());
         Ok(())
     }

@@ -46,6 +46,8 @@ pub(crate) struct State {
     edges: HashMap<EdgeId, Edge>,
     tunnels: HashMap<TunnelId, Tracked>,
     sessions: u64,
+    /// When the other control planes were last heard.
+    heard_at_ms: u64,
     /// Until then, silence means nothing: the edges have had no time to report.
     settles_at_ms: u64,
     dirty: HashSet<TunnelId>,
@@ -184,7 +186,12 @@ impl State {
     /// Lets leases run out, and missing connectors be forgotten after their hour.
     pub(crate) fn expire(&mut self, now_ms: u64) {
         let mut lost = Vec::new();
-        for (&id, edge) in self.edges.iter().filter(|(_, edge)| edge.lease_until_ms <= now_ms) {
+        let is_cut_off = self.is_cut_off(now_ms);
+        for (&id, edge) in self.edges.iter_mut().filter(|(_, edge)| edge.lease_until_ms <= now_ms) {
+            if edge.session == 0 && is_cut_off {
+                continue;
+            }
+            edge.copied = None;
             lost.extend(edge.links.keys().map(|&key| (id, key)));
         }
         let mut touched = HashSet::new();

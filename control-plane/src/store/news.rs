@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Executor as _, postgres::PgListener};
+use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Result, Store, Write,
-    dialect::{DatabaseUrl, Location, postgres},
+    dialect::{Location, postgres},
 };
 
 /// After a connection broke, the next one waits that long.
@@ -35,17 +35,19 @@ impl Store {
     /// Hears of what other control planes write, until told to stop.
     pub(crate) async fn hear(&self, stop: CancellationToken) {
         let Location::Server(url) = &self.location else { return };
+        let pool = postgres::listening(url).expect("the other connections have the same URL");
         while !stop.is_cancelled() {
-            let listened = stop.run_until_cancelled(self.hear_once(url)).await;
+            let listened = stop.run_until_cancelled(self.hear_once(&pool)).await;
             if let Some(Err(error)) = listened {
                 tracing::warn!(error = error.as_source(), "news of other control planes come late");
                 stop.run_until_cancelled(tokio::time::sleep(RETRY)).await;
             }
         }
+        pool.close().await;
     }
 
-    async fn hear_once(&self, url: &DatabaseUrl) -> Result<()> {
-        let mut listener: PgListener = postgres::listen(url).await?;
+    async fn hear_once(&self, pool: &PgPool) -> Result<()> {
+        let mut listener = postgres::listen(pool).await?;
         self.reconcile().await?;
         self.expect_presence();
         while let Some(notification) = listener.try_recv().await? {

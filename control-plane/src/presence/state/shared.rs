@@ -20,6 +20,10 @@ use crate::store::{
     presence::HealthRow,
 };
 
+/// Without a word of the others for so long (the database is away), their edges' leases do not run out.
+/// They are heard every two seconds.
+const CUT_OFF_MS: u64 = 5_000;
+
 /// What the others have been told of an edge.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Heard {
@@ -86,41 +90,46 @@ impl State {
         }
     }
 
-    /// Of these edges, those that report elsewhere and whose links are not known here.
-    pub(crate) fn unknown_links(&self, me: ControlPlaneId, rows: &[EdgePresence]) -> Vec<EdgeId> {
-        let is_unknown = |row: &&EdgePresence| {
-            row.links.control_plane != me
-                && self.edges.get(&row.edge).is_none_or(|edge| edge.copied != Some(row.links))
-        };
-        rows.iter().filter(is_unknown).map(|row| row.edge).collect()
+    /// Has nothing been heard of the others for so long that their silence means nothing?
+    pub(super) fn is_cut_off(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.heard_at_ms) >= CUT_OFF_MS
     }
 
-    /// Takes over what the others have told: all their rows, and reports of the links that were not known.
+    /// Of these edges, which live elsewhere, those whose links are not known here.
+    pub(crate) fn unknown_links(&self, rows: &[EdgePresence]) -> Vec<EdgeId> {
+        let copied = |edge: &EdgeId| self.edges.get(edge).and_then(|edge| edge.copied);
+        let unknown = rows.iter().filter(|row| copied(&row.edge) != Some(row.links));
+        unknown.map(|row| row.edge).collect()
+    }
+
+    /// Takes over what the others have told: all edges that live there, and reports of the links that
+    /// were not known. Edges of a control plane that has stopped are given their lease's time to find
+    /// another one.
     pub(crate) fn adopt(
         &mut self,
-        me: ControlPlaneId,
         rows: Vec<EdgePresence>,
         mut reports: HashMap<EdgeId, Report>,
         is_at_work: impl Fn(ControlPlaneId) -> bool,
         now_ms: u64,
     ) {
+        self.heard_at_ms = now_ms;
         let mut told = HashSet::new();
-        for row in rows.into_iter().filter(|row| row.links.control_plane != me) {
+        for row in rows {
             let id = row.edge;
             let edge = self.edges.entry(id).or_default();
             let is_told = edge.heard.is_some_and(|heard| heard.session == edge.session);
+            // A claim of this one that is not stored yet comes later, and wins.
             if edge.session != 0 && !is_told {
                 continue;
             }
             told.insert(id);
             edge.session = 0;
             edge.heard = None;
-            edge.applied_generation = row.applied_generation;
-            if !row.is_live {
-                edge.lease_until_ms = edge.lease_until_ms.min(now_ms);
-            } else if is_at_work(row.links.control_plane) {
-                edge.lease_until_ms = now_ms + LEASE_MS;
+            if !is_at_work(row.links.control_plane) {
+                continue;
             }
+            edge.applied_generation = row.applied_generation;
+            edge.lease_until_ms = now_ms + LEASE_MS;
             if let Some(report) = reports.remove(&id) {
                 edge.copied = Some(row.links);
                 self.take_links(id, report, now_ms);
@@ -131,7 +140,6 @@ impl State {
         };
         for (_, edge) in self.edges.iter_mut().filter(is_elsewhere) {
             edge.lease_until_ms = edge.lease_until_ms.min(now_ms);
-            edge.copied = None;
         }
     }
 

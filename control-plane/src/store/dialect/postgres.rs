@@ -7,7 +7,7 @@ use sqlx::{
     any::AnyPoolOptions,
     error::DatabaseError,
     migrate::Migrator,
-    postgres::{PgConnectOptions, PgDatabaseError, PgListener},
+    postgres::{PgConnectOptions, PgDatabaseError, PgListener, PgPool, PgPoolOptions},
 };
 use zeroize::Zeroizing;
 
@@ -113,9 +113,14 @@ pub(super) async fn open(url: &DatabaseUrl) -> Result<(AnyPool, AnyPool)> {
     Ok((pool(1).connect(&url.0).await?, pool(READERS).connect(&url.0).await?))
 }
 
-/// A connection on which notifications arrive.
-pub(in crate::store) async fn listen(url: &DatabaseUrl) -> Result<PgListener> {
-    let mut listener = PgListener::connect(&url.0).await?;
+/// Of the connection on which notifications arrive.
+pub(in crate::store) fn listening(url: &DatabaseUrl) -> Result<PgPool> {
+    Ok(PgPoolOptions::new().max_connections(1).connect_lazy_with(url.options()?))
+}
+
+/// Lets notifications arrive.
+pub(in crate::store) async fn listen(pool: &PgPool) -> Result<PgListener> {
+    let mut listener = PgListener::connect_with(pool).await?;
     listener.listen_all([GENERATION, PRESENCE]).await?;
     Ok(listener)
 }
