@@ -16,8 +16,5 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    // The allocator would take a huge page for a few bytes: megabytes that an idle connector never uses.
-    // Where the kernel does not let go of them, it is a little larger.
-    let _ = nix::sys::prctl::set_thp_disable(true);
     program::main(Cli::parse().program)
 }

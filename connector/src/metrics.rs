@@ -26,7 +26,9 @@ use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
     gauge, histogram,
 };
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusRecorder};
+use metrics_exporter_prometheus::{
+    BuildError, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
 use protocol::{
     control::LinkRefusalCode,
     name::RegionName,
@@ -68,6 +70,18 @@ const PHASE_BUCKETS: [f64; 12] =
 /// Never in practice: the buckets are fixed and not empty.
 pub fn recorder() -> Result<PrometheusRecorder, BuildError> {
     Ok(PrometheusBuilder::new().set_buckets(&PHASE_BUCKETS)?.build_recorder())
+}
+
+/// How often samples are counted into their histograms. Each takes memory until then, and counting many at
+/// once would hold requests up.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+
+/// Keeps samples from piling up where nobody scrapes, until the future is dropped.
+pub(crate) async fn tidy(prometheus: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(TIDY_EVERY).await;
+        prometheus.run_upkeep();
+    }
 }
 
 /// What became of a request.
@@ -257,3 +271,6 @@ fn describe() {
     describe_gauge!(UNVERIFIED_ORIGINS, "Entries for origins whose certificates are not verified");
     describe_counter!(UNVERIFIED_HANDSHAKES, "TLS connections to origins that are not verified");
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,8 +104,8 @@ impl Origin {
     async fn request(&self, request: Request<link::Body>, mut reply: Reply) -> Outcome {
         let interim = Interim::default();
         let answer = {
-            let answer = self.send(request, None, interim.clone());
-            tokio::pin!(answer);
+            // Boxed, like all that is large and not always there: what serves a request is moved.
+            let mut answer = Box::pin(self.send(request, None, interim.clone()));
             loop {
                 tokio::select! {
                     biased;
@@ -121,7 +121,7 @@ impl Origin {
         };
         match answer {
             Ok(answer) => self.respond(answer, reply).await,
-            Err(refusal) => refuse(refusal, reply).await,
+            Err(refusal) => Box::pin(refuse(refusal, reply)).await,
         }
     }
 

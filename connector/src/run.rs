@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::{
     config::{Config, ConfigError, Options, environment},
     files::{Files, InForce},
-    metrics::Meter,
+    metrics::{self, Meter},
     origin::Origin,
     outlet::Outlet,
     shell::{Caller, Shell},
@@ -88,6 +88,8 @@ async fn serve(
         origin,
         meter,
     );
+    let tidying = options.prometheus.clone().map(metrics::tidy);
+    let tidying = tidying.map(|tidying| AbortOnDropHandle::new(tokio::spawn(tidying)));
     let status = Status {
         tunnel: secret.tunnel,
         view: shell.view(),
@@ -108,7 +110,7 @@ async fn serve(
     let reload = options.reload.subscribe();
     let files = AbortOnDropHandle::new(tokio::spawn(files.run(reload, facts)));
     shell.run(shutdown, grace_period).await;
-    drop((status_server, files));
+    drop((status_server, tidying, files));
     info!("connector has left");
     Ok(())
 }

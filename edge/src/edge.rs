@@ -213,6 +213,10 @@ impl Edge {
             let core = core.clone();
             async move { feed::save_changes(&core, &options.data_dir).await }
         });
+        background.spawn({
+            let core = core.clone();
+            async move { core.metrics.tidy().await }
+        });
         let (tasks, stopping) = (background.clone(), shutdown.clone());
         background.spawn(observe::serve(core.clone(), metrics, tasks, stopping));
         tracing::info!(

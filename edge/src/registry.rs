@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{control_plane::presence::Unreported, streams::Streams, workers::WorkerId};
 
-/// How much busier a worker's own links may be than others before one of those gets its request: each time
-/// that costs a few wake-ups of another thread, about as much as a quarter of a small request. Most requests
-/// under way only wait for their origin, so a few more of them say little about how busy a link is.
+/// How much busier a worker's own links may be than others before one of those gets its request, which
+/// wakes another thread several times. Most requests under way only wait for their origin, so a few more
+/// of them say little about how busy a link is; but it must be few of the 1024 that fit on one.
 const CROSSING: usize = 16;
 
 /// A link's place: one connector holds one link in each slot.

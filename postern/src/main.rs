@@ -72,9 +72,6 @@ struct EdgeCommand {
 }
 
 fn main() -> ExitCode {
-    // The allocator would take a huge page for a few bytes: megabytes that an idle edge never uses.
-    // Where the kernel does not let go of them, it is a little larger.
-    let _ = nix::sys::prctl::set_thp_disable(true);
     let done = match Program::parse().command {
         Command::Connector(program) => return connector::program::main(program),
         Command::Up(Logged { options, log }) => {

@@ -163,7 +163,11 @@ impl Dialer {
     async fn open_quic(&self, target: &Target) -> Result<Opened, DialError> {
         let endpoint = self.endpoint(target.address).await.map_err(DialError::Connect)?;
         let connecting = endpoint
-            .connect_with(self.quic.clone(), target.address, &target.server_name)
+            .connect_with(
+                quic::client_config_for(&self.quic, target.address),
+                target.address,
+                &target.server_name,
+            )
             .map_err(|error| DialError::Connect(io::Error::other(error)))?;
         let connection = connecting.await.map_err(quic_dial_error)?;
         let mut exporter = [0; 32];
@@ -184,7 +188,8 @@ impl Dialer {
         stream.set_nodelay(true).map_err(DialError::Connect)?;
         let name = ServerName::try_from(server_name.to_owned())
             .map_err(|error| DialError::Tls(error.into()))?;
-        let stream = self.tls.connect(name, stream).await.map_err(tls_dial_error)?;
+        let mut stream = self.tls.connect(name, stream).await.map_err(tls_dial_error)?;
+        stream.get_mut().1.set_buffer_limit(Some(http2::TLS_BUFFER));
         let exporter = stream
             .get_ref()
             .1

@@ -41,6 +41,7 @@ const REFUSAL_DEADLINE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct QuicListener {
     endpoint: quinn::Endpoint,
+    config: quinn::ServerConfig,
     address: SocketAddr,
 }
 
@@ -58,7 +59,7 @@ pub struct Pending {
 }
 
 enum Stage {
-    Quic(Box<quinn::Incoming>),
+    Quic(Box<quinn::Incoming>, quinn::ServerConfig),
     Http2(TcpStream, TlsAcceptor),
 }
 
@@ -91,9 +92,9 @@ impl QuicListener {
     /// # Errors
     /// When the socket or the identity cannot be used.
     pub fn new(socket: UdpSocket, identity: &ServerIdentity, shard: Shard) -> io::Result<Self> {
-        let endpoint = quic::server_endpoint(socket, identity, shard)?;
+        let (endpoint, config) = quic::server_endpoint(socket, identity, shard)?;
         let address = endpoint.local_addr()?;
-        Ok(Self { endpoint, address })
+        Ok(Self { endpoint, config, address })
     }
 
     /// The address that is listened on.
@@ -112,7 +113,8 @@ impl QuicListener {
                 continue;
             }
             let remote = incoming.remote_address();
-            return Some(Pending { remote, stage: Stage::Quic(Box::new(incoming)) });
+            let stage = Stage::Quic(Box::new(incoming), self.config.clone());
+            return Some(Pending { remote, stage });
         }
     }
 
@@ -168,7 +170,7 @@ impl Pending {
     /// How the link would be carried.
     pub fn transport(&self) -> Transport {
         match self.stage {
-            Stage::Quic(_) => Transport::Quic,
+            Stage::Quic(..) => Transport::Quic,
             Stage::Http2(..) => Transport::Http2,
         }
     }
@@ -180,7 +182,7 @@ impl Pending {
     pub async fn handshake(self, edge: EdgeId, region: RegionName) -> Result<Candidate, LinkError> {
         let candidate = async {
             let mut connection = match self.stage {
-                Stage::Quic(incoming) => secure_quic(*incoming).await?,
+                Stage::Quic(incoming, config) => secure_quic(*incoming, &config).await?,
                 Stage::Http2(stream, acceptor) => {
                     secure_http2(stream, acceptor, self.remote).await?
                 }
@@ -202,8 +204,11 @@ impl Pending {
     }
 }
 
-async fn secure_quic(incoming: quinn::Incoming) -> Result<Secured, LinkError> {
-    let connection = incoming.accept()?.await?;
+async fn secure_quic(
+    incoming: quinn::Incoming,
+    config: &quinn::ServerConfig,
+) -> Result<Secured, LinkError> {
+    let connection = quic::accept(incoming, config)?.await?;
     // A stranger may fill this much and no more; raised once it has proven itself.
     connection.set_receive_window(quinn::VarInt::from_u32(MAX_HELLO as u32));
     let mut exporter = [0; 32];
@@ -225,7 +230,8 @@ async fn secure_http2(
     acceptor: TlsAcceptor,
     remote: SocketAddr,
 ) -> Result<Secured, LinkError> {
-    let stream = acceptor.accept(stream).await?;
+    let mut stream = acceptor.accept(stream).await?;
+    stream.get_mut().1.set_buffer_limit(Some(http2::TLS_BUFFER));
     let exporter = stream
         .get_ref()
         .1

@@ -16,7 +16,7 @@ use quinn::VarInt;
 
 pub use self::shard::Shard;
 pub(crate) use self::{
-    endpoint::{client_config, client_endpoint, server_endpoint},
+    endpoint::{accept, client_config, client_config_for, client_endpoint, server_endpoint},
     receiving::{Message, Receiving},
     sending::Sending,
 };

@@ -176,6 +176,11 @@ impl Decoder {
         self.chunk = chunk;
     }
 
+    /// True if all that was pushed has been taken, or lies in a frame that is not whole yet.
+    pub fn is_drained(&self) -> bool {
+        self.chunk.is_empty()
+    }
+
     /// The next frame, or `None` until more bytes are pushed.
     ///
     /// # Errors

@@ -8,19 +8,20 @@ use link::{
 use protocol::{address::CaPin, id::EdgeId, key::Seed};
 
 use super::*;
+use crate::workers::Workers;
 
 /// A link at the edge's end, and what keeps its control stream open.
-async fn accept(listener: &Http2Listener) -> (Arc<Link>, impl Sized) {
+async fn accept(listener: &Http2Listener, worker: WorkerId) -> (Arc<Link>, impl Sized) {
     let pending = listener.accept().await.unwrap();
     let edge = EdgeId::from_bytes([5; 16]);
     let candidate = pending.handshake(edge, "eu".parse().unwrap()).await.unwrap();
     let hello = candidate.hello().clone();
     let (session, sender, receiver) = candidate.register(vec![]).await.unwrap();
-    (Arc::new(Link::new(&hello, session, WorkerId::FIRST, SystemTime::now())), (sender, receiver))
+    (Arc::new(Link::new(&hello, session, worker, SystemTime::now())), (sender, receiver))
 }
 
-/// Links of one connector in one slot, as many as are asked for.
-async fn links<const N: usize>() -> [Arc<Link>; N] {
+/// Links of one connector in one slot, one on each of these workers.
+async fn links<const N: usize>(workers: [WorkerId; N]) -> [Arc<Link>; N] {
     let key = rcgen::KeyPair::generate().unwrap();
     let pin = CaPin::of_spki(&rcgen::PublicKeyData::subject_public_key_info(&key));
     let mut authority = rcgen::CertificateParams::new([]).unwrap();
@@ -48,9 +49,9 @@ async fn links<const N: usize>() -> [Arc<Link>; N] {
     };
     let dialer = Dialer::new(&Trust::Pinned(pin)).unwrap();
     let mut links = Vec::new();
-    while links.len() < N {
+    for worker in workers {
         let ((link, _control), dialled) =
-            tokio::join!(accept(&listener), dialer.dial(&target, &identity));
+            tokio::join!(accept(&listener, worker), dialer.dial(&target, &identity));
         dialled.unwrap();
         links.push(link);
     }
@@ -59,7 +60,7 @@ async fn links<const N: usize>() -> [Arc<Link>; N] {
 
 #[tokio::test]
 async fn the_last_word_on_a_place_is_about_the_link_that_holds_it() {
-    let [older, newer] = links().await;
+    let [older, newer] = links([WorkerId::FIRST; 2]).await;
     let (registry, unreported) = (Registry::new(10, 10), Unreported::default());
     registry.insert(&older, &unreported);
     registry.insert(&newer, &unreported);
@@ -74,4 +75,32 @@ async fn the_last_word_on_a_place_is_about_the_link_that_holds_it() {
     let report = unreported.take();
     assert!(report.up.is_empty(), "a link that is gone has no news");
     assert_eq!(report.down.len(), 1);
+}
+
+#[tokio::test]
+async fn a_request_leaves_its_worker_only_for_a_link_that_is_much_less_busy() {
+    let workers = Workers::start(3).unwrap();
+    let [first, second, third] = [0, 1, 2].map(|n| workers.iter().nth(n).unwrap().id);
+    let [own, others] = links([first, second]).await;
+    let tunnel = Tunnel::new(100);
+    tunnel.links.write().unwrap().extend([own.clone(), others.clone()]);
+
+    let mut under_way: Vec<InFlight> = Vec::new();
+    for _ in 0..=CROSSING {
+        let picked = tunnel.pick(first, &[]).unwrap();
+        assert!(Arc::ptr_eq(picked.link(), &own));
+        under_way.push(picked);
+    }
+    for expected in [&others, &own, &others, &own] {
+        let picked = tunnel.pick(first, &[]).unwrap();
+        assert!(Arc::ptr_eq(picked.link(), expected), "the difference stays the same");
+        under_way.push(picked);
+    }
+    let picked = tunnel.pick(first, std::slice::from_ref(&own)).unwrap();
+    assert!(Arc::ptr_eq(picked.link(), &others), "a link that failed is no choice");
+    drop((picked, under_way));
+
+    let picked: Vec<InFlight> = (0..4).map(|_| tunnel.pick(third, &[]).unwrap()).collect();
+    let on_own = picked.iter().filter(|picked| Arc::ptr_eq(picked.link(), &own)).count();
+    assert_eq!(on_own, 2, "a worker without links has no favourites");
 }

@@ -83,10 +83,15 @@ pub async fn try_send(
     world: &World,
     request: Request<Body>,
 ) -> Result<Response<Incoming>, hyper::Error> {
-    let stream = connect(world.gateway).await;
-    let (mut sender, connection) = conn::http1::handshake(TokioIo::new(stream)).await?;
+    patiently(h1(world).await.send_request(request)).await
+}
+
+/// A connection in HTTP/1.1.
+pub async fn h1(world: &World) -> conn::http1::SendRequest<Body> {
+    let stream = TokioIo::new(connect(world.gateway).await);
+    let (sender, connection) = conn::http1::handshake(stream).await.unwrap();
     tokio::spawn(connection.with_upgrades());
-    patiently(sender.send_request(request)).await
+    sender
 }
 
 /// Sends one request over a connection of its own, in HTTP/2.

@@ -28,6 +28,11 @@ use crate::world::{KEY, TUNNEL, World, patiently, seed};
 
 pub const CARRIERS: [Transport; 2] = [Transport::Quic, Transport::Http2];
 
+/// Both carriers, at an edge with one worker and at one with several.
+pub fn carriers_and_workers() -> impl Iterator<Item = (Transport, u8)> {
+    CARRIERS.into_iter().flat_map(|carrier| [(carrier, 1), (carrier, 3)])
+}
+
 /// A connector's process.
 pub struct Connector {
     dialer: Dialer,
@@ -70,6 +75,11 @@ impl Connector {
 
     pub fn identity(&mut self) -> &mut Identity {
         &mut self.identity
+    }
+
+    /// Where it dials instead of at the edge itself.
+    pub fn dial_at(&mut self, address: SocketAddr) {
+        self.address = address;
     }
 
     pub async fn dial(&self, transport: Transport, slot: u8) -> Result<Held, DialError> {

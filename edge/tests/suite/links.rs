@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     client::{self, Whole, empty, fetch, get, send},
-    connector::{CARRIERS, Connector},
+    connector::{CARRIERS, Connector, carriers_and_workers},
     world::{KEY, World, patiently, seed},
 };
 
@@ -174,8 +174,8 @@ async fn connectors_hear_of_new_edges() {
 
 #[tokio::test]
 async fn an_edge_that_leaves_drains_first() {
-    for carrier in CARRIERS {
-        let mut world = World::new().await;
+    for (carrier, workers) in carriers_and_workers() {
+        let mut world = World::with_workers(workers).await;
         let connector = Connector::new(&world, 1);
         let mut held = connector.hold(&world, carrier, 0).await;
         let response = send(&world, get("http://wiki.corp/stream").body(empty()).unwrap()).await;
@@ -195,9 +195,12 @@ async fn an_edge_that_leaves_drains_first() {
 
 #[tokio::test]
 async fn what_outlives_the_grace_period_is_cut() {
-    for carrier in CARRIERS {
-        let mut world =
-            World::with(|options| options.grace_period = Duration::from_millis(200)).await;
+    for (carrier, workers) in carriers_and_workers() {
+        let mut world = World::with(|options| {
+            options.grace_period = Duration::from_millis(200);
+            options.workers = Some(workers);
+        })
+        .await;
         let mut held = Connector::new(&world, 1).hold(&world, carrier, 0).await;
         let response = send(&world, get("http://wiki.corp/stream").body(empty()).unwrap()).await;
         held.begun().await;

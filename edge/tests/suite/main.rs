@@ -12,6 +12,8 @@ mod control_plane;
 mod feed;
 mod links;
 mod refusals;
+mod relay;
 mod revocation;
 mod tunnels;
+mod workers;
 mod world;

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     client::{Whole, connect, empty, fetch, get, get_as_runner, send, send_h2},
-    connector::{CARRIERS, Connector},
+    connector::{CARRIERS, Connector, carriers_and_workers},
     world::{
         NAME, TOKEN, TUNNEL, World, closed_tunnel, patiently, proxy_token, revoked_tunnel, tunnel,
     },
@@ -15,10 +15,9 @@ use crate::{
 
 #[tokio::test]
 async fn removed_access_cuts_live_streams_and_refuses_new_ones() {
-    let world = World::new().await;
-    let connector = Connector::new(&world, 1);
-    for carrier in CARRIERS {
-        world.control_plane.put(Item::Tunnel(tunnel())).await;
+    for (carrier, workers) in carriers_and_workers() {
+        let world = World::with_workers(workers).await;
+        let connector = Connector::new(&world, 1);
         let held = connector.hold(&world, carrier, 0).await;
         let mut bodies = Vec::new();
         let request = || get("http://wiki.corp/stream").body(empty()).unwrap();
@@ -39,10 +38,9 @@ async fn removed_access_cuts_live_streams_and_refuses_new_ones() {
 
 #[tokio::test]
 async fn a_stream_that_nobody_reads_is_cut_all_the_same() {
-    let world = World::new().await;
-    let connector = Connector::new(&world, 1);
-    for carrier in CARRIERS {
-        world.control_plane.put(Item::Tunnel(tunnel())).await;
+    for (carrier, workers) in carriers_and_workers() {
+        let world = World::with_workers(workers).await;
+        let connector = Connector::new(&world, 1);
         let held = connector.hold(&world, carrier, 0).await;
         let mut stream = connect(world.gateway).await;
         let credentials = crate::client::basic(NAME, &proxy_token());
@@ -59,10 +57,9 @@ async fn a_stream_that_nobody_reads_is_cut_all_the_same() {
 
 #[tokio::test]
 async fn a_request_that_waits_hears_that_access_was_taken_away() {
-    let world = World::new().await;
-    let connector = Connector::new(&world, 1);
-    for carrier in CARRIERS {
-        world.control_plane.put(Item::Tunnel(tunnel())).await;
+    for (carrier, workers) in carriers_and_workers() {
+        let world = World::with_workers(workers).await;
+        let connector = Connector::new(&world, 1);
         let held = connector.hold(&world, carrier, 0).await;
         let (response, ()) = tokio::join!(
             send(&world, get_as_runner("http://wiki.corp/wait").body(empty()).unwrap()),
@@ -101,9 +98,8 @@ async fn a_revoked_token_cuts_its_own_tunnels_and_no_others() {
 
 #[tokio::test]
 async fn a_revoked_secret_loses_its_links_and_cannot_return() {
-    let world = World::new().await;
-    for carrier in CARRIERS {
-        world.control_plane.put(Item::Tunnel(tunnel())).await;
+    for (carrier, workers) in carriers_and_workers() {
+        let world = World::with_workers(workers).await;
         let connector = Connector::new(&world, 1);
         let mut held = connector.hold(&world, carrier, 0).await;
         world.control_plane.put(Item::Tunnel(revoked_tunnel())).await;

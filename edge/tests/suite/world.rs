@@ -136,10 +136,12 @@ struct Arguments {
     options: Options,
 }
 
-/// Options as an operator would give them, on free ports of this machine.
+/// Options as an operator would give them, on free ports of this machine; with one worker, so that the
+/// links with the least under way are always the ones that are picked.
 pub fn options(data_dir: &std::path::Path) -> Options {
     let arguments = ["edge", "--region", "eu", "--listen", "127.0.0.1:0"].map(str::to_owned);
-    let more = ["--gateway-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--data-dir"];
+    let more = ["--gateway-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
+    let more = more.into_iter().chain(["--workers", "1", "--data-dir"]);
     let arguments = arguments.into_iter().chain(more.map(str::to_owned));
     let arguments = arguments.chain([data_dir.to_str().unwrap().to_owned()]);
     <Arguments as clap::Parser>::parse_from(arguments).options
@@ -148,6 +150,10 @@ pub fn options(data_dir: &std::path::Path) -> Options {
 impl World {
     pub async fn new() -> Self {
         Self::with(|_| {}).await
+    }
+
+    pub async fn with_workers(count: u8) -> Self {
+        Self::with(|options| options.workers = Some(count)).await
     }
 
     pub async fn with(set: impl FnOnce(&mut Options)) -> Self {

@@ -14,6 +14,8 @@ const STREAMS: u32 = 1024;
 const HEADER_LIST: u32 = protocol::frame::MAX_HEAD as u32;
 /// Largest frame, in bytes: TLS records hold 16 KiB; a few of them at once save work.
 const FRAME: u32 = 64 * 1024;
+/// How much may be encrypted ahead of one write to the socket, in bytes: a whole read from an origin.
+pub(crate) const TLS_BUFFER: usize = 128 * 1024;
 /// How much one stream may hold that waits to be sent, in bytes.
 const SEND_BUFFER: usize = 128 * 1024;
 

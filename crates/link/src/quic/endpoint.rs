@@ -8,7 +8,7 @@ use std::{
 };
 
 use quinn::{
-    EndpointConfig, ServerConfig, TransportConfig, VarInt,
+    EndpointConfig, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 
@@ -24,14 +24,41 @@ const STREAM_WINDOW: u32 = 512 * 1024;
 /// than the streams' windows together, or stalled readers would exhaust it.
 const STREAMS: u32 = 1024;
 /// How much may be sent and not yet acknowledged, in bytes.
-const SEND_WINDOW: u64 = 16 * 1024 * 1024;
+const SEND_WINDOW: u64 = 4 * 1024 * 1024;
 /// A link without any packet for this long is gone. Heartbeats notice much earlier; this is for the
 /// end that does not send them.
 const IDLE: Duration = Duration::from_secs(20);
 
-fn transport(streams: u32) -> Arc<TransportConfig> {
+/// Largest datagram, in bytes of UDP payload, over Ethernet's usual frames.
+const ETHERNET: u16 = 1_452;
+/// Largest datagram where the way takes longer ones (jumbo frames, or one and the same host): ten of
+/// them, which leave in one system call, still fit into what one may hold.
+const JUMBO: u16 = 6_500;
+
+/// How long datagrams to `remote` may become, as far as this host knows: a search for more than the
+/// first network on the way takes would only be slow.
+fn longest_datagram(remote: SocketAddr) -> u16 {
+    #[cfg(target_os = "linux")]
+    if remote.is_ipv4() {
+        use nix::sys::socket::{getsockopt, sockopt::IpMtu};
+        const HEADERS: i32 = 28;
+        let probe = UdpSocket::bind(("0.0.0.0", 0)).and_then(|socket| {
+            socket.connect(remote)?;
+            Ok(getsockopt(&socket, IpMtu)?)
+        });
+        let known = probe.map_or(ETHERNET, |mtu| u16::try_from(mtu - HEADERS).unwrap_or(u16::MAX));
+        return known.clamp(ETHERNET, JUMBO);
+    }
+    let _ = remote;
+    ETHERNET
+}
+
+fn transport(streams: u32, remote: SocketAddr) -> Arc<TransportConfig> {
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(longest_datagram(remote));
     let mut config = TransportConfig::default();
     config
+        .mtu_discovery_config(Some(mtu))
         .max_concurrent_bidi_streams(streams.into())
         .max_concurrent_uni_streams(0u32.into())
         .stream_receive_window(STREAM_WINDOW.into())
@@ -42,14 +69,24 @@ fn transport(streams: u32) -> Arc<TransportConfig> {
     Arc::new(config)
 }
 
-/// The edge's end: never lets a connector open a stream.
+/// The edge's end.
 fn server_config(identity: &ServerIdentity) -> Result<ServerConfig, crate::TlsError> {
     let tls = identity.server_config(protocol::ALPN_QUIC)?;
     let tls = QuicServerConfig::try_from(tls)
         .map_err(|_| crate::TlsError::Missing("cipher suite that QUIC can start with"))?;
     let mut config = ServerConfig::with_crypto(Arc::new(tls));
-    config.transport_config(transport(0)).migration(true);
+    config.migration(true);
     Ok(config)
+}
+
+/// The same for one connector, which may never open a stream.
+pub(crate) fn accept(
+    incoming: quinn::Incoming,
+    config: &ServerConfig,
+) -> Result<quinn::Connecting, quinn::ConnectionError> {
+    let mut config = config.clone();
+    config.transport_config(transport(0, incoming.remote_address()));
+    incoming.accept_with(Arc::new(config))
 }
 
 /// The edge's endpoint. Its reset and connection-id keys come from its identity, so that after a
@@ -58,7 +95,7 @@ pub(crate) fn server_endpoint(
     socket: UdpSocket,
     identity: &ServerIdentity,
     shard: Shard,
-) -> io::Result<quinn::Endpoint> {
+) -> io::Result<(quinn::Endpoint, ServerConfig)> {
     let server = server_config(identity).map_err(io::Error::other)?;
     let reset_key = identity.derive_key(b"postern quic stateless reset");
     let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &reset_key);
@@ -66,21 +103,39 @@ pub(crate) fn server_endpoint(
     let cid_key = u64::from_be_bytes(*cid_key.first_chunk().expect("32 bytes hold 8"));
     let mut config = EndpointConfig::new(Arc::new(reset_key));
     config.cid_generator(move || Box::new(Ids::new(cid_key, shard)));
-    quinn::Endpoint::new(config, Some(server), socket, Arc::new(quinn::TokioRuntime))
+    takes_jumbo(&mut config);
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let endpoint = quinn::Endpoint::new(config, Some(server.clone()), socket, runtime)?;
+    Ok((endpoint, server))
 }
 
 /// The connector's endpoint.
 pub(crate) fn client_endpoint(address: SocketAddr) -> io::Result<quinn::Endpoint> {
-    quinn::Endpoint::client(address)
+    let mut config = EndpointConfig::default();
+    takes_jumbo(&mut config);
+    let socket = UdpSocket::bind(address)?;
+    quinn::Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime))
 }
 
-/// The connector's end: the edge opens one stream a request.
+fn takes_jumbo(config: &mut EndpointConfig) {
+    config.max_udp_payload_size(JUMBO).expect("above QUIC's least, 1200 bytes");
+}
+
+/// The connector's end, towards any edge.
 pub(crate) fn client_config(
     tls: rustls::ClientConfig,
 ) -> Result<quinn::ClientConfig, crate::TlsError> {
     let tls = QuicClientConfig::try_from(tls)
         .map_err(|_| crate::TlsError::Missing("cipher suite that QUIC can start with"))?;
-    let mut config = quinn::ClientConfig::new(Arc::new(tls));
-    config.transport_config(transport(STREAMS));
-    Ok(config)
+    Ok(quinn::ClientConfig::new(Arc::new(tls)))
+}
+
+/// The same towards one edge, which opens one stream a request.
+pub(crate) fn client_config_for(
+    config: &quinn::ClientConfig,
+    remote: SocketAddr,
+) -> quinn::ClientConfig {
+    let mut config = config.clone();
+    config.transport_config(transport(STREAMS, remote));
+    config
 }

@@ -2,7 +2,7 @@
 
 use std::{
     pin::pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -37,6 +37,8 @@ pub(crate) struct Receiving {
     decoder: Decoder,
     /// The stream's end was seen, or does not matter any more.
     is_ended: bool,
+    /// How the stream has failed, for whoever reads next.
+    failure: Option<LinkError>,
     /// Tell a peer that sends on that nothing was begun.
     stop_code: quinn::VarInt,
 }
@@ -44,7 +46,8 @@ pub(crate) struct Receiving {
 impl Receiving {
     pub(crate) fn new(stream: quinn::RecvStream, role: Role) -> Self {
         let decoder = Decoder::new(role);
-        Self { stream, role, decoder, is_ended: false, stop_code: code::CANCELLED }
+        let stop_code = code::CANCELLED;
+        Self { stream, role, decoder, is_ended: false, failure: None, stop_code }
     }
 
     /// The next bytes as they are; `None` at the stream's end.
@@ -52,6 +55,9 @@ impl Receiving {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, LinkError>> {
+        if let Some(failure) = self.failure.take() {
+            return Poll::Ready(Err(failure));
+        }
         if self.is_ended {
             return Poll::Ready(Ok(None));
         }
@@ -106,6 +112,21 @@ impl Receiving {
         }
     }
 
+    /// Looks whether the end is there already. Whoever knows a message's length reads no further, and a
+    /// stream that is dropped with its end unread costs a packet each way to say that nobody minds.
+    fn see_end(&mut self) {
+        if !self.decoder.is_drained() || self.failure.is_some() {
+            return;
+        }
+        // Whoever reads on registers a waker of its own.
+        let mut cx = Context::from_waker(Waker::noop());
+        match self.poll_bytes(&mut cx) {
+            Poll::Ready(Ok(Some(bytes))) => self.decoder.push(bytes),
+            Poll::Ready(Err(failure)) => self.failure = Some(failure),
+            Poll::Ready(Ok(None)) | Poll::Pending => {}
+        }
+    }
+
     /// The next piece of the body, or the trailers.
     pub(crate) fn poll_body(
         &mut self,
@@ -113,7 +134,10 @@ impl Receiving {
     ) -> Poll<Option<Result<BodyFrame<Bytes>, LinkError>>> {
         let frame = match ready!(self.poll_frame(cx)) {
             Ok(None) => return Poll::Ready(None),
-            Ok(Some(Frame::Data(data))) => Ok(BodyFrame::data(data)),
+            Ok(Some(Frame::Data(data))) => {
+                self.see_end();
+                Ok(BodyFrame::data(data))
+            }
             Ok(Some(Frame::Trailers(trailers))) => {
                 head::decode_trailers(trailers).map(BodyFrame::trailers).map_err(LinkError::from)
             }
@@ -130,6 +154,7 @@ impl Receiving {
     pub(crate) fn into_body(mut self, follows: Follows) -> Body {
         match follows {
             Follows::Nothing => {
+                self.see_end();
                 self.is_ended = true;
                 Body::empty()
             }
@@ -142,8 +167,9 @@ impl Receiving {
         std::mem::replace(&mut self.decoder, Decoder::new(self.role)).into_raw()
     }
 
+    /// True if there is nothing more to read, and the message is whole.
     pub(crate) fn is_ended(&self) -> bool {
-        self.is_ended
+        self.is_ended && self.failure.is_none() && self.decoder.finish().is_ok()
     }
 
     /// Tells the peer that the request was not begun.
@@ -154,6 +180,9 @@ impl Receiving {
 
 impl Drop for Receiving {
     fn drop(&mut self) {
+        if !self.is_ended {
+            self.see_end();
+        }
         if !self.is_ended {
             // Fails only if the stream has ended meanwhile, which is as good.
             let _ = self.stream.stop(self.stop_code);

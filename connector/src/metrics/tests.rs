@@ -1,0 +1,28 @@
+use tokio_util::task::AbortOnDropHandle;
+
+use super::*;
+
+/// The process's memory, in bytes.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
+
+#[tokio::test(start_paused = true)]
+async fn samples_do_not_pile_up_where_nobody_scrapes() {
+    const ROUNDS: usize = 32;
+    const SAMPLES: usize = 250_000;
+    let recorder = recorder().unwrap();
+    let samples = metrics::with_local_recorder(&recorder, || histogram!(ORIGIN_PHASE));
+    let tidying = AbortOnDropHandle::new(tokio::spawn(tidy(recorder.handle())));
+    let before = resident();
+    for _ in 0..ROUNDS {
+        (0..SAMPLES).for_each(|_| samples.record(0.001));
+        tokio::time::sleep(2 * TIDY_EVERY).await;
+    }
+    let grown = resident().saturating_sub(before);
+    let all = ROUNDS * SAMPLES * size_of::<f64>();
+    assert!(grown < all / 3, "{grown} of {all} bytes are still there");
+    drop(tidying);
+}
