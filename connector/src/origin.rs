@@ -55,7 +55,7 @@ use crate::{
 /// what takes longer is not coming.
 pub(crate) const RESPONSE_HEAD: Duration = Duration::from_secs(300);
 /// Largest head of an origin's answer, in bytes, within what a head on the link may have.
-const MAX_RESPONSE_HEAD: usize = 96 * 1024;
+const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 
 /// The request's body on its way to the origin.
 type RequestBody = Metered<link::Body>;
@@ -253,7 +253,8 @@ impl Origin {
         // hyper takes 100 fields; a head on the link has room for some more.
         let (sender, connection) = hyper::client::conn::http1::Builder::new()
             .max_header_size(MAX_RESPONSE_HEAD)
-            // What is read ahead of a reader that stalls; hyper would take four times as much.
+            // What is read ahead of a reader that stalls; hyper would take six times as much, and
+            // the allocator twice that for pieces just above this.
             .max_buf_size(MAX_RESPONSE_HEAD)
             .handshake(connected.stream)
             .await

@@ -188,7 +188,8 @@ impl Dialer {
         stream.set_nodelay(true).map_err(DialError::Connect)?;
         let name = ServerName::try_from(server_name.to_owned())
             .map_err(|error| DialError::Tls(error.into()))?;
-        let mut stream = self.tls.connect(name, stream).await.map_err(tls_dial_error)?;
+        let mut stream =
+            self.tls.connect(name, http2::buffered(stream)).await.map_err(tls_dial_error)?;
         stream.get_mut().1.set_buffer_limit(Some(http2::TLS_BUFFER));
         let exporter = stream
             .get_ref()

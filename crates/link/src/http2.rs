@@ -17,7 +17,10 @@ use http_body::Body as HttpBody;
 use protocol::head::Protocol;
 
 pub(crate) use self::{
-    connection::{CONNECTION_WINDOW, CONTROL_PATH, TLS_BUFFER, client_builder, server_builder},
+    connection::{
+        CONNECTION_WINDOW, CONTROL_PATH, Stream, TLS_BUFFER, buffered, client_builder,
+        server_builder,
+    },
     receiving::Receiving,
     sending::Sending,
 };

@@ -14,7 +14,6 @@ use protocol::{
     head::{self, Follows, Protocol},
     presence::Transport,
 };
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::{
@@ -29,7 +28,7 @@ use crate::{
 /// takes longer.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 
-pub(crate) type Http2Connection = h2::server::Connection<TlsStream<TcpStream>, Bytes>;
+pub(crate) type Http2Connection = h2::server::Connection<TlsStream<http2::Stream>, Bytes>;
 
 /// The requests of one link, at the connector. The link lives only while [`Inbound::accept`] is called.
 pub struct Inbound(Carrier);

@@ -230,7 +230,7 @@ async fn secure_http2(
     acceptor: TlsAcceptor,
     remote: SocketAddr,
 ) -> Result<Secured, LinkError> {
-    let mut stream = acceptor.accept(stream).await?;
+    let mut stream = acceptor.accept(http2::buffered(stream)).await?;
     stream.get_mut().1.set_buffer_limit(Some(http2::TLS_BUFFER));
     let exporter = stream
         .get_ref()

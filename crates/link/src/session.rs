@@ -6,10 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use protocol::presence::Transport;
-use tokio::{
-    net::TcpStream,
-    sync::{Notify, watch},
-};
+use tokio::sync::{Notify, watch};
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -174,7 +171,7 @@ impl Http2Driver {
     /// Drives `connection` until it ends or is told to. Until the connector has proven itself, it may
     /// send no more than HTTP/2's first window, 64 KiB in all.
     pub(crate) fn spawn(
-        mut connection: h2::client::Connection<TlsStream<TcpStream>, Bytes>,
+        mut connection: h2::client::Connection<TlsStream<http2::Stream>, Bytes>,
     ) -> Self {
         let (closing, mut told) = watch::channel(None);
         let (over, is_over) = watch::channel(false);

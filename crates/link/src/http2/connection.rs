@@ -1,5 +1,7 @@
 //! HTTP/2 connections: every figure that shapes a link over HTTP/2.
 
+use tokio::{io::BufReader, net::TcpStream};
+
 /// Path of the control stream, the first stream on every connection.
 pub(crate) const CONTROL_PATH: &str = "/postern/control";
 
@@ -14,10 +16,20 @@ const STREAMS: u32 = 1024;
 const HEADER_LIST: u32 = protocol::frame::MAX_HEAD as u32;
 /// Largest frame, in bytes: TLS records hold 16 KiB; a few of them at once save work.
 const FRAME: u32 = 64 * 1024;
+/// How much is read from the socket at once, in bytes. TLS alone would read a record at a time, and
+/// each read has the system tell the sender that there is room.
+const READ: usize = 64 * 1024;
 /// How much may be encrypted ahead of one write to the socket, in bytes: a whole read from an origin.
 pub(crate) const TLS_BUFFER: usize = 128 * 1024;
 /// How much one stream may hold that waits to be sent, in bytes.
-const SEND_BUFFER: usize = 128 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// What TLS runs on.
+pub(crate) type Stream = BufReader<TcpStream>;
+
+pub(crate) fn buffered(stream: TcpStream) -> Stream {
+    BufReader::with_capacity(READ, stream)
+}
 
 /// The edge's end. The connection's window stays at its first 64 KiB until the connector has proven
 /// itself.

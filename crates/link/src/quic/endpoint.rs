@@ -89,8 +89,8 @@ pub(crate) fn accept(
     incoming.accept_with(Arc::new(config))
 }
 
-/// The edge's endpoint. Its reset and connection-id keys come from its identity, so that after a
-/// restart it can tell connectors at once that their links are gone, instead of keeping silent.
+/// The edge's endpoint. Its reset key comes from its identity, so that after a restart it can tell
+/// connectors at once that their links are gone, instead of keeping silent.
 pub(crate) fn server_endpoint(
     socket: UdpSocket,
     identity: &ServerIdentity,
@@ -99,10 +99,8 @@ pub(crate) fn server_endpoint(
     let server = server_config(identity).map_err(io::Error::other)?;
     let reset_key = identity.derive_key(b"postern quic stateless reset");
     let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &reset_key);
-    let cid_key = identity.derive_key(b"postern quic connection id");
-    let cid_key = u64::from_be_bytes(*cid_key.first_chunk().expect("32 bytes hold 8"));
     let mut config = EndpointConfig::new(Arc::new(reset_key));
-    config.cid_generator(move || Box::new(Ids::new(cid_key, shard)));
+    config.cid_generator(move || Box::new(Ids::new(shard)));
     takes_jumbo(&mut config);
     let runtime = Arc::new(quinn::TokioRuntime);
     let endpoint = quinn::Endpoint::new(config, Some(server.clone()), socket, runtime)?;

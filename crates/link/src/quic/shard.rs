@@ -14,7 +14,7 @@
 
 use std::{io, net::UdpSocket};
 
-use quinn_proto::{ConnectionId, ConnectionIdGenerator, HashedConnectionIdGenerator, InvalidCid};
+use quinn_proto::{ConnectionId, ConnectionIdGenerator, InvalidCid, RandomConnectionIdGenerator};
 
 /// Which of the sockets of one UDP address a listener has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,15 +46,16 @@ impl Shard {
     }
 }
 
-/// Draws connection ids that lead to one shard.
+/// Draws connection ids that lead to one shard: 8 bytes, all of them random but for that. Ids that begin
+/// a link are not compared with those in use, so they must be too many to be drawn twice.
 pub(super) struct Ids {
-    ids: HashedConnectionIdGenerator,
+    ids: RandomConnectionIdGenerator,
     shard: Shard,
 }
 
 impl Ids {
-    pub(super) fn new(key: u64, shard: Shard) -> Self {
-        Self { ids: HashedConnectionIdGenerator::from_key(key), shard }
+    pub(super) fn new(shard: Shard) -> Self {
+        Self { ids: RandomConnectionIdGenerator::default(), shard }
     }
 }
 
