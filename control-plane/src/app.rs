@@ -8,6 +8,7 @@ use crate::{
     auth::{backoff::Backoff, password::Passwords},
     ca::Authority,
     clock::Clock,
+    peers::Peers,
     presence::Presence,
     random,
     runner::Runner,
@@ -28,6 +29,7 @@ const APPLY_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
+    pub(crate) peers: Peers,
     pub(crate) presence: Presence,
     pub(crate) passwords: Passwords,
     pub(crate) logins: Backoff,

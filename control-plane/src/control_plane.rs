@@ -2,7 +2,7 @@
 
 use std::{fs::File, net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use protocol::{address::HostPort, join::JoinToken};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -16,14 +16,13 @@ use crate::{
     edge_port, files, first_run,
     first_run::FirstRun,
     options::Options,
+    peers::Peers,
     presence::Presence,
     runner::Runner,
     signer::Signer,
-    store::{self, Store, audit::Actor},
+    store::{self, Location, Store, audit::Actor},
 };
 
-/// The database's file in the data directory.
-const DATABASE: &str = "postern.db";
 /// Runs under way have that long when the control plane stops.
 const RUNS_GRACE: Duration = Duration::from_secs(5);
 /// How often what is over is swept out: sessions, replaced signing keys.
@@ -62,15 +61,24 @@ impl ControlPlane {
             .with_context(|| format!("cannot create the data directory {}", dir.display()))?;
         let lock = files::lock(dir)
             .with_context(|| format!("cannot use the data directory {}", dir.display()))?;
-        let database = dir.join(DATABASE);
-        files::create_private(&database).context("cannot create the database")?;
+        let database = options.database()?;
+        if let Location::File(file) = &database {
+            files::create_private(file).context("cannot create the database")?;
+        }
         let store =
             Store::open(&database, clock.now_ms()).await.context("cannot open the database")?;
+        let keys = options.keys_dir.as_deref().unwrap_or(dir);
+        files::create_dir(keys)
+            .with_context(|| format!("cannot create the keys' directory {}", keys.display()))?;
+        // Of several control planes that start for the first time, one makes the keys.
+        let keys_lock = files::wait_for_lock(keys).await.context("cannot lock the keys")?;
         let is_first_start = first_run::is_due(&store).await?;
-        let authority = Authority::open(dir, is_first_start)
+        let authority = Authority::open(keys, is_first_start)
             .context("cannot open the certificate authority")?;
-        let signer = Signer::open(dir, is_first_start)
+        let signer = Signer::open(keys, is_first_start)
             .context("cannot open the key that signs capabilities")?;
+        known_authority(&store, &authority).await?;
+        let peers = Peers::join(&store, dir, clock.now_ms()).await?;
         let passwords = Passwords::new(options.password_cost).await?;
         let api = bind(options.listen, "API").await?;
         let edges = bind(options.edge_listen, "edge port").await?;
@@ -82,10 +90,13 @@ impl ControlPlane {
         let tls = authority.edge_port(&edge_address, provider)?;
         let presence = Presence::load(&store, clock.now_ms()).await?;
         // Last, when nothing can fail any more: a password that was drawn is told only once.
-        let first = first_run::prepare(&store, &passwords, &signer, &options, &clock).await?;
+        let first =
+            first_run::prepare(&store, &passwords, &signer, &peers, &options, &clock).await?;
+        drop(keys_lock);
         let app = Arc::new(App {
             store,
             clock,
+            peers,
             presence,
             passwords,
             logins: Backoff::default(),
@@ -128,11 +139,19 @@ impl ControlPlane {
         let mut workers = JoinSet::new();
         workers.spawn({
             let (app, stop) = (app.clone(), workers_stop.clone());
-            async move { app.presence.work(&app.store, &app.clock, stop).await }
+            async move { app.presence.work(&app.store, &app.peers, &app.clock, stop).await }
         });
         workers.spawn({
             let (app, stop) = (app.clone(), workers_stop.clone());
             async move { sweep(&app, stop).await }
+        });
+        workers.spawn({
+            let (app, stop) = (app.clone(), workers_stop.clone());
+            async move { app.peers.work(&app.store, &app.clock, stop).await }
+        });
+        workers.spawn({
+            let (app, stop) = (app.clone(), workers_stop.clone());
+            async move { app.store.hear(stop).await }
         });
         tokio::join!(
             api::serve(app.clone(), api, shutdown.clone()),
@@ -163,6 +182,18 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         "the control plane serves"
     );
     control_plane.serve(shutdown).await;
+    Ok(())
+}
+
+/// A control plane with keys of its own would certify edges that nobody trusts.
+async fn known_authority(store: &Store, authority: &Authority) -> anyhow::Result<()> {
+    let mut db = store.write().await?;
+    let pin = store::control_plane::ca_pin(&mut db, authority.pin()).await?;
+    db.commit().await?;
+    ensure!(
+        pin == authority.pin(),
+        "ca.key and ca.crt are another deployment's: put those of this deployment in their place"
+    );
     Ok(())
 }
 

@@ -29,6 +29,15 @@ pub(crate) fn lock(dir: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Waits until no other process works on the keys in a directory, and keeps others out for as long as
+/// the file lives.
+pub(crate) async fn wait_for_lock(dir: &Path) -> io::Result<File> {
+    let path = dir.join("keys.lock");
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    let locked = tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await;
+    locked.map_err(io::Error::other)?
+}
+
 /// Reads a file, or `None` if there is none.
 pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match fs::read(path) {

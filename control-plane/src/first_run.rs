@@ -10,6 +10,7 @@ use crate::{
     auth::password::Passwords,
     clock::Clock,
     options::Options,
+    peers::Peers,
     random,
     signer::Signer,
     store::{
@@ -47,20 +48,17 @@ pub(crate) async fn prepare(
     store: &Store,
     passwords: &Passwords,
     signer: &Signer,
+    peers: &Peers,
     options: &Options,
     clock: &Clock,
 ) -> anyhow::Result<Option<FirstRun>> {
     let now_ms = clock.now_ms();
-    let mut db = store.write().await?;
-    store::run::interrupt_unfinished(&mut db, now_ms).await?;
-    db.commit().await?;
-
     let first = if is_due(store).await? {
         Some(make_owner(store, passwords, options, now_ms).await?)
     } else {
         None
     };
-    signer.publish(store, now_ms).await?;
+    signer.publish(store, peers, now_ms).await?;
     Ok(first)
 }
 

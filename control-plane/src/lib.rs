@@ -25,6 +25,7 @@ mod first_run;
 mod guard;
 mod listener;
 mod options;
+mod peers;
 mod presence;
 mod random;
 mod runner;

@@ -1,15 +1,24 @@
 //! What the operator can set. Every flag has an environment variable; secrets come by environment or
 //! file only, so that they never stand in a process list.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, ensure};
 use clap::builder::BoolishValueParser;
 use protocol::address::HostPort;
 use zeroize::Zeroizing;
 
+use crate::store::{DatabaseUrl, Location};
+
 /// The environment variable that presets the first owner's password.
 const OWNER_PASSWORD: &str = "POSTERN_OWNER_PASSWORD";
+/// The environment variable with the URL of a PostgreSQL database.
+const DATABASE_URL: &str = "POSTERN_DATABASE_URL";
+/// The database's file in the data directory, unless there is such a URL.
+const DATABASE_FILE: &str = "postern.db";
 /// Shortest password of a user, in characters (NIST SP 800-63B §3.1.1.2).
 pub(crate) const MIN_PASSWORD: usize = 8;
 /// Longest password of a user, in bytes: more only costs time.
@@ -21,6 +30,15 @@ pub struct Options {
     /// Directory of the database and the keys; created if it is missing.
     #[arg(long, env = "POSTERN_DATA_DIR", default_value = "postern-data")]
     pub data_dir: PathBuf,
+    /// File with the URL of a PostgreSQL database, postgres://USER:PASSWORD@HOST/NAME, which several
+    /// control planes can share; without it (and without POSTERN_DATABASE_URL) the database is a file
+    /// in the data directory.
+    #[arg(long, env = "POSTERN_DATABASE_URL_FILE")]
+    pub database_url_file: Option<PathBuf>,
+    /// Directory of the keys that all control planes of a deployment have in common: ca.key, ca.crt and
+    /// token.key; the data directory if nothing else is said.
+    #[arg(long, env = "POSTERN_KEYS_DIR")]
+    pub keys_dir: Option<PathBuf>,
     /// Where the API and the console listen.
     #[arg(long, env = "POSTERN_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
@@ -66,23 +84,39 @@ impl Default for PasswordCost {
 }
 
 impl Options {
+    /// Where the database is.
+    pub(crate) fn database(&self) -> anyhow::Result<Location> {
+        let url = secret(self.database_url_file.as_deref(), DATABASE_URL)
+            .context("cannot read the database's URL")?;
+        Ok(match url {
+            Some(url) => Location::Server(DatabaseUrl::new(url)?),
+            None => Location::File(self.data_dir.join(DATABASE_FILE)),
+        })
+    }
+
     /// The first owner's password, if the operator chose one.
     pub(crate) fn owner_password(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
-        let password = match (&self.owner_password_file, std::env::var(OWNER_PASSWORD)) {
-            (Some(file), _) => Zeroizing::new(
-                std::fs::read_to_string(file)
-                    .with_context(|| format!("cannot read the owner's password in {file:?}"))?,
-            ),
-            (None, Ok(password)) => Zeroizing::new(password),
-            (None, Err(_)) => return Ok(None),
-        };
-        let password = Zeroizing::new(password.trim_end_matches(['\r', '\n']).to_owned());
+        let password = secret(self.owner_password_file.as_deref(), OWNER_PASSWORD)
+            .context("cannot read the owner's password")?;
+        let Some(password) = password else { return Ok(None) };
         ensure!(
             password.chars().count() >= MIN_PASSWORD && password.len() <= MAX_PASSWORD,
             "the owner's password must have {MIN_PASSWORD} to {MAX_PASSWORD} characters"
         );
         Ok(Some(password))
     }
+}
+
+/// A secret of one line in a file, or else in the environment.
+fn secret(file: Option<&Path>, variable: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
+    let secret = match (file, std::env::var(variable)) {
+        (Some(file), _) => Zeroizing::new(
+            std::fs::read_to_string(file).with_context(|| file.display().to_string())?,
+        ),
+        (None, Ok(secret)) => Zeroizing::new(secret),
+        (None, Err(_)) => return Ok(None),
+    };
+    Ok(Some(Zeroizing::new(secret.trim_end_matches(['\r', '\n']).to_owned())))
 }
 
 #[cfg(test)]

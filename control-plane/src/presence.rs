@@ -5,6 +5,7 @@
 //! out and stores what must outlive the process.
 
 use std::{
+    collections::HashMap,
     sync::{Mutex, MutexGuard},
     time::Duration,
 };
@@ -22,7 +23,8 @@ use state::{Refused, State};
 
 use crate::{
     clock::Clock,
-    store::{self, Store, presence::TunnelPresence},
+    peers::Peers,
+    store::{self, Store, edge_presence, presence::TunnelPresence},
 };
 
 /// How often leases are looked at; they hold for ten seconds.
@@ -64,15 +66,9 @@ impl Presence {
         report: Report,
         now_ms: u64,
     ) -> Result<(), Refused> {
-        let is_dirty = {
-            let mut state = self.state();
-            state.report(edge, session, report, now_ms)?;
-            state.is_dirty()
-        };
+        self.state().report(edge, session, report, now_ms)?;
         self.reported.send_replace(());
-        if is_dirty {
-            self.dirty.notify_one();
-        }
+        self.dirty.notify_one();
         Ok(())
     }
 
@@ -104,28 +100,90 @@ impl Presence {
         self.state().forget(tunnel);
     }
 
-    /// Lets leases run out and stores what changed, until told to stop; then stores the rest.
-    pub(crate) async fn work(&self, store: &Store, clock: &Clock, stop: CancellationToken) {
+    /// Lets leases run out, stores what changed and hears what the other control planes have stored,
+    /// until told to stop; then stores the rest.
+    pub(crate) async fn work(
+        &self,
+        store: &Store,
+        peers: &Peers,
+        clock: &Clock,
+        stop: CancellationToken,
+    ) {
         let mut tick = tokio::time::interval(TICK);
+        let mut news = store.presence();
+        let mut has_led = peers.leads();
         while !stop.is_cancelled() {
-            tokio::select! {
-                _ = tick.tick() => self.state().expire(clock.now_ms()),
-                () = self.dirty.notified() => {}
-                () = stop.cancelled() => {}
-            }
-            let dirty = self.state().take_dirty();
-            if dirty.is_empty() {
-                continue;
-            }
-            match save(store, &dirty).await {
-                Ok(unknown) => unknown.into_iter().for_each(|tunnel| self.forget(tunnel)),
-                Err(error) => {
-                    tracing::warn!(%error, "presence was not stored");
-                    self.state().put_back(dirty);
-                    stop.run_until_cancelled(tokio::time::sleep(RETRY)).await;
+            let has_news = tokio::select! {
+                _ = tick.tick() => {
+                    self.state().expire(clock.now_ms());
+                    false
                 }
+                () = self.dirty.notified() => false,
+                _ = news.changed() => true,
+                () = stop.cancelled() => false,
+            };
+            let done = async {
+                if store.is_shared() {
+                    self.tell(store, peers, clock.now_ms()).await?;
+                }
+                if has_news {
+                    self.hear(store, peers, clock.now_ms()).await?;
+                }
+                let leads = peers.leads();
+                if leads && !has_led {
+                    let stored = store::presence::ever_connected(&mut store.read().await?).await?;
+                    self.state().take_over(stored);
+                }
+                has_led = leads;
+                self.save(store, leads).await
+            };
+            if let Err(error) = done.await {
+                tracing::warn!(error = error.as_source(), "presence was not stored");
+                stop.run_until_cancelled(tokio::time::sleep(RETRY)).await;
             }
         }
+    }
+
+    /// Tells the other control planes what edges report here.
+    async fn tell(&self, store: &Store, peers: &Peers, now_ms: u64) -> store::Result<()> {
+        let unshared = self.state().unshared(peers.me(), now_ms);
+        if !unshared.told.is_empty() {
+            let lost = edge_presence::tell(store, &unshared.told).await?;
+            self.state().shared(unshared, &lost);
+        }
+        Ok(())
+    }
+
+    /// Hears what edges report to other control planes.
+    async fn hear(&self, store: &Store, peers: &Peers, now_ms: u64) -> store::Result<()> {
+        let me = peers.me();
+        let mut db = store.read().await?;
+        let mut rows = edge_presence::list(&mut db).await?;
+        rows.retain(|row| row.is_live && row.links.control_plane != me);
+        let unknown = self.state().unknown_links(&rows);
+        let mut reports = HashMap::new();
+        for edge in unknown {
+            reports.insert(edge, edge_presence::report(&mut db, edge).await?);
+        }
+        self.state().adopt(rows, reports, |id| peers.is_at_work(id), now_ms);
+        self.reported.send_replace(());
+        Ok(())
+    }
+
+    /// Stores what is new of tunnels, if this control plane does so for all.
+    async fn save(&self, store: &Store, leads: bool) -> store::Result<()> {
+        let dirty = self.state().take_dirty();
+        if dirty.is_empty() || !leads {
+            return Ok(());
+        }
+        match save(store, &dirty).await {
+            Ok(unknown) => unknown.into_iter().for_each(|tunnel| self.forget(tunnel)),
+            Err(error) => {
+                self.state().put_back(dirty);
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -82,7 +82,7 @@ impl Runner {
             finished_ms: None,
         };
         let mut db = app.store.write().await?;
-        store::run::insert(&mut db, &run).await?;
+        store::run::insert(&mut db, &run, app.peers.me()).await?;
         store::run::trim(&mut db, workflow.id, KEPT).await?;
         db.commit().await?;
         let (finished, receiver) = oneshot::channel();

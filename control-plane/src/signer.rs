@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     files,
+    peers::Peers,
     store::{
         self, Store,
         audit::{Actor, Entry},
@@ -57,11 +58,24 @@ impl Signer {
     }
 
     /// Makes the key known to the edges, unless it is the newest that they know.
-    pub(crate) async fn publish(&self, store: &Store, now_ms: u64) -> store::Result<()> {
-        let mut change = store.change().await?;
-        if store::token_key::list(&mut change).await?.first() == Some(&self.public) {
+    ///
+    /// # Errors
+    /// If other control planes are at work, which sign with that one.
+    pub(crate) async fn publish(
+        &self,
+        store: &Store,
+        peers: &Peers,
+        now_ms: u64,
+    ) -> anyhow::Result<()> {
+        let known = store::token_key::list(&mut store.read().await?).await?;
+        if known.first() == Some(&self.public) {
             return Ok(());
         }
+        anyhow::ensure!(
+            known.is_empty() || !peers.has_company(store).await?,
+            "token.key is not the one that the other control planes sign with: copy theirs"
+        );
+        let mut change = store.change().await?;
         store::token_key::put(&mut change, &self.public, now_ms).await?;
         let entry = Entry {
             tenant: store::tenant::operator(&mut change).await?,

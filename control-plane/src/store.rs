@@ -8,19 +8,20 @@
 //! ```
 //!
 //! One file for each aggregate holds functions over these three. What differs between SQLite and
-//! other engines is in [`dialect`].
-
-use std::path::Path;
+//! PostgreSQL is in [`dialect`].
 
 use sqlx::{Any, AnyConnection, AnyPool, Row, Transaction, any::AnyRow};
 use tokio::sync::watch;
 
 pub(crate) mod api_key;
 pub(crate) mod audit;
+pub(crate) mod control_plane;
 mod dialect;
 pub(crate) mod edge;
+pub(crate) mod edge_presence;
 pub(crate) mod feed;
 pub(crate) mod join_token;
+mod news;
 pub(crate) mod presence;
 pub(crate) mod proxy_token;
 pub(crate) mod run;
@@ -32,6 +33,10 @@ pub(crate) mod tunnel;
 pub(crate) mod user;
 pub(crate) mod workflow;
 
+pub(crate) use dialect::{DatabaseUrl, Location};
+use dialect::{Dialect, Opened};
+use news::News;
+
 /// Something went wrong between here and the disk.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -41,9 +46,23 @@ pub enum Error {
     /// The engine said no.
     #[error("the database failed")]
     Database(#[source] sqlx::Error),
+    /// There is no way to the database's server.
+    #[error("the database server {server} cannot be reached")]
+    Unreachable {
+        /// Host and port, or the socket's path.
+        server: String,
+        /// Why not.
+        source: sqlx::Error,
+    },
+    /// The server knows another password, or lets this user in no further.
+    #[error("the database server refuses the user or the password in the database's URL")]
+    Refused(#[source] sqlx::Error),
     /// A migration could not be applied.
     #[error("the database cannot be brought to this version's form")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// A later version has changed the database's form.
+    #[error("the database was last used by a newer version (its migration {0} is unknown here)")]
+    Newer(i64),
     /// A stored value is not what this version writes.
     #[error("the database holds an unreadable {0}")]
     Unreadable(&'static str),
@@ -53,6 +72,11 @@ impl Error {
     /// Is it only that the row exists already?
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Exists(_))
+    }
+
+    /// For logs, which then show what is behind it.
+    pub(crate) fn as_source(&self) -> &(dyn std::error::Error + 'static) {
+        self
     }
 
     /// Has the disk no room left?
@@ -75,23 +99,26 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 /// The database.
 #[derive(Debug, Clone)]
 pub struct Store {
+    location: Location,
+    dialect: Dialect,
     writer: AnyPool,
     readers: AnyPool,
     generation: watch::Sender<u64>,
+    presence: watch::Sender<()>,
     first_generation: u64,
 }
 
 impl Store {
-    /// Opens the database file, creates it if it is missing, and brings it to this version's form.
+    /// Opens the database, creates its file if it is one and is missing, and brings it to this
+    /// version's form.
     ///
     /// Generations start anew behind `now_ms`. A database that was restored from a backup would
     /// otherwise count again what edges have heard under other contents; the clock tells the two apart.
     ///
     /// # Errors
-    /// If the file cannot be opened, written or migrated.
-    pub async fn open(file: &Path, now_ms: u64) -> Result<Self> {
-        let (writer, readers) = dialect::open(file).await?;
-        dialect::migrate(&writer).await?;
+    /// If the database cannot be reached, opened, written or migrated.
+    pub(crate) async fn open(location: &Location, now_ms: u64) -> Result<Self> {
+        let Opened { dialect, writer, readers } = Dialect::open(location).await?;
         let row = sqlx::query(
             "UPDATE deployment
              SET generation = CASE WHEN generation < $1 THEN $1 ELSE generation + 1 END
@@ -102,7 +129,13 @@ impl Store {
         .await?;
         let first_generation = unsigned(&row, "generation")?;
         let generation = watch::Sender::new(first_generation);
-        Ok(Self { writer, readers, generation, first_generation })
+        let (location, presence) = (location.clone(), watch::Sender::new(()));
+        Ok(Self { location, dialect, writer, readers, generation, presence, first_generation })
+    }
+
+    /// May other control planes use the database at the same time?
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.location, Location::Server(_))
     }
 
     /// The generation at which this process began. Whoever knows an older one is told everything.
@@ -123,6 +156,16 @@ impl Store {
         Ok(generation)
     }
 
+    /// Moves whenever other control planes may have stored presence.
+    pub(crate) fn presence(&self) -> watch::Receiver<()> {
+        self.presence.subscribe()
+    }
+
+    /// Lets presence that others have stored be looked up.
+    pub(crate) fn expect_presence(&self) {
+        self.presence.send_replace(());
+    }
+
     fn announce(&self, generation: u64) {
         self.generation.send_if_modified(|newest| {
             let is_news = generation > *newest;
@@ -133,12 +176,12 @@ impl Store {
 
     /// A consistent view of the database.
     pub(crate) async fn read(&self) -> Result<Reader> {
-        Ok(Reader(self.readers.begin_with(dialect::BEGIN_READ).await?))
+        Ok(Reader(self.readers.begin_with(self.dialect.begin_read()).await?))
     }
 
     /// A transaction that writes, alone at its time.
     pub(crate) async fn write(&self) -> Result<Writer> {
-        Ok(Writer(self.writer.begin_with(dialect::BEGIN_WRITE).await?))
+        Ok(Writer(self.writer.begin_with(self.dialect.begin_write()).await?))
     }
 
     /// A transaction that writes, with a new generation.
@@ -208,6 +251,9 @@ impl Change {
     /// change's generation.
     pub(crate) async fn commit(mut self, entry: audit::Entry) -> Result<u64> {
         audit::append(&mut self, entry).await?;
+        if self.store.is_shared() {
+            news::tell(&mut self.writer, &News::Generation(self.generation)).await?;
+        }
         self.writer.commit().await?;
         self.store.announce(self.generation);
         Ok(self.generation)
@@ -245,7 +291,7 @@ fn json<T: serde::de::DeserializeOwned>(row: &AnyRow, column: &'static str) -> R
     serde_json::from_str(&text(row, column)?).map_err(|_| Error::Unreadable(column))
 }
 
-fn to_json(value: &impl serde::Serialize) -> String {
+fn to_json(value: &(impl serde::Serialize + ?Sized)) -> String {
     serde_json::to_string(value).expect("the stored types have string keys and cannot fail")
 }
 

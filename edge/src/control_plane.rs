@@ -116,25 +116,28 @@ pub(crate) fn mutual_tls(identity: &Identity) -> Result<Arc<ClientConfig>, rustl
     Ok(Arc::new(config))
 }
 
-/// Keeps the connection up until the future is dropped.
-pub(crate) async fn run(core: Arc<Core>, control_plane: HostPort, tls: Arc<ClientConfig>) {
+/// Keeps a connection up until the future is dropped: to any of the control planes, of which there is
+/// one at least, and to the next when it breaks.
+pub(crate) async fn run(core: Arc<Core>, control_planes: Vec<HostPort>, tls: Arc<ClientConfig>) {
     let mut backoff = Backoff::default();
     let mut was_up = true;
-    loop {
+    // Each edge begins with another one, so that they share the edges.
+    let first = rand::random_range(0..control_planes.len());
+    for control_plane in control_planes.iter().cycle().skip(first) {
         let tasks = Tasks::default();
         let _stop = tasks.stop_on_drop();
-        let ended = match connect(&control_plane, &tls, &tasks).await {
+        let ended = match connect(control_plane, &tls, &tasks).await {
             Err(error) => BoxError::from(error),
             Ok(sender) => {
                 let since = Instant::now();
-                let presence = presence::report(&core, sender.clone(), &control_plane);
+                let presence = presence::report(&core, sender.clone(), control_plane);
                 let connected = || {
                     if !std::mem::replace(&mut was_up, true) {
                         tracing::info!(%control_plane, "the feed is back");
                     }
                 };
                 let ended = tokio::select! {
-                    ended = feed::follow(&core, sender, &control_plane, connected) => ended.into(),
+                    ended = feed::follow(&core, sender, control_plane, connected) => ended.into(),
                     ended = presence => ended.into(),
                 };
                 if since.elapsed() >= STEADY_AFTER {

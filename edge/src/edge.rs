@@ -99,7 +99,8 @@ pub enum StartError {
 pub struct Edge {
     options: Options,
     core: Arc<Core>,
-    control_plane: HostPort,
+    /// One at least.
+    control_planes: Vec<HostPort>,
     tls: Arc<ClientConfig>,
     /// One for each worker.
     doors: Vec<Doors>,
@@ -137,7 +138,10 @@ impl Edge {
         core.begin();
         Ok(Self {
             tls: control_plane::mutual_tls(&identity)?,
-            control_plane: identity.control_plane,
+            control_planes: match options.control_planes.is_empty() {
+                true => vec![identity.control_plane],
+                false => options.control_planes.clone(),
+            },
             core: Arc::new(core),
             doors,
             workers,
@@ -204,7 +208,7 @@ impl Edge {
             let serve = gateway.clone().serve(doors.gateway, worker.id);
             requests.spawn_on(&worker.runtime, serve);
         }
-        background.spawn(control_plane::run(core.clone(), self.control_plane, self.tls));
+        background.spawn(control_plane::run(core.clone(), self.control_planes, self.tls));
         background.spawn({
             let core = core.clone();
             async move { feed::save_changes(&core, &options.data_dir).await }
@@ -282,7 +286,7 @@ async fn identity(options: &Options, bound: Addresses) -> Result<Identity, Start
         (None, Some(joined)) => return Err(StartError::Moved { joined }),
         (None, None) => return Err(StartError::NoToken),
     };
-    let identity = join::join(&token, link, gateway).await?;
+    let identity = join::join(&token, link, gateway, &options.control_planes).await?;
     identity.save(data_dir).map_err(StartError::DataDir)?;
     Ok(identity)
 }

@@ -77,6 +77,7 @@ pub(crate) async fn join(
     token: &JoinTokenText,
     link: EdgeAddress,
     gateway: HostPort,
+    control_planes: &[HostPort],
 ) -> Result<Identity, JoinError> {
     let address = JoinToken::decode(&token.0)?;
     let key = KeyPair::generate()?;
@@ -87,13 +88,15 @@ pub(crate) async fn join(
         JoinRequest { token: token.0.clone(), link, gateway, certificate_request: request.pem()? };
     let tls = tls(&address)?;
     let mut backoff = Backoff::default();
+    let mut ways = std::iter::once(&address.control_plane).chain(control_planes).cycle();
     let response = loop {
-        match attempt(&address.control_plane, &tls, &request).await {
+        let control_plane = ways.next().expect("the token names one");
+        match attempt(control_plane, &tls, &request).await {
             Ok(response) => break response,
             Err(Attempt::Fatal(error)) => return Err(error),
             Err(error) => {
                 let error = &error as &dyn Error;
-                tracing::warn!(control_plane = %address.control_plane, error, "cannot join yet");
+                tracing::warn!(%control_plane, error, "cannot join yet");
                 backoff.wait().await;
             }
         }

@@ -58,6 +58,16 @@ pub struct Options {
     #[arg(skip)]
     pub join_token: Option<JoinTokenText>,
 
+    /// The control planes that share the database, each by its edge port; the edge reports to one of
+    /// them at a time [default: the one of the join token]
+    #[arg(
+        long,
+        env = "POSTERN_EDGE_CONTROL_PLANES",
+        value_name = "HOST:PORT,…",
+        value_delimiter = ','
+    )]
+    pub control_planes: Vec<HostPort>,
+
     /// How long the edge serves without a word from the control plane
     #[arg(long, env = "POSTERN_EDGE_FEED_MAX_AGE", default_value = "24h", value_parser = duration)]
     pub feed_max_age: Duration,

@@ -100,6 +100,8 @@ pub(crate) async fn run(
 fn control_plane_options(options: &Options) -> anyhow::Result<control_plane::Options> {
     Ok(control_plane::Options {
         data_dir: options.data_dir.clone(),
+        database_url_file: None,
+        keys_dir: None,
         listen: (options.bind, options.port).into(),
         edge_listen: (options.bind, options.edge_port).into(),
         edge_address: HostPort::new(host(options), options.edge_port)?,

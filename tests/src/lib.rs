@@ -8,6 +8,7 @@ pub mod docker;
 pub mod network;
 pub mod origin;
 pub mod outbound;
+pub mod postgres;
 pub mod process;
 pub mod traffic;
 pub mod world;

@@ -17,6 +17,7 @@ use crate::{
     api::Api,
     network::Network,
     origin::Origin,
+    postgres::Postgres,
     process::{PATIENCE, Process, children},
 };
 
@@ -111,25 +112,32 @@ impl World {
     /// If anything does not come up.
     pub async fn start_spread_over(host: IpAddr, sites: [Site; 2]) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let mut command = Command::new(program("postern")?);
-        command
-            .arg("control-plane")
-            .arg("--data-dir")
-            .arg(dir.path().join("control-plane"))
-            .args(["--listen", &format!("{host}:8080")])
-            .args(["--edge-listen", &format!("{host}:7843")])
-            .args(["--edge-address", &format!("{host}:7843")]);
-        let postern = Process::start("control-plane", command)?;
+        let postern = start_control_plane(dir.path(), host, None).await?;
         let password = postern.find(|line| first_word_behind(line, "password:")).await?;
-        postern.find(|line| line.contains("the control plane serves").then_some(())).await?;
         let api = Api::log_in(&format!("http://{host}:8080"), OWNER, &password).await?;
-        let mut edges = Vec::new();
-        for (region, site) in sites.iter().enumerate() {
-            let token = api.post("/api/v1/edges/join-tokens", &json!({})).await?;
-            let token = text(&token, "token")?;
-            edges.push(start_edge(dir.path(), host, region, site, Some(&token)).await?);
-        }
+        let edges = start_edges(dir.path(), host, &sites, &api, &[]).await?;
         Self::furnish(host, dir, postern, edges, api).await
+    }
+
+    /// The same with two control planes on one PostgreSQL database: the world's, and another one with
+    /// its API.
+    ///
+    /// # Errors
+    /// If anything does not come up.
+    pub async fn start_shared() -> anyhow::Result<(Self, Postgres, (Process, Api))> {
+        let (host, other) = (own_address(), own_address());
+        let dir = tempfile::tempdir()?;
+        let database = Postgres::start(dir.path()).await?;
+        let url_file = Some(database.url_file());
+        let postern = start_control_plane(dir.path(), host, url_file).await?;
+        let password = postern.find(|line| first_word_behind(line, "password:")).await?;
+        let api = Api::log_in(&format!("http://{host}:8080"), OWNER, &password).await?;
+        let second = start_control_plane(dir.path(), other, url_file).await?;
+        let second_api = Api::log_in(&format!("http://{other}:8080"), OWNER, &password).await?;
+        let sites = [Site::at(host), Site::at(host)];
+        let edges = start_edges(dir.path(), host, &sites, &api, &[host, other]).await?;
+        let world = Self::furnish(host, dir, postern, edges, api).await?;
+        Ok((world, database, (second, second_api)))
     }
 
     /// Kills an edge of a spread world and starts it again elsewhere, under the same name.
@@ -140,7 +148,7 @@ impl World {
         let edge = self.edges.get_mut(region).context("the edges are not spread")?;
         edge.signal(Signal::SIGKILL)?;
         edge.ended().await?;
-        *edge = start_edge(self.dir.path(), self.host, region, site, None).await?;
+        *edge = start_edge(self.dir.path(), self.host, region, site, None, &[]).await?;
         Ok(())
     }
 
@@ -368,6 +376,50 @@ async fn start_postern(data_dir: &Path, host: IpAddr) -> anyhow::Result<(Process
     Ok((postern, base))
 }
 
+/// Starts a control plane; with a database at a server it has a data directory of its own, and the
+/// keys in common with others.
+async fn start_control_plane(
+    data_dir: &Path,
+    host: IpAddr,
+    database: Option<&Path>,
+) -> anyhow::Result<Process> {
+    let mut command = Command::new(program("postern")?);
+    command
+        .arg("control-plane")
+        .args(["--listen", &format!("{host}:8080")])
+        .args(["--edge-listen", &format!("{host}:7843")])
+        .args(["--edge-address", &format!("{host}:7843")]);
+    match database {
+        None => command.arg("--data-dir").arg(data_dir.join("control-plane")),
+        Some(url_file) => command
+            .arg("--data-dir")
+            .arg(data_dir.join(format!("control-plane-{host}")))
+            .arg("--keys-dir")
+            .arg(data_dir.join("keys"))
+            .arg("--database-url-file")
+            .arg(url_file),
+    };
+    let control_plane = Process::start("control-plane", command)?;
+    control_plane.find(|line| line.contains("the control plane serves").then_some(())).await?;
+    Ok(control_plane)
+}
+
+/// Starts both edges. With `control_planes` they report to any of those.
+async fn start_edges(
+    data_dir: &Path,
+    host: IpAddr,
+    sites: &[Site; 2],
+    api: &Api,
+    control_planes: &[IpAddr],
+) -> anyhow::Result<Vec<Process>> {
+    let mut edges = Vec::new();
+    for (region, site) in sites.iter().enumerate() {
+        let token = text(&api.post("/api/v1/edges/join-tokens", &json!({})).await?, "token")?;
+        edges.push(start_edge(data_dir, host, region, site, Some(&token), control_planes).await?);
+    }
+    Ok(edges)
+}
+
 /// Starts the edge of a region; one that has been there before needs no token.
 async fn start_edge(
     data_dir: &Path,
@@ -375,6 +427,7 @@ async fn start_edge(
     region: usize,
     site: &Site,
     token: Option<&str>,
+    control_planes: &[IpAddr],
 ) -> anyhow::Result<Process> {
     let n = region as u16;
     let listen = SocketAddr::from((site.listen, 7844 + n));
@@ -393,6 +446,10 @@ async fn start_edge(
     if let Some(port) = site.fallback_port {
         let fallback = SocketAddr::from((site.listen, port));
         command.args(["--fallback-listen", &fallback.to_string()]);
+    }
+    if !control_planes.is_empty() {
+        let addresses: Vec<_> = control_planes.iter().map(|ip| format!("{ip}:7843")).collect();
+        command.args(["--control-planes", &addresses.join(",")]);
     }
     if let Some(token) = token {
         command.env("POSTERN_JOIN_TOKEN", token);

@@ -9,6 +9,7 @@ use postern_tests::{
     api::Api,
     docker::{Docker, repository, secret_file},
     origin::{HELLO, Origin},
+    postgres::Postgres,
     process::Process,
     world::{TUNNEL, World, program},
 };
@@ -98,23 +99,35 @@ async fn the_quick_start_leads_to_a_workflow_that_reaches_a_private_server() {
     }
 }
 
-/// All of it but Prometheus and Grafana, whose images come from elsewhere.
+/// All of it but PostgreSQL, Prometheus and Grafana, whose images come from elsewhere. PostgreSQL runs
+/// outside.
 #[tokio::test]
-async fn in_production_four_edges_join_and_a_connector_finds_them_all() {
+async fn in_production_four_edges_join_and_either_control_plane_may_go() {
     let Some(docker) = Docker::start().await.unwrap() else { return };
     docker.image_of_this_postern().await.unwrap();
     let inside = docker.network.inside().to_string();
     let dir = compose_files();
     let secrets = dir.path().join("secrets");
     let password = "chosen by whoever runs it";
-    for (file, text) in [("owner_password.txt", password), ("join_token.txt", "")] {
+    let host = docker.network.host();
+    let database = Postgres::start_at(dir.path(), Some(host)).await.unwrap();
+    let url = fs::read_to_string(database.url_file()).unwrap();
+    for (file, text) in [
+        ("owner_password.txt", password),
+        ("database_password.txt", ""),
+        ("database_url.txt", &url),
+        ("join_token.txt", ""),
+    ] {
         secret_file(&secrets, file, text).unwrap();
     }
     let variables = [("POSTERN_PUBLISH", inside.as_str()), ("POSTERN_HOST", inside.as_str())];
     let up = "--file production.yml --project-name production up --detach";
-    docker.compose(dir.path(), &variables, &format!("{up} control-plane")).await.unwrap();
-    let log = docker.follow("production_control-plane_1").unwrap();
-    log.find(|line| line.contains("the control plane serves").then_some(())).await.unwrap();
+    let control_planes = format!("{up} control-plane-1 control-plane-2");
+    docker.compose(dir.path(), &variables, &control_planes).await.unwrap();
+    for control_plane in ["production_control-plane-1_1", "production_control-plane-2_1"] {
+        let log = docker.follow(control_plane).unwrap();
+        log.find(|line| line.contains("the control plane serves").then_some(())).await.unwrap();
+    }
     let api = Api::log_in(&format!("http://{inside}:8080"), OWNER, password).await.unwrap();
 
     let token = api.post("/api/v1/edges/join-tokens", &json!({})).await.unwrap();
@@ -135,6 +148,9 @@ async fn in_production_four_edges_join_and_a_connector_finds_them_all() {
     let links = links.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let edges = links.filter_map(|line| Some(line.get("link.edge")?.to_string()));
     assert_eq!(edges.collect::<BTreeSet<_>>().len(), 4, "{}", connector.said());
+
+    docker.docker(["kill", "production_control-plane-1_1"]).await.unwrap();
+    let api = Api::log_in(&format!("http://{inside}:8081"), OWNER, password).await.unwrap();
     a_workflow_reaches_a_private_server(&docker, &api).await;
 }
 

@@ -11,7 +11,7 @@
 //! goes on to count, unless it turns out to be healthy; connectors that no edge has reported by then
 //! have vanished.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use protocol::{
     control::Facts,
@@ -20,7 +20,14 @@ use protocol::{
     presence::{LEASE_MS, LinkDown, LinkPresence, Report},
 };
 
-use crate::store::presence::{ConnectorRow, HealthRow, TunnelPresence};
+use shared::Heard;
+
+use crate::store::{
+    edge_presence::LinksVersion,
+    presence::{ConnectorRow, HealthRow, TunnelPresence},
+};
+
+mod shared;
 
 /// Why a report does not count. The edge has to begin anew, with all its links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +46,8 @@ pub(crate) struct State {
     edges: HashMap<EdgeId, Edge>,
     tunnels: HashMap<TunnelId, Tracked>,
     sessions: u64,
+    /// When the other control planes were last heard.
+    heard_at_ms: u64,
     /// Until then, silence means nothing: the edges have had no time to report.
     settles_at_ms: u64,
     dirty: HashSet<TunnelId>,
@@ -50,6 +59,14 @@ struct Edge {
     lease_until_ms: u64,
     applied_generation: u64,
     links: HashMap<LinkKey, LinkPresence>,
+    /// Of its lost links, those that went with a goodbye of late; at most [`MAX_GOODBYES`].
+    goodbyes: VecDeque<LinkDown>,
+    /// Moves with every link that comes or goes.
+    links_version: u64,
+    /// What the other control planes know of it, if it reports here.
+    heard: Option<Heard>,
+    /// Which state of its links this is, if it reports to another control plane.
+    copied: Option<LinksVersion>,
 }
 
 type LinkKey = (TunnelId, ConnectorId, u8);
@@ -71,6 +88,9 @@ const MAX_UNSTORED: usize = 100;
 /// Connectors of one tunnel that are remembered as missing; those that have been so for longest are given
 /// up. One that crashes again and again is another one each time.
 const MAX_MISSING: usize = 256;
+
+/// Goodbyes that other control planes hear of, though they look seldom; each is some 100 bytes.
+const MAX_GOODBYES: usize = 1_000;
 
 struct Connector {
     facts: Facts,
@@ -123,7 +143,9 @@ impl State {
     /// A new presence connection of an edge begins; older ones of it count no more.
     pub(crate) fn begin(&mut self, edge: EdgeId) -> u64 {
         self.sessions += 1;
-        self.edges.entry(edge).or_default().session = self.sessions;
+        let state = self.edges.entry(edge).or_default();
+        state.session = self.sessions;
+        state.copied = None;
         self.sessions
     }
 
@@ -142,11 +164,16 @@ impl State {
         }
         edge.lease_until_ms = now_ms + LEASE_MS;
         edge.applied_generation = report.applied_generation;
+        self.take_links(id, report, now_ms);
+        Ok(())
+    }
+
+    fn take_links(&mut self, id: EdgeId, report: Report, now_ms: u64) {
         let mut gone: Vec<LinkDown> = report.down;
         if report.reset {
             let kept: HashSet<LinkKey> = report.up.iter().map(link_key).collect();
-            let lost = edge.links.keys().filter(|key| !kept.contains(key));
-            gone.extend(lost.map(|&key| lost_link(key)));
+            let links = self.edges.get(&id).into_iter().flat_map(|edge| edge.links.keys());
+            gone.extend(links.filter(|key| !kept.contains(key)).map(|&key| lost_link(key)));
         }
         let mut touched = HashSet::new();
         for link in gone {
@@ -158,13 +185,17 @@ impl State {
             self.link_up(id, link, now_ms);
         }
         self.judge(touched, now_ms);
-        Ok(())
     }
 
     /// Lets leases run out, and missing connectors be forgotten after their hour.
     pub(crate) fn expire(&mut self, now_ms: u64) {
         let mut lost = Vec::new();
-        for (&id, edge) in self.edges.iter().filter(|(_, edge)| edge.lease_until_ms <= now_ms) {
+        let is_cut_off = self.is_cut_off(now_ms);
+        for (&id, edge) in self.edges.iter_mut().filter(|(_, edge)| edge.lease_until_ms <= now_ms) {
+            if edge.session == 0 && is_cut_off {
+                continue;
+            }
+            edge.copied = None;
             lost.extend(edge.links.keys().map(|&key| (id, key)));
         }
         let mut touched = HashSet::new();
@@ -216,14 +247,23 @@ impl State {
             tracked.keys_used.insert(link.key, now_ms);
             self.dirty.insert(link.tunnel);
         }
-        self.edges.entry(edge).or_default().links.insert(link_key(&link), link);
+        let edge = self.edges.entry(edge).or_default();
+        edge.links_version += u64::from(is_news);
+        if is_news {
+            edge.goodbyes.retain(|down| down_key(down) != link_key(&link));
+        }
+        edge.links.insert(link_key(&link), link);
     }
 
     fn link_down(&mut self, edge: EdgeId, down: LinkDown, now_ms: u64) {
-        let key = (down.tunnel, down.connector, down.slot);
-        let Some(link) = self.edges.get_mut(&edge).and_then(|edge| edge.links.remove(&key)) else {
-            return;
-        };
+        let key = down_key(&down);
+        let Some(state) = self.edges.get_mut(&edge) else { return };
+        let Some(link) = state.links.remove(&key) else { return };
+        state.links_version += 1;
+        if down.goodbye {
+            state.goodbyes.truncate(MAX_GOODBYES - 1);
+            state.goodbyes.push_front(down.clone());
+        }
         let Some(tracked) = self.tunnels.get_mut(&down.tunnel) else { return };
         tracked.keys_used.insert(link.key, now_ms);
         self.dirty.insert(down.tunnel);
@@ -281,11 +321,6 @@ impl State {
             tracked.forget_oldest();
             self.dirty.insert(id);
         }
-    }
-
-    /// Is there anything to store?
-    pub(crate) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
     }
 
     /// What is to be stored.
@@ -421,6 +456,10 @@ impl Connector {
 
 fn link_key(link: &LinkPresence) -> LinkKey {
     (link.tunnel, link.connector, link.slot)
+}
+
+fn down_key(down: &LinkDown) -> LinkKey {
+    (down.tunnel, down.connector, down.slot)
 }
 
 fn lost_link((tunnel, connector, slot): LinkKey) -> LinkDown {

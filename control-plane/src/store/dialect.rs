@@ -1,64 +1,92 @@
-//! What differs between database engines. Today there is one: SQLite, embedded.
+//! What differs between database engines: how they are opened, how a transaction begins, how news
+//! travels, and what they call a full disk.
+//!
+//! Both give the same guarantees. A [`Writer`](super::Writer) is alone at its time from its first
+//! statement on, a [`Reader`](super::Reader) sees one state of the database, and what was committed
+//! survives a power cut.
 
-use std::{path::Path, time::Duration};
+use std::path::PathBuf;
 
-use sqlx::{AnyPool, Executor, any::AnyPoolOptions, error::DatabaseError, migrate::Migrator};
+use sqlx::{AnyPool, error::DatabaseError, migrate::MigrateError};
 
-use super::Result;
+use super::{Error, Result};
 
-/// Readers at a time; more only queue for the disk.
-const READERS: u32 = 4;
-/// How long a request waits for a connection before it is told that the database is too busy.
-const ACQUIRE: Duration = Duration::from_secs(10);
+pub(super) mod postgres;
+mod sqlite;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+pub(crate) use postgres::DatabaseUrl;
 
-/// Takes the write lock at once: a transaction that reads first and writes later could otherwise
-/// fail in its middle.
-pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
-/// Under WAL a deferred transaction sees one state of the database from its first read on.
-pub(super) const BEGIN_READ: &str = "BEGIN DEFERRED";
-
-/// With `synchronous=NORMAL` a power cut can lose acknowledged commits in WAL mode; FULL keeps them.
-const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-     PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000; PRAGMA secure_delete = ON;";
-
-/// One connection that writes, several that read.
-pub(super) async fn open(file: &Path) -> Result<(AnyPool, AnyPool)> {
-    sqlx::any::install_default_drivers();
-    let pool = |connections| {
-        AnyPoolOptions::new()
-            .max_connections(connections)
-            .min_connections(1)
-            .acquire_timeout(ACQUIRE)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .after_connect(|connection, _| {
-                Box::pin(async move { connection.execute(PRAGMAS).await.map(drop) })
-            })
-    };
-    // A relative path would be read as a URL's host.
-    let file = std::path::absolute(file).map_err(sqlx::Error::Io)?;
-    let url = format!("sqlite://{}?mode=rwc", percent_encoded(&file));
-    let writer = pool(1).connect(&url).await?;
-    let readers = pool(READERS).connect(&url).await?;
-    Ok((writer, readers))
+/// Where the database is.
+#[derive(Debug, Clone)]
+pub(crate) enum Location {
+    /// In this file, by SQLite, for one control plane.
+    File(PathBuf),
+    /// At a PostgreSQL server, for one control plane or more.
+    Server(DatabaseUrl),
 }
 
-pub(super) async fn migrate(writer: &AnyPool) -> Result<()> {
-    Ok(MIGRATIONS.run(writer).await?)
+/// The engine in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Sqlite,
+    Postgres,
 }
 
-/// SQLITE_FULL, also as an extended code.
+/// A database that is there and has this version's form.
+pub(super) struct Opened {
+    pub(super) dialect: Dialect,
+    /// Its one connection writes.
+    pub(super) writer: AnyPool,
+    pub(super) readers: AnyPool,
+}
+
+impl Dialect {
+    pub(super) async fn open(location: &Location) -> Result<Opened> {
+        sqlx::any::install_default_drivers();
+        let (dialect, (writer, readers)) = match location {
+            Location::File(file) => (Self::Sqlite, sqlite::open(file).await?),
+            Location::Server(url) => (Self::Postgres, postgres::open(url).await?),
+        };
+        Ok(Opened { dialect, writer, readers })
+    }
+
+    /// Begins a transaction that takes the write lock at once: one that reads first and writes later
+    /// could otherwise fail in its middle, or write what another has made wrong meanwhile.
+    pub(super) fn begin_write(self) -> &'static str {
+        match self {
+            Self::Sqlite => sqlite::BEGIN_WRITE,
+            Self::Postgres => postgres::BEGIN_WRITE,
+        }
+    }
+
+    /// Begins a transaction that sees one state of the database from its first read on.
+    pub(super) fn begin_read(self) -> &'static str {
+        match self {
+            Self::Sqlite => sqlite::BEGIN_READ,
+            Self::Postgres => postgres::BEGIN_READ,
+        }
+    }
+}
+
+/// Does the engine say that its disk is full?
 pub(super) fn is_disk_full(error: &dyn DatabaseError) -> bool {
-    error.code().and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 13)
+    sqlite::is_disk_full(error) || postgres::is_disk_full(error)
 }
 
-fn percent_encoded(file: &Path) -> String {
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/-_.~".contains(b);
-    file.as_os_str()
-        .as_encoded_bytes()
-        .iter()
-        .map(|b| if plain(b) { char::from(*b).to_string() } else { format!("%{b:02X}") })
-        .collect()
+fn migration_failed(error: MigrateError) -> Error {
+    match error {
+        MigrateError::VersionMissing(version) => Error::Newer(version),
+        error => Error::Migrate(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn both_engines_have_the_same_migrations() {
+        let named = |migrator: &sqlx::migrate::Migrator| -> Vec<_> {
+            migrator.iter().map(|m| (m.version, m.description.clone())).collect()
+        };
+        assert_eq!(named(&super::sqlite::MIGRATIONS), named(&super::postgres::MIGRATIONS));
+    }
 }

@@ -1,7 +1,7 @@
 //! Runs of workflows, with their results. A run is a record of its own: it needs no generation and
 //! no audit entry.
 
-use protocol::id::{RunId, TeamId, TenantId, WorkflowId};
+use protocol::id::{ControlPlaneId, RunId, TeamId, TenantId, WorkflowId};
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 
@@ -36,10 +36,16 @@ pub(crate) struct Run {
     pub(crate) finished_ms: Option<u64>,
 }
 
-pub(crate) async fn insert(db: &mut impl Write, run: &Run) -> Result<()> {
+/// Inserts a run whose actions are taken by `control_plane`.
+pub(crate) async fn insert(
+    db: &mut impl Write,
+    run: &Run,
+    control_plane: ControlPlaneId,
+) -> Result<()> {
     sqlx::query(
-        "INSERT INTO run (id, tenant_id, team_id, workflow_id, status, results, created_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO run
+         (id, tenant_id, team_id, workflow_id, status, results, created_ms, control_plane)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(run.id.to_string())
     .bind(run.tenant.to_string())
@@ -48,6 +54,7 @@ pub(crate) async fn insert(db: &mut impl Write, run: &Run) -> Result<()> {
     .bind(to_json(&run.status))
     .bind(to_json(&run.results))
     .bind(signed(run.created_ms))
+    .bind(control_plane.to_string())
     .execute(db.connection())
     .await?;
     Ok(())
@@ -64,15 +71,18 @@ pub(crate) async fn update(db: &mut impl Write, run: &Run) -> Result<()> {
     Ok(())
 }
 
-/// Marks what was under way when the control plane stopped.
+/// Marks what was under way at control planes that have stopped.
 pub(crate) async fn interrupt_unfinished(db: &mut impl Write, now_ms: u64) -> Result<()> {
-    sqlx::query("UPDATE run SET status = $1, finished_ms = $2 WHERE status = $3 OR status = $4")
-        .bind(to_json(&Status::Interrupted))
-        .bind(signed(now_ms))
-        .bind(to_json(&Status::Queued))
-        .bind(to_json(&Status::Running))
-        .execute(db.connection())
-        .await?;
+    sqlx::query(
+        "UPDATE run SET status = $1, finished_ms = $2 WHERE status IN ($3, $4)
+         AND (control_plane IS NULL OR control_plane NOT IN (SELECT id FROM control_plane))",
+    )
+    .bind(to_json(&Status::Interrupted))
+    .bind(signed(now_ms))
+    .bind(to_json(&Status::Queued))
+    .bind(to_json(&Status::Running))
+    .execute(db.connection())
+    .await?;
     Ok(())
 }
 

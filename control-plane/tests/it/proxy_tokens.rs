@@ -240,8 +240,9 @@ async fn no_file_holds_a_token() {
     let world = World::start().await;
     let (created, _) = create(&world.owner, "team", &world.team("ops").await).await;
     let token = created["token"].as_str().unwrap().to_owned();
+    let database = world.database.clone();
     let (path, _dir) = world.stop().await;
-    let mut bytes = Vec::new();
+    let mut bytes = database.dump();
     for file in std::fs::read_dir(path).unwrap().map(Result::unwrap) {
         assert!(file.file_type().unwrap().is_file(), "{:?}", file.path());
         bytes.extend(std::fs::read(file.path()).unwrap());

@@ -37,6 +37,7 @@ type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
 pub struct TestEdge {
     pub id: EdgeId,
+    tls: ClientConfig,
     sender: SendRequest<Body>,
     driver: AbortHandle,
 }
@@ -58,8 +59,15 @@ impl TestEdge {
         let (key, response) = join(&world.join_token, link, gateway).await;
         let response: JoinResponse = serde_json::from_slice(&response.unwrap()).unwrap();
         let tls = client_config(&response, Some(&key));
-        let (sender, driver) = connect(&world.join_token.control_plane, tls).await.unwrap();
-        Self { id: response.edge, sender, driver }
+        let (sender, driver) = connect(&world.join_token.control_plane, tls.clone()).await.unwrap();
+        Self { id: response.edge, tls, sender, driver }
+    }
+
+    /// The same edge, with a connection to another control plane.
+    pub async fn at(&self, world: &World) -> Self {
+        let tls = self.tls.clone();
+        let (sender, driver) = connect(&world.join_token.control_plane, tls.clone()).await.unwrap();
+        Self { id: self.id, tls, sender, driver }
     }
 
     /// Reads the feed and obeys nothing by itself.

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::Client;
+use crate::{client::Client, database::Database};
 
 /// How long a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -22,7 +22,9 @@ pub struct World {
     pub join_token: JoinToken,
     pub owner: Client,
     pub password: String,
+    pub database: Database,
     dir: TempDir,
+    options: Options,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -34,31 +36,31 @@ impl World {
 
     pub async fn start_with(clock: Clock, set: impl FnOnce(&mut Options)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut options = options(&data(&dir));
+        let (mut options, database) = options_and_database(&data(&dir));
         set(&mut options);
-        let (control_plane, first) = ControlPlane::open_at(options, clock.clone()).await.unwrap();
+        let (control_plane, first) =
+            ControlPlane::open_at(options.clone(), clock.clone()).await.unwrap();
         let FirstRun { owner_email, password } = first.expect("the first start");
         let password = password.unwrap().to_string();
         let join_token = control_plane.create_join_token().await.unwrap();
         let (address, stop, task) = serve(control_plane);
         let mut owner = Client::new(address);
         owner.log_in(&owner_email, &password).await;
-        Self { clock, join_token, owner, password, dir, stop, task }
+        Self { clock, join_token, owner, password, database, dir, options, stop, task }
     }
 
     /// Stops the control plane and starts it again on the same data.
     pub async fn restart(self) -> Self {
-        self.restart_after(|_| {}).await
+        self.restart_after(|_, _| {}).await
     }
 
-    /// The same, with something done to the database's file in between.
-    pub async fn restart_after(self, change: impl FnOnce(&Path)) -> Self {
+    /// The same, with something done to the database or the data directory in between.
+    pub async fn restart_after(self, change: impl FnOnce(&Database, &Path)) -> Self {
         self.stop.cancel();
         self.task.await.unwrap();
-        change(&data(&self.dir).join("postern.db"));
-        let options = options(&data(&self.dir));
+        change(&self.database, &data(&self.dir));
         let (control_plane, first) =
-            ControlPlane::open_at(options, self.clock.clone()).await.unwrap();
+            ControlPlane::open_at(self.options.clone(), self.clock.clone()).await.unwrap();
         assert!(first.is_none(), "the second start makes no second owner");
         let join_token = control_plane.create_join_token().await.unwrap();
         let (address, stop, task) = serve(control_plane);
@@ -67,16 +69,44 @@ impl World {
         Self { join_token, owner, stop, task, ..self }
     }
 
+    /// Settings of another control plane on the same database, with the same keys.
+    pub fn options_of_another(&self) -> (TempDir, Options) {
+        let dir = tempfile::tempdir().unwrap();
+        let keys_dir = Some(self.data_dir());
+        let options = Options { data_dir: data(&dir), keys_dir, ..self.options.clone() };
+        (dir, options)
+    }
+
+    /// Starts another control plane on the same database, with the same keys.
+    pub async fn join_by_another(&self) -> Self {
+        let (dir, options) = self.options_of_another();
+        let clock = self.clock.clone();
+        let (control_plane, first) =
+            ControlPlane::open_at(options.clone(), clock.clone()).await.unwrap();
+        assert!(first.is_none(), "there is an owner");
+        let join_token = control_plane.create_join_token().await.unwrap();
+        let (address, stop, task) = serve(control_plane);
+        let mut owner = Client::new(address);
+        owner.log_in("owner@localhost", &self.password).await;
+        let (password, database) = (self.password.clone(), self.database.clone());
+        Self { clock, join_token, owner, password, database, dir, options, stop, task }
+    }
+
+    /// Ends the control plane without any goodbye.
+    pub async fn kill(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        data(&self.dir)
+    }
+
     /// Stops the control plane; its data directory is there to be looked at.
     pub async fn stop(self) -> (PathBuf, TempDir) {
         self.stop.cancel();
         self.task.await.unwrap();
         (data(&self.dir), self.dir)
-    }
-
-    /// The database's file.
-    pub fn database(&self) -> PathBuf {
-        data(&self.dir).join("postern.db")
     }
 
     pub fn anonymous(&self) -> Client {
@@ -121,9 +151,18 @@ fn serve(control_plane: ControlPlane) -> (std::net::SocketAddr, CancellationToke
     (address, stop, task)
 }
 
+/// For a control plane with a database of its own.
 pub fn options(dir: &Path) -> Options {
-    Options {
+    options_and_database(dir).0
+}
+
+/// The same, with the database.
+pub fn options_and_database(dir: &Path) -> (Options, Database) {
+    let database = Database::create(dir);
+    let options = Options {
         data_dir: dir.to_owned(),
+        database_url_file: database.url_file(),
+        keys_dir: None,
         listen: "127.0.0.1:0".parse().unwrap(),
         edge_listen: "127.0.0.1:0".parse().unwrap(),
         edge_address: "127.0.0.1:7843".parse().unwrap(),
@@ -132,7 +171,8 @@ pub fn options(dir: &Path) -> Options {
         owner_email: "owner@localhost".to_owned(),
         owner_password_file: None,
         password_cost: PasswordCost { memory_kib: 8, passes: 1 },
-    }
+    };
+    (options, database)
 }
 
 /// Asks again until the answer fits, or the patience is over.

@@ -59,6 +59,8 @@ macro_rules! ids {
 }
 
 ids! {
+    /// One running process of the control plane; drawn anew at each start.
+    ControlPlaneId,
     /// One customer of a deployment.
     TenantId,
     /// A group of users inside a tenant.

@@ -1,9 +1,10 @@
 //! The rules of presence, under reports in any order.
 
 use proptest::prelude::*;
-use protocol::presence::Transport;
+use protocol::{id::ControlPlaneId, presence::Transport};
 
 use super::*;
+use crate::store::edge_presence::EdgePresence;
 
 const TUNNEL: TunnelId = TunnelId::from_bytes([1; 16]);
 const KEY: KeyId = KeyId::from_bytes([2; 16]);
@@ -128,7 +129,7 @@ fn what_could_not_be_stored_is_stored_later_and_in_order() {
     };
     report(&mut state, &[0], 1);
     let taken = state.take_dirty();
-    assert!(!state.is_dirty());
+    assert!(state.take_dirty().is_empty());
     report(&mut state, &[0, 1, 2, 3], 2);
     state.put_back(taken);
     let words: Vec<_> = state.take_dirty().remove(0).health.iter().map(|row| row.health).collect();
@@ -182,4 +183,68 @@ fn a_tunnel_remembers_so_many_missing_connectors_and_no_more() {
     assert_eq!(missing.len(), MAX_MISSING);
     let since: Vec<_> = missing.iter().filter_map(|connector| connector.vanished_ms).collect();
     assert_eq!(since.iter().min(), Some(&(MAX_MISSING as u64)), "the latest ones");
+}
+
+/// What another control plane tells of an edge with two links.
+fn told(version: u64) -> (Vec<EdgePresence>, HashMap<EdgeId, Report>) {
+    let edge = EdgeId::from_bytes([3; 16]);
+    let control_plane = ControlPlaneId::from_bytes([9; 16]);
+    let links = LinksVersion { control_plane, session: 1, version };
+    let presence = EdgePresence { edge, is_live: true, applied_generation: 1, links };
+    let up = vec![link(1, 0), link(1, 1)];
+    (vec![presence], HashMap::from([(edge, Report { up, reset: true, ..Report::default() })]))
+}
+
+#[test]
+fn links_at_a_control_plane_that_stops_are_lost_and_come_back_with_it() {
+    let mut state = State::load(vec![], vec![], 0);
+    let links = |state: &State| -> usize {
+        state.connectors(TUNNEL).iter().map(|connector| connector.links.len()).sum()
+    };
+    let (rows, reports) = told(2);
+    state.adopt(rows, reports, |_| true, 1_000);
+    assert_eq!(links(&state), 2);
+    state.adopt(told(2).0, HashMap::new(), |_| false, 9_000);
+    state.expire(9_001);
+    assert_eq!(links(&state), 2, "the edge has time to find another control plane");
+    state.adopt(told(2).0, HashMap::new(), |_| false, 11_000);
+    state.expire(11_001);
+    assert_eq!(links(&state), 0);
+    let (rows, reports) = told(2);
+    assert_eq!(state.unknown_links(&rows).len(), 1, "though nothing has changed there");
+    state.adopt(rows, reports, |_| true, 12_000);
+    assert_eq!(links(&state), 2);
+}
+
+#[test]
+fn links_at_other_control_planes_outlive_a_database_that_is_away() {
+    let mut state = State::load(vec![], vec![], 0);
+    let (rows, reports) = told(2);
+    state.adopt(rows, reports, |_| true, 1_000);
+    state.expire(60_000);
+    assert_eq!(state.connectors(TUNNEL)[0].links.len(), 2);
+    state.adopt(vec![], HashMap::new(), |_| true, 61_000);
+    state.expire(61_001);
+    assert!(state.connectors(TUNNEL)[0].links.is_empty(), "now it is known that they are gone");
+}
+
+#[test]
+fn an_edge_is_claimed_by_its_newest_connection() {
+    let edge = EdgeId::from_bytes([3; 16]);
+    let me = ControlPlaneId::from_bytes([8; 16]);
+    let mut state = State::load(vec![], vec![], 0);
+    let (rows, reports) = told(2);
+    state.adopt(rows.clone(), reports, |_| true, 1_000);
+    let session = state.begin(edge);
+    state.adopt(rows.clone(), HashMap::new(), |_| true, 1_001);
+    let report = Report { reset: true, ..Report::default() };
+    state.report(edge, session, report.clone(), 1_002).unwrap();
+    let unshared = state.unshared(me, 1_003);
+    assert!(unshared.told[0].is_claim, "the other's row is older");
+    state.shared(unshared, &[]);
+    assert!(state.unshared(me, 1_004).told.is_empty());
+    state.report(edge, session, report.clone(), 1_005).unwrap();
+    assert!(state.unshared(me, 1_006).told.is_empty(), "a renewal is no news");
+    state.adopt(rows, HashMap::new(), |_| true, 1_007);
+    assert_eq!(state.report(edge, session, report, 1_008), Err(Refused::Superseded));
 }
