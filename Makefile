@@ -93,8 +93,10 @@ bench: ## Compare with a direct connection and other software (BENCH_ONLY=small 
 	cargo run --locked --release -p postern-tests --bin bench -- $(if $(BENCH_OUT),--out $(BENCH_OUT))
 
 .PHONY: soak
-soak: ## Run what takes too long for `make test`: many property cases, long fuzzing
+soak: ## Run what takes too long for `make test`: many property cases, thousands of connections, long fuzzing
 	PROPTEST_CASES=20000 cargo test --locked --release -p postern-protocol -p postern-link -p postern-connector
+	cargo build --locked --release --bins
+	POSTERN_CYCLES=20000 cargo test --locked --release -p postern-tests --test endurance -- --nocapture
 	$(MAKE) fuzz FUZZ_SECONDS=1800
 
 .PHONY: fuzz-tools

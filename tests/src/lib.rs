@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod bench;
+pub mod crowd;
 pub mod dns;
 pub mod docker;
 pub mod network;

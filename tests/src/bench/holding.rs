@@ -3,16 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use futures_util::{StreamExt as _, stream};
-use link::dial::{Dialer, Dialled, Identity, Target};
-use protocol::{
-    control::{Facts, FromConnector},
-    id::ConnectorId,
-    presence::Transport,
-    secret::TunnelSecret,
-};
-use tokio::{net::lookup_host, task::JoinSet};
+use link::dial::Dialled;
+use protocol::{control::FromConnector, presence::Transport};
+use tokio::task::JoinSet;
 
 use super::{
     client::Client,
@@ -22,10 +17,7 @@ use super::{
     way::Way,
     work::Work,
 };
-use crate::{
-    process,
-    world::{REGIONS, World},
-};
+use crate::{crowd::Crowd, process, world::World};
 
 const KIB: f64 = 1024.0;
 /// Streams that are held open.
@@ -36,10 +28,6 @@ const LINKS: u32 = 1_000;
 const AT_ONCE: usize = 16;
 /// Those of them that are timed.
 const TIMED: usize = LINKS as usize - AT_ONCE;
-/// A connector whose dial is not answered dials again, and so do these, so often.
-const DIALS: usize = 5;
-/// Until a dial counts as not answered.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Half of what an edge waits for.
 const PING_EVERY: Duration = Duration::from_secs(4);
 /// Until what was needed only on the way has been given back.
@@ -94,7 +82,7 @@ pub async fn links(work: &Work, carrier: Transport, results: &mut Results) -> an
     let world = World::start().await?;
     tokio::time::sleep(SETTLED).await;
     let edge = world.edge(REGION)?;
-    let crowd = Crowd::of(&world, carrier).await?;
+    let crowd = Crowd::of(&world.secret, REGION, carrier).await?;
     let before = process::usage(edge)?;
     let start = Instant::now();
     let mut dials = stream::iter(0..LINKS).map(|n| crowd.dial(n)).buffer_unordered(AT_ONCE);
@@ -117,51 +105,6 @@ pub async fn links(work: &Work, carrier: Transport, results: &mut Results) -> an
     add(Metric::CpuPerHandshake, (cpu - before.cpu).as_secs_f64() * 1e6 / timed);
     add(Metric::EdgePerLink, (idle.rss as f64 - before.rss as f64) / KIB / f64::from(LINKS));
     Ok(())
-}
-
-/// Connectors that want nothing but links, four each, to one edge.
-struct Crowd {
-    dialer: Dialer,
-    secret: TunnelSecret,
-    target: Target,
-}
-
-impl Crowd {
-    async fn of(world: &World, transport: Transport) -> anyhow::Result<Self> {
-        let secret = TunnelSecret::decode(&world.secret)?;
-        let pin = secret.ca_pin.context("a secret of this deployment holds a pin")?;
-        let mut edges = secret.edges.iter();
-        let edge = edges.find(|edge| edge.region.as_str() == REGIONS[REGION]);
-        let address = &edge.context("the secret does not name the edge")?.address;
-        let server_name = address.host.clone();
-        let address = lookup_host((server_name.as_str(), address.port)).await?.next();
-        let address = address.context("the edge has no address")?;
-        let target = Target { transport, address, server_name, slot: 0 };
-        Ok(Self { dialer: Dialer::new(&link::tls::Trust::Pinned(pin))?, secret, target })
-    }
-
-    async fn dial(&self, n: u32) -> anyhow::Result<Dialled> {
-        let connector = u128::from(n / u32::from(protocol::SLOTS));
-        let identity = Identity {
-            tunnel: self.secret.tunnel,
-            key: self.secret.key,
-            seed: self.secret.seed.clone(),
-            connector: ConnectorId::from_bytes(connector.to_be_bytes()),
-            facts: Facts::default(),
-        };
-        let slot = (n % u32::from(protocol::SLOTS)) as u8;
-        let target = Target { slot, ..self.target.clone() };
-        let mut last = anyhow::anyhow!("no dial was answered");
-        for _ in 0..DIALS {
-            let dial = self.dialer.dial(&target, &identity);
-            match tokio::time::timeout(ANSWER_WITHIN, dial).await {
-                Ok(Ok(dialled)) => return Ok(dialled),
-                Ok(Err(error)) => last = error.into(),
-                Err(_) => {}
-            }
-        }
-        Err(last)
-    }
 }
 
 /// Keeps a link up until it is lost, and serves nothing.
