@@ -41,7 +41,7 @@ const REFUSAL_DEADLINE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct QuicListener {
     endpoint: quinn::Endpoint,
-    config: quinn::ServerConfig,
+    config: Arc<quinn::ServerConfig>,
     address: SocketAddr,
 }
 
@@ -59,7 +59,7 @@ pub struct Pending {
 }
 
 enum Stage {
-    Quic(Box<quinn::Incoming>, quinn::ServerConfig),
+    Quic(Box<quinn::Incoming>, Arc<quinn::ServerConfig>),
     Http2(TcpStream, TlsAcceptor),
 }
 
@@ -94,7 +94,7 @@ impl QuicListener {
     pub fn new(socket: UdpSocket, identity: &ServerIdentity, shard: Shard) -> io::Result<Self> {
         let (endpoint, config) = quic::server_endpoint(socket, identity, shard)?;
         let address = endpoint.local_addr()?;
-        Ok(Self { endpoint, config, address })
+        Ok(Self { endpoint, config: Arc::new(config), address })
     }
 
     /// The address that is listened on.
