@@ -109,6 +109,9 @@ struct ConnectorBody {
     version: String,
     host: String,
     platform: String,
+    /// Digest of the policy of its own that it obeys: as long as it stays the same, so do the rules.
+    /// Without one it has no policy.
+    policy: Option<String>,
     links: Vec<LinkBody>,
     /// When its last link was lost without a goodbye.
     vanished_at: Option<Timestamp>,
@@ -152,6 +155,7 @@ impl ConnectorBody {
             version: view.facts.version,
             host: view.facts.host,
             platform: view.facts.platform,
+            policy: view.facts.policy,
             vanished_at: view.vanished_ms.map(Timestamp),
         }
     }

@@ -92,6 +92,7 @@ async fn four_links_are_healthy_and_a_lost_one_is_not() {
     let shown = scene.world.owner.get("/api/v1/admin/tunnel/office").await.expect(200);
     let connector = &shown["connectors"][0];
     assert_eq!(connector["host"], "host-1");
+    assert_eq!(connector["policy"].as_str().map(str::len), Some(64), "{connector}");
     let links = connector["links"].as_array().unwrap();
     assert_eq!(links.len(), 4);
     assert_eq!((&links[0]["region"], &links[3]["region"]), (&json!("east"), &json!("west")));

@@ -205,7 +205,7 @@ pub fn link(tunnel: TunnelId, key: KeyId, connector: u8, slot: u8) -> LinkPresen
             version: "0.1.0".to_owned(),
             host: format!("host-{connector}"),
             platform: "linux/x86_64".to_owned(),
-            policy: None,
+            policy: Some("0123456789abcdef".repeat(4)),
         },
     }
 }
