@@ -158,7 +158,7 @@ impl Origin {
         let settings = self.connector.settings(&destination);
         let pass = self.connector.guard.judge(&destination, &request, protocol.as_ref())?;
         if let Some(settings) = &settings {
-            settings.credit(request.headers_mut());
+            settings.credit(&destination, request.headers_mut());
         }
         let terms = Terms { settings, pass };
         let (parts, body) = request.into_parts();

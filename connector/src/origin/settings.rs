@@ -38,6 +38,8 @@ pub(super) struct Settings {
     ports: BTreeSet<Ports>,
     /// Values are marked as sensitive.
     headers: HeaderMap,
+    /// The headers may be told to an origin that is spoken to without TLS.
+    plaintext: bool,
     pub(super) http2: Http2,
     pub(super) tls: Tls,
 }
@@ -103,6 +105,8 @@ struct Written {
     #[serde(default)]
     headers: BTreeMap<String, PathBuf>,
     #[serde(default)]
+    plaintext: bool,
+    #[serde(default)]
     http2: Http2,
 }
 
@@ -131,6 +135,9 @@ impl TryFrom<Written> for Entry {
         }
         if !written.verify && written.ca_file.is_some() {
             return Err("ca_file means nothing with verify = false: remove one of them".into());
+        }
+        if written.plaintext && written.headers.is_empty() {
+            return Err("plaintext means nothing without headers: remove it".into());
         }
         for name in written.headers.keys() {
             if !header_name(name).is_some_and(|name| can_be_set(&name)) {
@@ -225,13 +232,16 @@ impl Settings {
             path: culprit,
             expected: "certificates that can be used, with the key that belongs to them",
         })?;
-        let Written { hosts, ports, http2, .. } = entry;
-        Ok(Self { hosts, ports, headers, http2, tls })
+        let Written { hosts, ports, plaintext, http2, .. } = entry;
+        Ok(Self { hosts, ports, headers, plaintext, http2, tls })
     }
 
     /// Sets what the origin is to be told, whatever the client said, also under names that some servers
-    /// take for the same.
-    pub(super) fn credit(&self, fields: &mut HeaderMap) {
+    /// take for the same. Nothing, where others could read it on the way.
+    pub(super) fn credit(&self, destination: &Destination, fields: &mut HeaderMap) {
+        if !destination.is_tls && !self.plaintext {
+            return;
+        }
         for (name, value) in &self.headers {
             if name.as_str().contains('-') {
                 let is_twin = |other: &&HeaderName| {

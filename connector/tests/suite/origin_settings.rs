@@ -92,7 +92,7 @@ async fn credentials_stay_home_and_go_to_the_named_origin_alone() {
     let (named, other) = (Origin::http(describe).await, Origin::http(describe).await);
     let (token, key) = (file("Bearer private\n"), file("k-1"));
     let origins = file(&format!(
-        "[[origin]]\nhosts = ['127.0.0.1']\nports = [{}]\n\
+        "[[origin]]\nhosts = ['127.0.0.1']\nports = [{}]\nplaintext = true\n\
          headers = {{ Authorization = '{}', X-Api-Key = '{}' }}\n",
         named.address.port(),
         token.path().display(),
@@ -118,6 +118,22 @@ async fn credentials_stay_home_and_go_to_the_named_origin_alone() {
     // A rotated credential is used without a restart.
     fs::write(token.path(), "Bearer rotated").unwrap();
     patiently(async { while !ask(&named).await.contains("rotated") {} }).await;
+}
+
+#[tokio::test]
+async fn credentials_go_over_tls_alone_unless_a_file_says_otherwise() {
+    let authority = Authority::new();
+    let plain = Origin::http(describe).await;
+    let tls = Origin::https(server(&authority, None), describe).await;
+    let token = file("Bearer private");
+    let origins = file(&format!(
+        "[[origin]]\nhosts = ['127.0.0.1']\nverify = false\nheaders = {{ Authorization = '{}' }}\n",
+        token.path().display(),
+    ));
+    let deployment = with(&origins, Transport::Quic).await;
+    let session = deployment.session();
+    assert!(text(get(&session, &https(&tls)).await).await.contains("Bearer private"));
+    assert!(!text(get(&session, &plain.url("/")).await).await.contains("private"));
 }
 
 #[tokio::test]
@@ -174,6 +190,7 @@ async fn what_makes_no_sense_is_refused_with_its_line() {
             "[[origin]]\nhosts = ['a']\nheaders = { Upgrade = '/x' }",
             "line 1: \"Upgrade\" is no header",
         ),
+        ("[[origin]]\nhosts = ['a']\nplaintext = true", "line 1: plaintext means nothing"),
         ("[[origin]]\nhosts = ['a']\nhttp2 = 'yes'", "line 3: unknown variant `yes`"),
         ("[[origin]]\nhosts = ['a']\nheaders = { A = '/no/such' }", "cannot read /no/such"),
         ("[[origin]]\nhosts = ['a']\nca_file = '/dev/null'", "/dev/null: expected PEM"),
