@@ -181,7 +181,11 @@ impl Store {
 
     /// A transaction that writes, alone at its time.
     pub(crate) async fn write(&self) -> Result<Writer> {
-        Ok(Writer(self.writer.begin_with(self.dialect.begin_write()).await?))
+        let mut writer = Writer(self.writer.begin_with(self.dialect.begin_write()).await?);
+        if let Some(lock) = self.dialect.write_lock() {
+            sqlx::query(lock).execute(writer.connection()).await?;
+        }
+        Ok(writer)
     }
 
     /// A transaction that writes, with a new generation.

@@ -50,12 +50,20 @@ impl Dialect {
         Ok(Opened { dialect, writer, readers })
     }
 
-    /// Begins a transaction that takes the write lock at once: one that reads first and writes later
+    /// Begins a transaction that takes the write lock at once, or first thing: one that reads first and writes later
     /// could otherwise fail in its middle, or write what another has made wrong meanwhile.
     pub(super) fn begin_write(self) -> &'static str {
         match self {
             Self::Sqlite => sqlite::BEGIN_WRITE,
             Self::Postgres => postgres::BEGIN_WRITE,
+        }
+    }
+
+    /// What takes the write lock in a transaction that has just begun, where beginning does not.
+    pub(super) fn write_lock(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some(postgres::WRITE_LOCK),
         }
     }
 

@@ -54,3 +54,27 @@ async fn the_control_plane_serves_again_when_the_server_has_cut_its_connections(
     let teams = world.owner.get("/api/v1/teams").await.expect(200);
     assert_eq!(teams["items"].as_array().unwrap().len(), 2);
 }
+
+#[tokio::test]
+async fn a_writer_that_waited_in_vain_for_another_can_write_again() {
+    let world = World::start().await;
+    // Holds the write lock for longer than a writer waits, as a control plane does that is stuck.
+    let hold = "DO $$ BEGIN
+        PERFORM generation FROM deployment WHERE id = 1 FOR UPDATE;
+        PERFORM pg_sleep(11);
+    END $$";
+    let database = world.database.clone();
+    let holder = tokio::spawn(async move { database.execute(hold).await });
+    let is_held = "DO $$ BEGIN
+        WHILE NOT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'
+                          AND datname = current_database()) LOOP
+            PERFORM pg_sleep(0.01);
+            PERFORM pg_stat_clear_snapshot();
+        END LOOP;
+    END $$";
+    world.database.execute(is_held).await;
+    let body = serde_json::json!({ "name": "during" });
+    world.owner.post("/api/v1/teams", &body).await.expect(500);
+    holder.await.unwrap();
+    world.team("after").await;
+}

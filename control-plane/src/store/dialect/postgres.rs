@@ -22,11 +22,11 @@ const REACH: Duration = Duration::from_secs(10);
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
+pub(super) const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 /// The lock on the one row of `deployment` is the write lock: every writer takes it first and keeps it
 /// to the end. Each later statement therefore sees whatever was committed before, and nothing moves
-/// under it.
-pub(super) const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
-     SELECT generation FROM deployment WHERE id = 1 FOR UPDATE";
+/// under it. A statement of its own: one that fails together with its BEGIN is never rolled back.
+pub(super) const WRITE_LOCK: &str = "SELECT generation FROM deployment WHERE id = 1 FOR UPDATE";
 pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// A control plane that is stuck or was cut off keeps the write lock from the others no longer than
