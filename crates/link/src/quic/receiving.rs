@@ -39,6 +39,8 @@ pub(crate) struct Receiving {
     is_ended: bool,
     /// How the stream has failed, for whoever reads next.
     failure: Option<LinkError>,
+    /// What came before a failure must never look whole.
+    has_failed: bool,
     /// Tell a peer that sends on that nothing was begun.
     stop_code: quinn::VarInt,
 }
@@ -47,7 +49,7 @@ impl Receiving {
     pub(crate) fn new(stream: quinn::RecvStream, role: Role) -> Self {
         let decoder = Decoder::new(role);
         let stop_code = code::CANCELLED;
-        Self { stream, role, decoder, is_ended: false, failure: None, stop_code }
+        Self { stream, role, decoder, is_ended: false, failure: None, has_failed: false, stop_code }
     }
 
     /// The next bytes as they are; `None` at the stream's end.
@@ -57,6 +59,9 @@ impl Receiving {
     ) -> Poll<Result<Option<Bytes>, LinkError>> {
         if let Some(failure) = self.failure.take() {
             return Poll::Ready(Err(failure));
+        }
+        if self.has_failed {
+            return Poll::Ready(Err(LinkError::Cancelled));
         }
         if self.is_ended {
             return Poll::Ready(Ok(None));
@@ -68,12 +73,17 @@ impl Receiving {
                 self.is_ended = true;
                 Poll::Ready(Ok(None))
             }
-            Err(quinn::ReadError::Reset(code)) => {
-                self.is_ended = true;
-                Poll::Ready(Err(stream_error(code)))
+            Err(error) => {
+                self.has_failed = true;
+                Poll::Ready(Err(match error {
+                    quinn::ReadError::Reset(code) => {
+                        self.is_ended = true;
+                        stream_error(code)
+                    }
+                    quinn::ReadError::ConnectionLost(error) => error.into(),
+                    error => LinkError::Broken(error.into()),
+                }))
             }
-            Err(quinn::ReadError::ConnectionLost(error)) => Poll::Ready(Err(error.into())),
-            Err(error) => Poll::Ready(Err(LinkError::Broken(error.into()))),
         }
     }
 
@@ -115,7 +125,7 @@ impl Receiving {
     /// Looks whether the end is there already. Whoever knows a message's length reads no further, and a
     /// stream that is dropped with its end unread costs a packet each way to say that nobody minds.
     fn see_end(&mut self) {
-        if !self.decoder.is_drained() || self.failure.is_some() {
+        if !self.decoder.is_drained() || self.has_failed {
             return;
         }
         // Whoever reads on registers a waker of its own.
@@ -146,6 +156,7 @@ impl Receiving {
         };
         if frame.is_err() {
             self.is_ended = true;
+            self.has_failed = true;
         }
         Poll::Ready(Some(frame))
     }
@@ -169,7 +180,7 @@ impl Receiving {
 
     /// True if there is nothing more to read, and the message is whole.
     pub(crate) fn is_ended(&self) -> bool {
-        self.is_ended && self.failure.is_none() && self.decoder.finish().is_ok()
+        self.is_ended && !self.has_failed && self.decoder.finish().is_ok()
     }
 
     /// Tells the peer that the request was not begun.
