@@ -2,6 +2,7 @@
 //! has told: no question goes out.
 
 use std::{
+    fmt,
     sync::{Mutex, PoisonError},
     time::SystemTime,
 };
@@ -39,13 +40,18 @@ pub(crate) struct Callers {
 
 /// The credentials that came last on a client's connection, and what they gave. Clients send the same
 /// ones with each request: as long as the feed has not changed either, they need not be read again.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct LastCaller(Mutex<Option<Judged>>);
 
-#[derive(Debug)]
+impl fmt::Debug for LastCaller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LastCaller").finish_non_exhaustive()
+    }
+}
+
 struct Judged {
-    /// Marked as sensitive, so that nothing shows it.
-    credentials: HeaderValue,
+    /// A copy: the field itself would keep alive all that was read with it.
+    credentials: Zeroizing<Box<[u8]>>,
     generation: u64,
     /// Seconds since 1970.
     until: u64,
@@ -56,8 +62,9 @@ impl LastCaller {
     fn recall(&self, credentials: &HeaderValue, generation: u64, now: u64) -> Option<Grant> {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let last = last.as_ref()?;
-        let holds =
-            last.generation == generation && now < last.until && last.credentials == credentials;
+        let holds = last.generation == generation
+            && now < last.until
+            && **last.credentials == *credentials.as_bytes();
         holds.then_some(last.grant)
     }
 
@@ -96,8 +103,7 @@ impl Callers {
             self.capability(&credentials, &state, seconds)?
         };
         state.judge(&grant).map_err(Refusal::from)?;
-        let mut credentials = value.clone();
-        credentials.set_sensitive(true);
+        let credentials = Zeroizing::new(value.as_bytes().into());
         last.remember(Judged { credentials, generation, until, grant });
         Ok(grant)
     }
