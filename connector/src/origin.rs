@@ -9,8 +9,10 @@
 //! HTTP/1.1 is spoken, but for gRPC and for origins that a file says so of, which are spoken to over
 //! HTTP/2 ([`settings`]). Nothing is held back or collected: bodies stream both ways at the speed of the
 //! slower end. Whatever goes wrong becomes a [`Refusal`] that says whose fault it is. A request is sent a
-//! second time only if a pooled connection turned out to be closed before any of it was written.
+//! second time only if a pooled connection turned out to be closed before any of it was written, or if an
+//! HTTP/2 origin says that it has not begun with it ([`again`]).
 
+mod again;
 mod body;
 mod connect;
 mod failure;
@@ -39,7 +41,8 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
 use self::{
-    body::Metered,
+    again::{Again, Spare},
+    body::{Metered, RequestEnd},
     connect::Connector,
     interim::Interim,
     pool::{Connection, Lent, Pool},
@@ -58,7 +61,7 @@ pub(crate) const RESPONSE_HEAD: Duration = Duration::from_secs(300);
 const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 
 /// The request's body on its way to the origin.
-type RequestBody = Metered<link::Body>;
+type RequestBody = Metered<Again<link::Body>>;
 
 /// Serves exchanges from origins. Cheap to clone.
 #[derive(Clone)]
@@ -161,14 +164,19 @@ impl Origin {
             settings.credit(&destination, request.headers_mut());
         }
         let terms = Terms { settings, pass };
-        let (parts, body) = request.into_parts();
-        let (body, mut request_end) = Metered::with_end(body, self.meter.request_bytes.clone());
-        let mut request = Request::from_parts(parts, body);
         let is_upgrade = protocol.is_some();
         let is_personal = speaks_for_connection(request.headers(), &header::AUTHORIZATION);
         // Neither an upgrade nor a proof of who is at the end of a connection goes over a shared one.
         let http2 = if is_upgrade || is_personal { Http2::Never } else { terms.http2() };
         let wants_http2 = http2 == Http2::Always || (http2 == Http2::Auto && is_grpc(&request));
+        let (parts, body) = request.into_parts();
+        let (body, back) = if wants_http2 {
+            let (body, back) = Again::once(body);
+            (body, Some(back))
+        } else {
+            (Again::never(body), None)
+        };
+        let (mut request, mut request_end) = self.metered(Request::from_parts(parts, body));
         if let Some(protocol) = protocol {
             tunnel::ask_for(&mut request, protocol);
         }
@@ -179,6 +187,7 @@ impl Origin {
             fields::strip(response.headers_mut());
             interim.put(response);
         });
+        let mut spare = back.map(|back| Box::new(Spare::new(&request, back)));
         loop {
             let shared = if wants_http2 { self.pool.share_of(&destination, &terms) } else { None };
             let resting = shared.map(Sender::Http2).or_else(|| {
@@ -231,10 +240,25 @@ impl Origin {
                         }
                         request = again;
                     }
-                    Some(_) | None => return Err(failure::http(&destination, error.error())),
+                    Some(_) | None => {
+                        let refusal = failure::http(&destination, error.error());
+                        let spare = spare.take().filter(|_| http2::is_untouched(error.error()));
+                        let Some(spare) = spare else { return Err(refusal) };
+                        let Some(again) = Box::pin(spare.request()).await else {
+                            return Err(refusal);
+                        };
+                        self.pool.abandon(&destination);
+                        (request, request_end) = self.metered(again);
+                    }
                 },
             }
         }
+    }
+
+    fn metered(&self, request: Request<Again<link::Body>>) -> (Request<RequestBody>, RequestEnd) {
+        let (parts, body) = request.into_parts();
+        let (body, end) = Metered::with_end(body, self.meter.request_bytes.clone());
+        (Request::from_parts(parts, body), end)
     }
 
     async fn dial(

@@ -2,6 +2,7 @@
 //! nothing else, and where a file says so; over TLS only if the origin chooses it.
 
 use std::{
+    error::Error as _,
     net::IpAddr,
     sync::{Arc, MutexGuard, Weak},
     time::Duration,
@@ -136,6 +137,16 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
             pool.spawn(task);
         }
     }
+}
+
+/// True if the origin says that it has not begun with the request: it may be sent again, whatever it is
+/// (RFC 9113 §8.7).
+pub(super) fn is_untouched(error: &hyper::Error) -> bool {
+    let Some(error) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else {
+        return false;
+    };
+    // A GOAWAY fails exactly the requests that the origin has not begun with.
+    error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 /// Makes an HTTP/1.1 request one of HTTP/2: the target is whole, and nothing speaks of the connection.

@@ -1,7 +1,14 @@
 //! Origins that a file describes: who is trusted there, who the connector is, what they are told, and
 //! which HTTP they are spoken to in.
 
-use std::{convert::Infallible, fs, sync::Arc};
+use std::{
+    convert::Infallible,
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use connector::Options;
@@ -19,7 +26,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::WebPkiClientVerifier,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     deployment::{Authority, Deployment, file, patiently},
@@ -306,6 +313,59 @@ async fn an_origin_that_lets_its_connection_go_is_dialled_anew() {
         let response = patiently(deployment.session().send(request, |_| {})).await.unwrap();
         let said = text(response).await;
         assert!(said.starts_with("HTTP/2.0"), "{said}");
+    }
+}
+
+/// An origin that resets the first of its streams for these reasons, and answers the others with what
+/// came; counts what it was asked.
+async fn resetting_origin(reasons: &'static [h2::Reason]) -> (Origin, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let origin = Origin::raw(move |stream| {
+        let count = count.clone();
+        async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let mut answers = JoinSet::new();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                if let Some(reason) = reasons.get(count.fetch_add(1, Ordering::SeqCst)) {
+                    respond.send_reset(*reason);
+                    continue;
+                }
+                answers.spawn(async move {
+                    let mut body = request.into_body();
+                    let mut answer = respond.send_response(Response::new(()), false).unwrap();
+                    while let Some(Ok(data)) = body.data().await {
+                        body.flow_control().release_capacity(data.len()).unwrap();
+                        answer.send_data(data, false).unwrap();
+                    }
+                    answer.send_data(Bytes::new(), true).unwrap();
+                });
+            }
+        }
+    })
+    .await;
+    (origin, asked)
+}
+
+#[tokio::test]
+async fn a_request_that_an_origin_has_not_begun_with_is_sent_once_more() {
+    use h2::Reason;
+    let deployment = Deployment::over(Transport::Quic).await;
+    for (reasons, length, answered, times) in [
+        (&[Reason::REFUSED_STREAM][..], 0, true, 2),
+        (&[Reason::REFUSED_STREAM], 10_000, true, 2),
+        (&[Reason::REFUSED_STREAM, Reason::REFUSED_STREAM], 10, false, 2),
+        (&[Reason::INTERNAL_ERROR], 10, false, 1),
+    ] {
+        let (origin, asked) = resetting_origin(reasons).await;
+        let body = "x".repeat(length);
+        let request = grpc(&origin.url("/"), Full::new(Bytes::from(body.clone())));
+        let response = patiently(deployment.session().send(request, |_| {})).await.unwrap();
+        assert_eq!(response.status() == StatusCode::OK, answered, "{reasons:?}");
+        if answered {
+            assert!(text(response).await == body, "{length} bytes come whole");
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), times, "{reasons:?}");
     }
 }
 
