@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -162,13 +162,15 @@ pub(crate) struct Knowledge {
     state: watch::Sender<State>,
     heard_at: AtomicU64,
     max_age: Duration,
+    is_current: AtomicBool,
 }
 
 impl Knowledge {
     /// Begins with what was known at `heard_at`; after `max_age` without the feed it counts no more.
     pub(crate) fn new(feed: FeedState, heard_at: SystemTime, max_age: Duration) -> Self {
         let state = watch::Sender::new(State::new(feed));
-        Self { state, heard_at: AtomicU64::new(seconds(heard_at)), max_age }
+        let (heard_at, is_current) = (AtomicU64::new(seconds(heard_at)), AtomicBool::new(false));
+        Self { state, heard_at, max_age, is_current }
     }
 
     /// What is known now. The reference blocks changes: never keep it across an await.
@@ -190,6 +192,7 @@ impl Knowledge {
         };
         if applied != Applied::Refused {
             self.heard_at.store(seconds(now), Ordering::Relaxed);
+            self.is_current.store(true, Ordering::Relaxed);
         }
         (applied, touched)
     }
@@ -222,6 +225,11 @@ impl Knowledge {
     pub(crate) fn age(&self, now: SystemTime) -> Duration {
         let heard_at = self.heard_at.load(Ordering::Relaxed);
         Duration::from_secs(seconds(now).saturating_sub(heard_at))
+    }
+
+    /// False as long as there is only what an earlier start saved: what is not known may just be new.
+    pub(crate) fn is_current(&self) -> bool {
+        self.is_current.load(Ordering::Relaxed)
     }
 
     /// True if there is nothing to judge by: no snapshot yet, or none that is fresh enough.

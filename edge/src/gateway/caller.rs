@@ -97,11 +97,13 @@ impl Callers {
             return Ok(grant);
         }
         let credentials = Credentials::read(value)?;
-        let (grant, until) = if credentials.token().starts_with(ProxyToken::PREFIX) {
-            proxy_token(&credentials, &state, seconds)?
+        let judged = if credentials.token().starts_with(ProxyToken::PREFIX) {
+            proxy_token(&credentials, &state, seconds)
         } else {
-            self.capability(&credentials, &state, seconds)?
+            self.capability(&credentials, &state, seconds)
         };
+        let (grant, until) = judged
+            .map_err(|refusal| if knowledge.is_current() { refusal } else { not_heard_yet() })?;
         state.judge(&grant).map_err(Refusal::from)?;
         let credentials = Zeroizing::new(value.as_bytes().into());
         last.remember(Judged { credentials, generation, until, grant });
@@ -152,6 +154,11 @@ fn named<'a>(
 
 fn bad_credentials() -> Refusal {
     Code::BadCredentials.into()
+}
+
+/// What an edge that has just started does not know may be newer than what it remembers.
+fn not_heard_yet() -> Refusal {
+    Refusal::new(Code::EdgeUnavailable, "this edge has not heard the control plane since its start")
 }
 
 /// What `Proxy-Authorization` holds: `tunnel:token`.

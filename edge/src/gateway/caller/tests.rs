@@ -143,3 +143,24 @@ fn what_a_connection_has_proven_holds_until_it_expires_or_the_feed_changes() {
     assert_eq!(judge(1_029, 9), Err(Code::BadCredentials), "revoked");
     assert!(!format!("{last:?}").contains(&STANDARD.encode("office:")[..6]), "shown");
 }
+
+#[test]
+fn what_an_edge_does_not_know_yet_is_not_the_clients_fault() {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+    let saved = knowledge(now, 2_000).read().feed().clone();
+    let knowledge = Knowledge::new(saved, now, Duration::from_secs(60));
+    let judge = |tunnel: &str, id| {
+        let credentials = STANDARD.encode(format!("{tunnel}:{}", token(id, 9)));
+        let value = format!("Basic {credentials}").parse().unwrap();
+        let headers = HeaderMap::from_iter([(header::PROXY_AUTHORIZATION, value)]);
+        let judged = Callers::default().judge(&knowledge, &headers, &LastCaller::default(), now);
+        judged.map(|grant| grant.tunnel).map_err(|refusal| refusal.code)
+    };
+    let new = ProxyTokenId::from_bytes([5; 16]);
+    assert_eq!(judge("office", TOKEN), Ok(TUNNEL));
+    assert_eq!(judge("new", TOKEN), Err(Code::EdgeUnavailable));
+    assert_eq!(judge("office", new), Err(Code::EdgeUnavailable));
+    knowledge.apply(FeedMessage::Alive { generation: 1 }, now);
+    assert_eq!(judge("new", TOKEN), Err(Code::UnknownTunnel));
+    assert_eq!(judge("office", new), Err(Code::BadCredentials));
+}
