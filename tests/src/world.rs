@@ -2,8 +2,8 @@
 //! processes on a loopback address of the world's own.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
     sync::atomic::{AtomicU8, Ordering},
 };
 
@@ -12,6 +12,8 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
+
+mod start;
 
 use crate::{
     api::Api,
@@ -91,7 +93,7 @@ impl World {
     /// If anything does not come up.
     pub async fn start_at(host: IpAddr) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let (postern, base) = start_postern(dir.path(), host).await?;
+        let (postern, base) = start::postern(dir.path(), host).await?;
         let password = postern.find(|line| first_word_behind(line, "Password")).await?;
         let api = Api::log_in(&base, OWNER, &password).await?;
         Self::furnish(host, dir, postern, Vec::new(), api).await
@@ -112,10 +114,10 @@ impl World {
     /// If anything does not come up.
     pub async fn start_spread_over(host: IpAddr, sites: [Site; 2]) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let postern = start_control_plane(dir.path(), host, None).await?;
+        let postern = start::control_plane(dir.path(), host, None).await?;
         let password = postern.find(|line| first_word_behind(line, "password:")).await?;
         let api = Api::log_in(&format!("http://{host}:8080"), OWNER, &password).await?;
-        let edges = start_edges(dir.path(), host, &sites, &api, &[]).await?;
+        let edges = start::edges(dir.path(), host, &sites, &api, &[]).await?;
         Self::furnish(host, dir, postern, edges, api).await
     }
 
@@ -129,13 +131,13 @@ impl World {
         let dir = tempfile::tempdir()?;
         let database = Postgres::start(dir.path()).await?;
         let url_file = Some(database.url_file());
-        let postern = start_control_plane(dir.path(), host, url_file).await?;
+        let postern = start::control_plane(dir.path(), host, url_file).await?;
         let password = postern.find(|line| first_word_behind(line, "password:")).await?;
         let api = Api::log_in(&format!("http://{host}:8080"), OWNER, &password).await?;
-        let second = start_control_plane(dir.path(), other, url_file).await?;
+        let second = start::control_plane(dir.path(), other, url_file).await?;
         let second_api = Api::log_in(&format!("http://{other}:8080"), OWNER, &password).await?;
         let sites = [Site::at(host), Site::at(host)];
-        let edges = start_edges(dir.path(), host, &sites, &api, &[host, other]).await?;
+        let edges = start::edges(dir.path(), host, &sites, &api, &[host, other]).await?;
         let world = Self::furnish(host, dir, postern, edges, api).await?;
         Ok((world, database, (second, second_api)))
     }
@@ -148,7 +150,7 @@ impl World {
         let edge = self.edges.get_mut(region).context("the edges are not spread")?;
         edge.signal(Signal::SIGKILL)?;
         edge.ended().await?;
-        *edge = start_edge(self.dir.path(), self.host, region, site, None, &[]).await?;
+        *edge = start::edge(self.dir.path(), self.host, region, site, None, &[]).await?;
         Ok(())
     }
 
@@ -185,7 +187,7 @@ impl World {
         self.postern.signal(Signal::SIGTERM)?;
         let status = self.postern.ended().await?;
         ensure!(status.success(), "postern up: {status}\n{}", self.postern.said());
-        (self.postern, _) = start_postern(self.dir.path(), self.host).await?;
+        (self.postern, _) = start::postern(self.dir.path(), self.host).await?;
         Ok(())
     }
 
@@ -364,99 +366,6 @@ impl World {
     pub fn get_action(&self, url: &str) -> Value {
         json!({ "type": "http", "name": "get", "url": url, "use_tunnel": TUNNEL })
     }
-}
-
-async fn start_postern(data_dir: &Path, host: IpAddr) -> anyhow::Result<(Process, String)> {
-    let mut command = Command::new(program("postern")?);
-    command.arg("up").arg("--data-dir").arg(data_dir).arg("--bind").arg(host.to_string());
-    let postern = Process::start("postern", command)?;
-    postern.find(|line| line.starts_with("Postern is up.").then_some(())).await?;
-    let base =
-        postern.find(|line| Some(line.trim().strip_prefix("API")?.trim().to_owned())).await?;
-    Ok((postern, base))
-}
-
-/// Starts a control plane; with a database at a server it has a data directory of its own, and the
-/// keys in common with others.
-async fn start_control_plane(
-    data_dir: &Path,
-    host: IpAddr,
-    database: Option<&Path>,
-) -> anyhow::Result<Process> {
-    let mut command = Command::new(program("postern")?);
-    command
-        .arg("control-plane")
-        .args(["--listen", &format!("{host}:8080")])
-        .args(["--edge-listen", &format!("{host}:7843")])
-        .args(["--edge-address", &format!("{host}:7843")]);
-    match database {
-        None => command.arg("--data-dir").arg(data_dir.join("control-plane")),
-        Some(url_file) => command
-            .arg("--data-dir")
-            .arg(data_dir.join(format!("control-plane-{host}")))
-            .arg("--keys-dir")
-            .arg(data_dir.join("keys"))
-            .arg("--database-url-file")
-            .arg(url_file),
-    };
-    let control_plane = Process::start("control-plane", command)?;
-    control_plane.find(|line| line.contains("the control plane serves").then_some(())).await?;
-    Ok(control_plane)
-}
-
-/// Starts both edges. With `control_planes` they report to any of those.
-async fn start_edges(
-    data_dir: &Path,
-    host: IpAddr,
-    sites: &[Site; 2],
-    api: &Api,
-    control_planes: &[IpAddr],
-) -> anyhow::Result<Vec<Process>> {
-    let mut edges = Vec::new();
-    for (region, site) in sites.iter().enumerate() {
-        let token = text(&api.post("/api/v1/edges/join-tokens", &json!({})).await?, "token")?;
-        edges.push(start_edge(data_dir, host, region, site, Some(&token), control_planes).await?);
-    }
-    Ok(edges)
-}
-
-/// Starts the edge of a region; one that has been there before needs no token.
-async fn start_edge(
-    data_dir: &Path,
-    host: IpAddr,
-    region: usize,
-    site: &Site,
-    token: Option<&str>,
-    control_planes: &[IpAddr],
-) -> anyhow::Result<Process> {
-    let n = region as u16;
-    let listen = SocketAddr::from((site.listen, 7844 + n));
-    let address = site.name.as_ref().map(|name| format!("{name}:{}", listen.port()));
-    let mut command = Command::new(program("postern")?);
-    command
-        .arg("edge")
-        .arg("--data-dir")
-        .arg(data_dir.join(REGIONS[region]))
-        .args(["--region", REGIONS[region]])
-        .args(["--listen", &listen.to_string()])
-        .args(["--address", &address.unwrap_or_else(|| listen.to_string())])
-        .args(["--gateway-listen", &format!("{host}:{}", GATEWAY_PORT + n)])
-        .args(["--gateway-address", &format!("{host}:{}", GATEWAY_PORT + n)])
-        .args(["--metrics-listen", &format!("{host}:{}", 9001 + n)]);
-    if let Some(port) = site.fallback_port {
-        let fallback = SocketAddr::from((site.listen, port));
-        command.args(["--fallback-listen", &fallback.to_string()]);
-    }
-    if !control_planes.is_empty() {
-        let addresses: Vec<_> = control_planes.iter().map(|ip| format!("{ip}:7843")).collect();
-        command.args(["--control-planes", &addresses.join(",")]);
-    }
-    if let Some(token) = token {
-        command.env("POSTERN_JOIN_TOKEN", token);
-    }
-    let edge = Process::start(REGIONS[region], command)?;
-    edge.find(|line| line.contains("the edge is up").then_some(())).await?;
-    Ok(edge)
 }
 
 fn links(tunnel: &Value) -> anyhow::Result<Vec<Link>> {

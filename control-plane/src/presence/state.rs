@@ -16,11 +16,12 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use protocol::{
     control::Facts,
     health::{self, ConnectorState, Health, MISSING_FOR_MS},
-    id::{ConnectorId, EdgeId, KeyId, TunnelId},
+    id::{ConnectorId, EdgeId, TunnelId},
     presence::{LEASE_MS, LinkDown, LinkPresence, Report},
 };
 
 use shared::Heard;
+use tracked::{Connector, Tracked};
 
 use crate::store::{
     edge_presence::LinksVersion,
@@ -28,6 +29,7 @@ use crate::store::{
 };
 
 mod shared;
+mod tracked;
 
 /// Why a report does not count. The edge has to begin anew, with all its links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,33 +73,8 @@ struct Edge {
 
 type LinkKey = (TunnelId, ConnectorId, u8);
 
-struct Tracked {
-    connectors: HashMap<ConnectorId, Connector>,
-    /// Known from before a restart, and not heard of in full yet.
-    is_settling: bool,
-    health: HealthRow,
-    /// Health that is not stored yet, oldest first; at most [`MAX_UNSTORED`].
-    unstored: Vec<HealthRow>,
-    /// Secrets whose use is not stored yet.
-    keys_used: HashMap<KeyId, u64>,
-}
-
-/// Changes of health that wait for the disk; while it fails, older ones are given up.
-const MAX_UNSTORED: usize = 100;
-
-/// Connectors of one tunnel that are remembered as missing; those that have been so for longest are given
-/// up. One that crashes again and again is another one each time.
-const MAX_MISSING: usize = 256;
-
 /// Goodbyes that other control planes hear of, though they look seldom; each is some 100 bytes.
 const MAX_GOODBYES: usize = 1_000;
-
-struct Connector {
-    facts: Facts,
-    /// Slot first: a slot that is moving from one edge to another counts once.
-    links: BTreeSet<(u8, EdgeId)>,
-    vanished_ms: Option<u64>,
-}
 
 /// A connector, for people.
 #[derive(Debug, Clone)]
@@ -408,49 +385,6 @@ impl State {
             live.partition(|(_, edge)| edge.applied_generation >= generation);
         let ids = |edges: Vec<(&EdgeId, &Edge)>| edges.into_iter().map(|(&id, _)| id).collect();
         (ids(applied), ids(pending))
-    }
-}
-
-impl Tracked {
-    fn new(health: HealthRow) -> Self {
-        let (connectors, keys_used) = (HashMap::new(), HashMap::new());
-        Self { connectors, is_settling: false, health, unstored: Vec::new(), keys_used }
-    }
-
-    fn forget_oldest(&mut self) {
-        let excess = self.unstored.len().saturating_sub(MAX_UNSTORED);
-        self.unstored.drain(..excess);
-    }
-
-    fn forget_longest_missing(&mut self) {
-        let missing = self.connectors.iter().filter_map(|(id, c)| Some((c.vanished_ms?, *id)));
-        let missing: Vec<_> = missing.collect();
-        if missing.len() > MAX_MISSING {
-            let longest = missing.iter().min();
-            longest.and_then(|(_, id)| self.connectors.remove(id));
-        }
-    }
-
-    fn take(&mut self, tunnel: TunnelId) -> TunnelPresence {
-        let connectors = self.connectors.iter().map(|(&connector, state)| ConnectorRow {
-            tunnel,
-            connector,
-            facts: state.facts.clone(),
-            vanished_ms: state.vanished_ms,
-        });
-        TunnelPresence {
-            tunnel,
-            connectors: connectors.collect(),
-            health: std::mem::take(&mut self.unstored),
-            keys_used: std::mem::take(&mut self.keys_used).into_iter().collect(),
-        }
-    }
-}
-
-impl Connector {
-    fn slots(&self) -> u8 {
-        let slots: BTreeSet<u8> = self.links.iter().map(|(slot, _)| *slot).collect();
-        u8::try_from(slots.len()).unwrap_or(u8::MAX)
     }
 }
 

@@ -1,9 +1,12 @@
 //! The rules of presence, under reports in any order.
 
 use proptest::prelude::*;
-use protocol::{id::ControlPlaneId, presence::Transport};
+use protocol::{
+    id::{ControlPlaneId, KeyId},
+    presence::Transport,
+};
 
-use super::*;
+use super::{tracked::MAX_MISSING, *};
 use crate::store::edge_presence::EdgePresence;
 
 const TUNNEL: TunnelId = TunnelId::from_bytes([1; 16]);
