@@ -196,7 +196,7 @@ impl Dialer {
             .1
             .export_keying_material([0; 32], EXPORTER_LABEL, None)
             .map_err(|_| LinkError::Unexpected("no keying material"))?;
-        let handshaken = http2::server_builder().handshake(stream).await;
+        let handshaken = http2::server_builder().handshake(http2::Corked::new(stream)).await;
         let mut connection = handshaken.map_err(http2::stream_error)?;
         let first = connection.accept().await.ok_or(LinkError::ClosedByPeer)?;
         let (request, mut respond) = first.map_err(http2::stream_error)?;

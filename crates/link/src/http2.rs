@@ -6,6 +6,7 @@
 //! origin said 101, since an origin may also answer an upgrade with a plain 200.
 
 mod connection;
+mod corked;
 mod receiving;
 mod sending;
 
@@ -21,6 +22,7 @@ pub(crate) use self::{
         CONNECTION_WINDOW, CONTROL_PATH, Stream, TLS_BUFFER, buffered, client_builder,
         server_builder,
     },
+    corked::Corked,
     receiving::Receiving,
     sending::Sending,
 };

@@ -28,7 +28,8 @@ use crate::{
 /// takes longer.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 
-pub(crate) type Http2Connection = h2::server::Connection<TlsStream<http2::Stream>, Bytes>;
+pub(crate) type Http2Connection =
+    h2::server::Connection<http2::Corked<TlsStream<http2::Stream>>, Bytes>;
 
 /// The requests of one link, at the connector. The link lives only while [`Inbound::accept`] is called.
 pub struct Inbound(Carrier);
@@ -233,7 +234,7 @@ impl Reply {
         let is_complete = body.is_end_stream();
         match self.0 {
             Answer::Quic { mut sending, .. } => {
-                let mut head = BytesMut::with_capacity(512);
+                let mut head = quic::buffer(&body);
                 if is_complete {
                     head::encode_response(&response, Follows::Nothing, &mut head);
                     sending.write(head.freeze()).await?;

@@ -237,7 +237,7 @@ async fn secure_http2(
         .1
         .export_keying_material([0; 32], EXPORTER_LABEL, None)
         .map_err(|_| LinkError::Unexpected("no keying material"))?;
-    let handshaken = http2::client_builder().handshake(stream).await;
+    let handshaken = http2::client_builder().handshake(http2::Corked::new(stream)).await;
     let (mut requests, connection) = handshaken.map_err(http2::stream_error)?;
     let driver = Http2Driver::spawn(connection);
     std::future::poll_fn(|cx| requests.poll_ready(cx)).await.map_err(http2::stream_error)?;

@@ -18,7 +18,7 @@ pub use self::shard::Shard;
 pub(crate) use self::{
     endpoint::{accept, client_config, client_config_for, client_endpoint, server_endpoint},
     receiving::{Message, Receiving},
-    sending::Sending,
+    sending::{Sending, buffer},
 };
 use crate::{
     body::Body,
@@ -102,7 +102,7 @@ where
     let mut sending = Sending::new(sending);
     let (parts, body) = request.into_parts();
     let request = Request::from_parts(parts, ());
-    let mut head = BytesMut::with_capacity(512);
+    let mut head = buffer(&body);
     let mut sender = if body.is_end_stream() {
         head::encode_request(&request, Follows::Nothing, &mut head);
         sending.write(head.freeze()).await?;

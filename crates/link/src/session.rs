@@ -171,7 +171,7 @@ impl Http2Driver {
     /// Drives `connection` until it ends or is told to. Until the connector has proven itself, it may
     /// send no more than HTTP/2's first window, 64 KiB in all.
     pub(crate) fn spawn(
-        mut connection: h2::client::Connection<TlsStream<http2::Stream>, Bytes>,
+        mut connection: h2::client::Connection<http2::Corked<TlsStream<http2::Stream>>, Bytes>,
     ) -> Self {
         let (closing, mut told) = watch::channel(None);
         let (over, is_over) = watch::channel(false);

@@ -18,8 +18,16 @@ use crate::error::{BoxError, LinkError};
 /// A piece of a body up to this length, in bytes, is copied next to its frame header; a longer one is
 /// handed to QUIC as it is.
 const COPY: usize = 4 * 1024;
+/// Room for a usual head, in bytes.
+const HEAD: usize = 512;
 /// Copied pieces are written once they reach this length together.
 const FLUSH: usize = 16 * 1024;
+
+/// A buffer for a head, and for the body behind it if that is known to be short.
+pub(crate) fn buffer(body: &impl Body) -> BytesMut {
+    let body = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    BytesMut::with_capacity(if body <= COPY { HEAD + body } else { HEAD })
+}
 
 /// Writes one direction of a stream. Dropped before it was finished, it is reset: the peer must never
 /// take half a message for a whole one.
