@@ -342,7 +342,7 @@ fn prepare(request: Request<link::Body>) -> Result<(Destination, Request<link::B
 }
 
 fn host(destination: &Destination) -> Result<HeaderValue, Refusal> {
-    HeaderValue::try_from(destination.authority()).map_err(|_| Code::BadTarget.into())
+    HeaderValue::from_str(&destination.authority()).map_err(|_| Code::BadTarget.into())
 }
 
 /// NTLM, and Negotiate as most servers take it, prove who is at the other end of the connection, once
@@ -383,8 +383,7 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
 }
 
 fn add_phases<B>(response: &mut Response<B>, phases: &Phases) {
-    let value = HeaderValue::try_from(phases.to_string());
-    response.headers_mut().insert(fields::PHASES, value.expect("phases are ASCII"));
+    response.headers_mut().insert(fields::PHASES, phases.to_value());
 }
 
 async fn refuse(refusal: Refusal, reply: Reply) -> Outcome {

@@ -82,12 +82,14 @@ impl Destination {
 
     /// As the Host header has it: without the scheme's own port.
     pub(crate) fn authority(&self) -> String {
-        let host =
-            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        match (self.is_tls, self.port) {
-            (false, 80) | (true, 443) => host,
-            (_, port) => format!("{host}:{port}"),
+        const BRACKETS_AND_PORT: usize = 8;
+        let mut text = String::with_capacity(self.host.len() + BRACKETS_AND_PORT);
+        let brackets = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        text.extend([brackets.0, &self.host, brackets.1]);
+        if !matches!((self.is_tls, self.port), (false, 80) | (true, 443)) {
+            text.extend([":", itoa::Buffer::new().format(self.port)]);
         }
+        text
     }
 }
 

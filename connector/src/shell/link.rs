@@ -97,6 +97,8 @@ async fn serve(
                     continue;
                 };
                 let origin = shared.origin.clone();
+                // Nobody waits for them to end, so that an end wakes nobody.
+                while exchanges.try_join_next().is_some() {}
                 // Boxed, because a future is moved several times while it becomes a task, and
                 // this one is large.
                 exchanges.spawn(Box::pin(async move {
@@ -107,7 +109,6 @@ async fn serve(
                     }
                 }));
             }
-            Some(_) = exchanges.join_next() => {}
             changed = stage.changed() => {
                 let now = *stage.borrow_and_update();
                 match now {

@@ -14,26 +14,36 @@ pub const PHASES: HeaderName = HeaderName::from_static(crate::phases::HEADER);
 /// Removes what must not be forwarded. Leaves end-to-end fields as they are; values of one name keep
 /// their order.
 pub fn strip(fields: &mut HeaderMap) {
-    // Most messages have no such field: one look at the names is all that they cost.
-    if !fields.keys().any(must_go) {
-        return;
-    }
+    // Most messages have one or two such fields, or none: it costs a look at the names, and one more for
+    // each that goes.
+    let Some(first) = first_to_go(fields) else { return };
     let keeps_te = fields.get(header::TE).is_some_and(wants_trailers);
-    let nominated = fields.get_all(header::CONNECTION).iter();
-    let nominated = nominated.filter_map(|value| value.to_str().ok());
-    // What is almost always said names no field, or one that goes anyway.
-    let nominated = nominated
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .filter(|name| !["keep-alive", "close"].contains(name))
-        .filter_map(|name| name.parse().ok());
-    let known = fields.keys().filter(|name| must_go(name)).cloned();
-    for name in known.chain(nominated).collect::<Vec<HeaderName>>() {
+    let mut next = Some(first);
+    while let Some(name) = next {
+        if name == header::CONNECTION {
+            for nominated in nominated(fields) {
+                fields.remove(nominated);
+            }
+        }
         fields.remove(name);
+        next = first_to_go(fields);
     }
     if keeps_te {
         fields.insert(header::TE, HeaderValue::from_static("trailers"));
     }
+}
+
+fn first_to_go(fields: &HeaderMap) -> Option<HeaderName> {
+    fields.keys().find(|name| must_go(name)).cloned()
+}
+
+/// The fields that `Connection` names, but for what it almost always says: options that name no field, or
+/// one that goes anyway.
+fn nominated(fields: &HeaderMap) -> Vec<HeaderName> {
+    let values = fields.get_all(header::CONNECTION).iter();
+    let options = values.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
+    let names = options.map(str::trim).filter(|name| !["keep-alive", "close"].contains(name));
+    names.filter_map(|name| name.parse().ok()).collect()
 }
 
 /// Removes every `Postern-*` field, and its twins with underscores, and nothing else.

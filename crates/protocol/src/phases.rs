@@ -2,12 +2,16 @@
 //! Postern measures its own phases and hands them back in the [`HEADER`], so that whoever asked can
 //! see where the time went, and where it stopped.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
+use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 /// Response header that carries phases, such as `link=180, dns=95, tcp=410, first_byte=2100`.
 pub const HEADER: &str = "postern-phases";
+
+/// Room for what most requests go through, in bytes.
+const TEXT: usize = 128;
 
 /// One part of a request's way, in the order in which they happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -87,6 +91,16 @@ impl Phases {
     /// All phases together, in microseconds.
     pub fn total(&self) -> u64 {
         self.iter().map(|(_, length)| length).fold(0, u64::saturating_add)
+    }
+
+    /// The header's value. It is another one each time, so HPACK should not give it a place in the table
+    /// from which it would drive what repeats: that is what marking it as sensitive says.
+    pub fn to_value(&self) -> HeaderValue {
+        let mut text = String::with_capacity(TEXT);
+        write!(text, "{self}").expect("a string takes everything");
+        let mut value = HeaderValue::from_str(&text).expect("phases are ASCII");
+        value.set_sensitive(true);
+        value
     }
 
     /// Reads the header's value; what it does not understand it leaves out.

@@ -31,13 +31,15 @@ pub(crate) fn admit(head: &Parts, has_body: bool) -> Result<Target, Refusal> {
             "the one transfer coding that passes is chunked",
         ));
     }
-    let authority = head.uri.authority().filter(|authority| !authority.host().is_empty());
-    let Some(authority) = authority else { return Err(Code::BadTarget.into()) };
-    if authority.as_str().contains('@') {
+    let authority = head.uri.authority().map(|authority| (authority.as_str(), authority.host()));
+    let Some((authority, host)) = authority.filter(|(_, host)| !host.is_empty()) else {
+        return Err(Code::BadTarget.into());
+    };
+    if authority.contains('@') {
         let detail = "the target names a user; credentials belong into Authorization";
         return Err(Refusal::new(Code::BadTarget, detail));
     }
-    let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    let port = authority.strip_prefix(host).unwrap_or_default();
     let has_port = matches!(port.strip_prefix(':').map(str::parse::<u16>), Some(Ok(1..)));
     let extended = head.extensions.get::<hyper::ext::Protocol>();
     if head.method == Method::CONNECT && extended.is_none() {

@@ -130,7 +130,10 @@ fn prepare(head: &mut Parts) {
     // hyper answers 100-continue as soon as the link asks for the body.
     head.headers.remove(header::EXPECT);
     let authority = head.uri.authority().map_or("", |authority| authority.as_str());
-    if let Ok(host) = HeaderValue::from_str(authority) {
+    let is_said = head.headers.get(header::HOST).is_some_and(|host| host == authority);
+    if let Ok(host) = HeaderValue::from_str(authority)
+        && !is_said
+    {
         head.headers.insert(header::HOST, host);
     }
 }
@@ -293,8 +296,7 @@ pub(crate) fn finish(
     phases.set(Phase::Edge, micros(clock.judged_at, sent_at));
     phases.set(Phase::Link, link_us);
     account.core().metrics.phases(&phases);
-    let text = HeaderValue::try_from(phases.to_string()).expect("phases are digits and names");
-    headers.insert(fields::PHASES, text);
+    headers.insert(fields::PHASES, phases.to_value());
     outcome
 }
 
