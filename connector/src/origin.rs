@@ -22,6 +22,7 @@ mod pool;
 pub(crate) mod settings;
 mod tls;
 mod tunnel;
+mod whole;
 
 use std::{sync::Arc, time::Duration};
 
@@ -47,6 +48,7 @@ use self::{
     interim::Interim,
     pool::{Connection, Lent, Pool},
     settings::{Http2, Terms},
+    whole::Whole,
 };
 pub(crate) use self::{connect::Destination, settings::Origins};
 use crate::{
@@ -136,7 +138,7 @@ impl Origin {
         self.meter.phases(&phases);
         let began = Instant::now();
         let body = |body| Metered::new(body, self.meter.response_bytes.clone());
-        match reply.send(response.map(body)).await {
+        match reply.send(Whole::of(response).map(body)).await {
             Ok(()) => {
                 self.meter.phase(Phase::Body, began.elapsed());
                 if let Some(lent) = lent {
