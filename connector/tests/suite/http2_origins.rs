@@ -2,10 +2,12 @@
 
 use std::{
     convert::Infallible,
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,16 +17,20 @@ use http::{Request, Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use protocol::presence::Transport;
+use link::Session;
+use protocol::{fields, presence::Transport, refusal::Code};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::watch,
+    process::Child,
+    sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
 };
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    deployment::{Deployment, patiently},
-    origin_settings::{describe, grpc, text},
+    binary::connector,
+    deployment::{Authority, Deployment, Edges, file, free_port, patiently, status},
+    origin_settings::{describe, grpc, server, text},
     origins::Origin,
     over_both_carriers,
 };
@@ -33,6 +39,11 @@ over_both_carriers!(
     an_answer_that_is_reset_before_its_end_is_no_whole_one,
     an_answer_that_is_reset_after_its_end_is_whole,
 );
+
+async fn ask(session: &Session, url: &str) -> Response<link::Body> {
+    let request = grpc(url, Empty::<Bytes>::new());
+    patiently(session.send(request, |_| {})).await.unwrap()
+}
 
 #[tokio::test]
 async fn an_origin_that_lets_its_connection_go_is_dialled_anew() {
@@ -181,4 +192,150 @@ async fn an_answer_that_is_reset_after_its_end_is_whole(transport: Transport) {
     let request = grpc(&origin.url("/"), endless);
     let response = patiently(deployment.session().send(request, |_| {})).await.unwrap();
     assert_eq!(text(response).await, "enough");
+}
+
+#[tokio::test]
+async fn a_connection_that_fails_late_leaves_its_successor_alone() {
+    let deployment = Deployment::over(Transport::Quic).await;
+    // Refuses the first two requests when told to.
+    let (asked, mut told) = mpsc::channel(2);
+    let (origin, counts) = origin(move |n, request, mut respond| {
+        let asked = asked.clone();
+        async move {
+            if n < 2 {
+                let (refuse, wait) = oneshot::channel::<()>();
+                asked.send(refuse).await.unwrap();
+                wait.await.unwrap();
+                respond.send_reset(Reason::REFUSED_STREAM);
+            } else {
+                echo(request, respond).await;
+            }
+        }
+    })
+    .await;
+    let mut asking = Vec::new();
+    for _ in 0..2 {
+        let (session, url) = (deployment.session(), origin.url("/"));
+        let answer = tokio::spawn(async move { ask(&session, &url).await });
+        asking.push((answer, patiently(told.recv()).await.unwrap()));
+    }
+    for (answer, refuse) in asking {
+        refuse.send(()).unwrap();
+        assert_eq!(patiently(answer).await.unwrap().status(), StatusCode::OK);
+    }
+    assert_eq!(counts.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn first_calls_at_once_share_a_connection() {
+    let deployment = Deployment::over(Transport::Quic).await;
+    let (origin, counts) = origin(|_, request, respond| echo(request, respond)).await;
+    let (session, url) = (deployment.session(), origin.url("/"));
+    let answers = (0..20).map(|_| ask(&session, &url));
+    for answer in futures_util::future::join_all(answers).await {
+        assert_eq!(answer.status(), StatusCode::OK);
+    }
+    assert_eq!(counts.connections.load(Ordering::SeqCst), 1);
+}
+
+/// A connector in a process of its own, whose requests nobody else's are counted with.
+struct Process {
+    session: Session,
+    port: u16,
+    _edges: Edges,
+    _child: Child,
+}
+
+impl Process {
+    async fn that_trusts(authority: &Authority) -> Self {
+        let (edges, port) = (Edges::start(&["eu"], None).await, free_port());
+        let ca = file(&authority.pem());
+        let mut command = connector();
+        command
+            .env("TUNNEL_SECRET", &edges.secret)
+            .env("TUNNEL_METRICS_PORT", port.to_string())
+            .env("TUNNEL_ORIGIN_CA_FILE", ca.path())
+            .stdout(Stdio::null());
+        let child = command.spawn().unwrap();
+        let links = edges.edges[0].until(|links| links.len() == 4).await;
+        Self { session: links[0].session.clone(), port, _edges: edges, _child: child }
+    }
+
+    /// Waits until so many requests are under way.
+    async fn until_under_way(&self, count: usize) {
+        let line = format!("postern_connector_requests_in_flight {count}\n");
+        let reached = async {
+            while !status(self.port, "/metrics").await.unwrap().1.contains(&line) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        patiently(reached).await;
+    }
+}
+
+/// An origin that is silent on its first connection, and closes it when told to. Counts its connections.
+async fn silent_at_first(authority: &Authority) -> (Origin, watch::Sender<usize>, Arc<Notify>) {
+    let tls = TlsAcceptor::from(Arc::new(server(authority, None)));
+    let (connections, close) = (watch::Sender::new(0), Arc::new(Notify::new()));
+    let (counting, closing) = (connections.clone(), close.clone());
+    let origin = Origin::raw(move |stream| {
+        counting.send_modify(|count| *count += 1);
+        let is_first = *counting.borrow() == 1;
+        let (tls, close) = (tls.clone(), closing.clone());
+        async move {
+            if is_first {
+                close.notified().await;
+                return;
+            }
+            let stream = tls.accept(stream).await.unwrap();
+            speak(stream, &AtomicUsize::new(0), |_, r, to| echo(r, to)).await;
+        }
+    })
+    .await;
+    (origin, connections, close)
+}
+
+#[tokio::test]
+async fn when_the_request_that_dials_is_given_up_the_next_one_dials() {
+    let authority = Authority::new();
+    let process = Process::that_trusts(&authority).await;
+    let (origin, connections, _close) = silent_at_first(&authority).await;
+    let url = origin.url("/").replace("http:", "https:");
+    let asking = || {
+        let (session, url) = (process.session.clone(), url.clone());
+        tokio::spawn(async move { ask(&session, &url).await })
+    };
+    let first = asking();
+    patiently(connections.subscribe().wait_for(|count| *count == 1)).await.unwrap();
+    let others: Vec<_> = (0..5).map(|_| asking()).collect();
+    process.until_under_way(6).await;
+    assert_eq!(*connections.borrow(), 1, "the others wait");
+    first.abort();
+    for answer in others {
+        assert_eq!(patiently(answer).await.unwrap().status(), StatusCode::OK);
+    }
+    assert_eq!(*connections.borrow(), 2);
+}
+
+#[tokio::test]
+async fn a_dial_that_fails_fails_for_all_who_wait_for_it() {
+    let authority = Authority::new();
+    let process = Process::that_trusts(&authority).await;
+    let (origin, connections, close) = silent_at_first(&authority).await;
+    let url = origin.url("/").replace("http:", "https:");
+    let answers = (0..20).map(|_| ask(&process.session, &url));
+    let fail = async {
+        process.until_under_way(20).await;
+        close.notify_one();
+    };
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(answers), fail);
+    for answer in answers {
+        assert_eq!(answer.headers()[fields::ERROR], Code::OriginTls.as_str());
+    }
+    assert_eq!(*connections.borrow(), 1);
+    assert_eq!(
+        ask(&process.session, &url).await.status(),
+        StatusCode::OK,
+        "the next one dials anew"
+    );
 }
