@@ -20,7 +20,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use link::Session;
 use protocol::{fields, presence::Transport, refusal::Code};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
     process::Child,
     sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
@@ -151,6 +152,64 @@ async fn a_request_that_an_origin_has_not_begun_with_is_sent_once_more() {
             assert!(text(response).await == body, "{length} bytes come whole");
         }
         assert_eq!(counts.requests.load(Ordering::SeqCst), times, "{reasons:?}");
+    }
+}
+
+/// What a server says first: its settings, none.
+const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+const HEADERS: u8 = 1;
+
+/// Reads up to a request's head, and goes away; `last` is the last stream that it has begun with.
+async fn go_away(mut stream: TcpStream, last: u32) {
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).await.unwrap();
+    stream.write_all(&SETTINGS).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        stream.read_exact(&mut payload).await.unwrap();
+        if head[3] == HEADERS {
+            break;
+        }
+    }
+    let no_error = [0; 4];
+    let go_away = [&[0, 0, 8, 7, 0, 0, 0, 0, 0][..], &last.to_be_bytes(), &no_error].concat();
+    stream.write_all(&go_away).await.unwrap();
+    stream.shutdown().await.unwrap();
+    // A reset could overtake what was said.
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+}
+
+#[tokio::test]
+async fn a_request_that_an_origin_goes_away_from_is_sent_once_more_if_it_was_not_begun_with() {
+    let deployment = Deployment::over(Transport::Quic).await;
+    for (lasts, length, answered, times) in [
+        (&[0][..], 0, true, 2),
+        (&[0], 10_000, true, 2),
+        (&[0, 0], 10, false, 2),
+        (&[1], 10, false, 1),
+    ] {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counting = connections.clone();
+        let origin = Origin::raw(move |stream| {
+            let last = lasts.get(counting.fetch_add(1, Ordering::SeqCst));
+            async move {
+                match last {
+                    Some(last) => go_away(stream, *last).await,
+                    None => speak(stream, &AtomicUsize::new(0), |_, r, to| echo(r, to)).await,
+                }
+            }
+        })
+        .await;
+        let body = "x".repeat(length);
+        let request = grpc(&origin.url("/"), Full::new(Bytes::from(body.clone())));
+        let response = patiently(deployment.session().send(request, |_| {})).await.unwrap();
+        assert_eq!(response.status() == StatusCode::OK, answered, "{lasts:?}");
+        if answered {
+            assert!(text(response).await == body, "{length} bytes come whole");
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), times, "{lasts:?}");
     }
 }
 
