@@ -1,7 +1,10 @@
 //! Origins that a file describes: who is trusted there, who the connector is, what they are told, and
 //! which HTTP they are spoken to in.
 
-use std::{convert::Infallible, fs, sync::Arc};
+use std::{
+    convert::Infallible, fs, io::Write as _, path::Path, process::Command, sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use connector::Options;
@@ -18,7 +21,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::WebPkiClientVerifier,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     deployment::{Authority, Deployment, file, patiently},
@@ -117,6 +120,50 @@ async fn credentials_stay_home_and_go_to_the_named_origin_alone() {
     // A rotated credential is used without a restart.
     fs::write(token.path(), "Bearer rotated").unwrap();
     patiently(async { while !ask(&named).await.contains("rotated") {} }).await;
+}
+
+#[tokio::test]
+async fn a_file_that_hangs_holds_up_no_request() {
+    let origin = Origin::http(describe).await;
+    let port = origin.address.port();
+    let text_of = |token: &Path| {
+        format!(
+            "[[origin]]\nhosts = ['127.0.0.1']\nports = [{port}]\nplaintext = true\n\
+             headers = {{ Authorization = '{}' }}\n",
+            token.display()
+        )
+    };
+    let token = file("Bearer first");
+    let origins = file(&text_of(token.path()));
+    let deployment = with(&origins, Transport::Quic).await;
+    let session = deployment.session();
+
+    // A pipe hangs from when it is opened until its writer lets go: when a request was answered, or never
+    // will be.
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("token");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (hangs, hung) = oneshot::channel();
+    let (answered, wait) = std::sync::mpsc::channel();
+    let path = pipe.clone();
+    let writer = std::thread::spawn(move || {
+        let mut writer = fs::File::options().write(true).open(&path).unwrap();
+        hangs.send(()).unwrap();
+        let was_answered = wait.recv_timeout(Duration::from_secs(20)).is_ok();
+        let next = path.with_extension("next");
+        fs::write(&next, "Bearer second").unwrap();
+        fs::rename(&next, &path).unwrap();
+        writer.write_all(b"Bearer second").unwrap();
+        was_answered
+    });
+    fs::write(origins.path(), text_of(&pipe)).unwrap();
+    patiently(hung).await.unwrap();
+    assert!(text(get(&session, &origin.url("/")).await).await.contains("first"));
+    // It has stopped waiting if it took too long.
+    let _ = answered.send(());
+    assert!(writer.join().unwrap(), "the answer came while the file hung");
+    let ask = async || text(get(&session, &origin.url("/")).await).await;
+    patiently(async { while !ask().await.contains("second") {} }).await;
 }
 
 #[tokio::test]
