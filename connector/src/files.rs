@@ -3,7 +3,7 @@
 
 mod watch;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use futures_util::future::{OptionFuture, join};
 use protocol::{control::Facts, policy::Policy, settings_file::FileError};
@@ -39,13 +39,13 @@ impl Files {
     pub(crate) fn start(config: &Config) -> Result<Self, ConfigError> {
         let unusable = |variable| move |error| ConfigError::Unusable { variable, error };
         let policy = config.policy_file.clone().map(|path| {
-            Watcher::start("policy", path, Box::new(policy)).map_err(unusable("TUNNEL_POLICY_FILE"))
+            Watcher::start("policy", path, Arc::new(policy)).map_err(unusable("TUNNEL_POLICY_FILE"))
         });
         let authorities = config.origin_authorities.clone();
         let origins =
             move |path: &Path, reader: &mut Reader| Origins::load(path, &authorities, reader);
         let origins = config.origins_file.clone().map(|path| {
-            let started = Watcher::start("origins", path, Box::new(origins));
+            let started = Watcher::start("origins", path, Arc::new(origins));
             started.map_err(unusable("TUNNEL_ORIGINS_FILE"))
         });
         Ok(Self { policy: policy.transpose()?, origins: origins.transpose()? })

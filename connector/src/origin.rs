@@ -22,6 +22,7 @@ mod pool;
 pub(crate) mod settings;
 mod tls;
 mod tunnel;
+mod whole;
 
 use std::{sync::Arc, time::Duration};
 
@@ -47,6 +48,7 @@ use self::{
     interim::Interim,
     pool::{Connection, Lent, Pool},
     settings::{Http2, Terms},
+    whole::Whole,
 };
 pub(crate) use self::{connect::Destination, settings::Origins};
 use crate::{
@@ -136,7 +138,7 @@ impl Origin {
         self.meter.phases(&phases);
         let began = Instant::now();
         let body = |body| Metered::new(body, self.meter.response_bytes.clone());
-        match reply.send(response.map(body)).await {
+        match reply.send(Whole::of(response).map(body)).await {
             Ok(()) => {
                 self.meter.phase(Phase::Body, began.elapsed());
                 if let Some(lent) = lent {
@@ -197,7 +199,8 @@ impl Origin {
             });
             let (mut sender, mut phases) = match resting {
                 Some(sender) => (sender, Phases::default()),
-                None => Box::pin(self.dial(&destination, &terms, wants_http2)).await?,
+                None if wants_http2 => Box::pin(self.call_first(&destination, &terms)).await?,
+                None => Box::pin(self.dial(&destination, &terms, false)).await?,
             };
             let is_pooled = phases == Phases::default();
             sender.fit(&mut request, &destination)?;
@@ -206,9 +209,7 @@ impl Origin {
                 biased;
                 response = sender.send(request) => response,
                 () = request_end.silence(RESPONSE_HEAD) => {
-                    if wants_http2 {
-                        self.pool.abandon(&destination);
-                    }
+                    sender.leave(&self.pool, &destination);
                     return Err(failure::late(&destination, "the response", RESPONSE_HEAD));
                 }
             };
@@ -235,9 +236,7 @@ impl Origin {
                 Err(mut error) => match error.take_message() {
                     // It never left: the pooled connection was closed already.
                     Some(again) if is_pooled => {
-                        if wants_http2 {
-                            self.pool.abandon(&destination);
-                        }
+                        sender.leave(&self.pool, &destination);
                         request = again;
                     }
                     Some(_) | None => {
@@ -247,7 +246,7 @@ impl Origin {
                         let Some(again) = Box::pin(spare.request()).await else {
                             return Err(refusal);
                         };
-                        self.pool.abandon(&destination);
+                        sender.leave(&self.pool, &destination);
                         (request, request_end) = self.metered(again);
                     }
                 },
@@ -317,7 +316,14 @@ impl Sender {
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         match self {
             Self::Http1(connection) => connection.sender.try_send_request(request).await,
-            Self::Http2(sender) => sender.try_send_request(request).await,
+            Self::Http2(sender) => sender.send(request).await,
+        }
+    }
+
+    /// The connection has failed: nobody else is to use it.
+    fn leave(&self, pool: &Pool, destination: &Destination) {
+        if let Self::Http2(sender) = self {
+            pool.abandon(destination, sender);
         }
     }
 }

@@ -1,13 +1,17 @@
 //! Who owns the tasks: everything that the edge spawns is counted here, and ends at the latest when
 //! the edge does. Shutdown is soft first (each part finishes what it has begun), then hard.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use tokio::{runtime::Handle, time::Instant};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
+
+/// How long what is dropped may take to be gone: it is scheduled once more, no longer. A task of hyper's that
+/// does not end with its connection is left to the end of its runtime.
+const GONE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Spawns tasks that never outlive the edge; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -52,11 +56,13 @@ impl Tasks {
         }
     }
 
-    /// Drops every task, and waits until all are gone.
+    /// Drops every task, and waits until all are gone, two seconds at most.
     pub(crate) async fn stop(&self) {
         self.tracker.close();
         self.hard_stop.cancel();
-        self.tracker.wait().await;
+        if tokio::time::timeout(GONE_WITHIN, self.tracker.wait()).await.is_err() {
+            tracing::warn!(tasks = self.tracker.len(), "some tasks have outlived what they served");
+        }
     }
 }
 
@@ -68,5 +74,21 @@ where
 {
     fn execute(&self, work: F) {
         self.tracker.spawn(work);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::rt::Executor as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_end_keeps_nobody_from_ending() {
+        let tasks = Tasks::default();
+        tasks.spawn(std::future::pending());
+        tasks.execute(std::future::pending::<()>());
+        tokio::time::timeout(Duration::from_secs(60), tasks.stop()).await.expect("it ends");
+        assert_eq!(tasks.tracker.len(), 1, "what could be dropped is gone");
     }
 }

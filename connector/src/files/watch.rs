@@ -120,7 +120,7 @@ pub(crate) struct InForce<T> {
 pub(crate) type Current<T> = watch::Receiver<InForce<T>>;
 
 /// Makes sense of the file at a path, and of the files that it names.
-pub(crate) type Load<T> = Box<dyn Fn(&Path, &mut Reader) -> Result<T, UnusableFile> + Send + Sync>;
+pub(crate) type Load<T> = Arc<dyn Fn(&Path, &mut Reader) -> Result<T, UnusableFile> + Send + Sync>;
 
 /// Keeps what a file says up to date.
 pub(crate) struct Watcher<T> {
@@ -169,19 +169,22 @@ impl<T: Send + Sync + 'static> Watcher<T> {
                 Ok(()) = again.changed() => true,
             };
             let paths = self.opened.clone();
-            // A file system that hangs must not hold up requests.
-            let look = tokio::task::spawn_blocking(move || fingerprint(&paths));
-            let Ok(found) = look.await else { continue };
+            let look = apart(move || fingerprint(&paths));
+            let Some(found) = look.await else { continue };
             let stands_still = self.found.replace(found) == Some(found);
             if is_asked || (stands_still && found != self.loaded) {
-                self.reload(&applied);
+                self.reload(&applied).await;
             }
         }
     }
 
-    fn reload(&mut self, applied: &impl Fn(&T)) {
-        let mut reader = Reader::default();
-        let loaded = (self.load)(&self.path, &mut reader);
+    async fn reload(&mut self, applied: &impl Fn(&T)) {
+        let (load, path) = (self.load.clone(), self.path.clone());
+        let read = apart(move || {
+            let mut reader = Reader::default();
+            (load(&path, &mut reader), reader)
+        });
+        let Some((loaded, reader)) = read.await else { return };
         self.loaded = reader.contents.finish();
         self.opened = reader.opened;
         self.found = None;
@@ -203,4 +206,9 @@ impl<T: Send + Sync + 'static> Watcher<T> {
             }
         }
     }
+}
+
+/// Does what touches files where a file system that hangs holds up no request. `None` if it panicked.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
 }

@@ -1,6 +1,8 @@
 //! HTTP/2 with origins: one connection for each, shared by its requests. Spoken where gRPC is, which knows
 //! nothing else, and where a file says so; over TLS only if the origin chooses it.
 
+mod first;
+
 use std::{
     error::Error as _,
     net::IpAddr,
@@ -8,13 +10,18 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Uri, Version, header, uri};
+use http::{HeaderValue, Request, Response, Uri, Version, header, uri};
 use http_body::Body as _;
-use hyper::{client::conn::http2, rt::Executor};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http2},
+    rt::Executor,
+};
 use protocol::refusal::{Code, Refusal};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, time::Instant};
 
+pub(super) use self::first::FirstCalls;
 use super::{
     MAX_RESPONSE_HEAD, RequestBody,
     connect::{Connected, Destination},
@@ -35,14 +42,44 @@ const CONNECTION_WINDOW: u32 = 256 * 1024 * 1024;
 /// An origin that has acknowledged nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(30);
 
-pub(super) type Sender = http2::SendRequest<RequestBody>;
+/// Sends requests on one connection.
+#[derive(Clone)]
+pub(super) struct Sender {
+    requests: http2::SendRequest<RequestBody>,
+    /// The same one is of the same connection.
+    made: Arc<Made>,
+}
+
+/// What a connection was made to and with.
+struct Made {
+    peer: IpAddr,
+    settings: Option<Arc<Settings>>,
+}
+
+impl Sender {
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        self.requests.try_send_request(request).await
+    }
+
+    /// May it be used under these terms?
+    fn suits(&self, terms: &Terms) -> bool {
+        terms.admit(self.made.peer, self.made.settings.as_ref())
+    }
+}
 
 /// A connection that may be used by the next request, too.
 pub(super) struct Shared {
     sender: Sender,
-    peer: IpAddr,
-    settings: Option<Arc<Settings>>,
     used: Instant,
+}
+
+impl Shared {
+    fn is(&self, made: &Arc<Made>) -> bool {
+        Arc::ptr_eq(&self.sender.made, made)
+    }
 }
 
 impl Pool {
@@ -50,9 +87,7 @@ impl Pool {
     pub(super) fn share_of(&self, destination: &Destination, terms: &Terms) -> Option<Sender> {
         let mut shared = self.shared();
         let connection = shared.get_mut(destination)?;
-        if connection.sender.is_closed()
-            || !terms.admit(connection.peer, connection.settings.as_ref())
-        {
+        if connection.sender.requests.is_closed() || !connection.sender.suits(terms) {
             // What is under way on it goes on.
             shared.remove(destination);
             return None;
@@ -68,7 +103,7 @@ impl Pool {
         connected: Connected,
         settings: Option<Arc<Settings>>,
     ) -> Result<Sender, Refusal> {
-        let (sender, connection) = http2::Builder::new(Tasks(Arc::downgrade(&self.0)))
+        let (requests, connection) = http2::Builder::new(Tasks(Arc::downgrade(&self.0)))
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_RESPONSE_HEAD as u32)
@@ -76,24 +111,27 @@ impl Pool {
             .await
             .map_err(|error| failure::http(destination, &error))?;
         self.drive(connection);
+        let sender = Sender { requests, made: Arc::new(Made { peer: connected.peer, settings }) };
         let mut shared = self.shared();
-        shared.retain(|_, connection| !connection.sender.is_closed());
+        shared.retain(|_, connection| !connection.sender.requests.is_closed());
         if shared.len() < MAX || shared.contains_key(destination) {
-            let (peer, used) = (connected.peer, Instant::now());
-            let connection = Shared { sender: sender.clone(), peer, settings, used };
+            let connection = Shared { sender: sender.clone(), used: Instant::now() };
             shared.insert(destination.clone(), connection);
             drop(shared);
-            self.close_at_rest(destination.clone());
+            self.close_at_rest(destination.clone(), sender.made.clone());
         }
         Ok(sender)
     }
 
-    /// Lets nobody else use a connection on which no answer came.
-    pub(super) fn abandon(&self, destination: &Destination) {
-        self.shared().remove(destination);
+    /// Lets nobody else use a connection that has failed; another one may have taken its place already.
+    pub(super) fn abandon(&self, destination: &Destination, failed: &Sender) {
+        let mut shared = self.shared();
+        if shared.get(destination).is_some_and(|connection| connection.is(&failed.made)) {
+            shared.remove(destination);
+        }
     }
 
-    fn close_at_rest(&self, destination: Destination) {
+    fn close_at_rest(&self, destination: Destination, made: Arc<Made>) {
         let pool = Arc::downgrade(&self.0);
         self.spawn(async move {
             let mut rested_at = Instant::now() + REST;
@@ -101,9 +139,10 @@ impl Pool {
                 tokio::time::sleep_until(rested_at).await;
                 let Some(pool) = pool.upgrade().map(Pool) else { return };
                 let mut shared = pool.shared();
-                let Some(connection) = shared.get(&destination) else { return };
+                let connection = shared.get(&destination);
+                let Some(connection) = connection.filter(|c| c.is(&made)) else { return };
                 rested_at = connection.used + REST;
-                if rested_at <= Instant::now() || connection.sender.is_closed() {
+                if rested_at <= Instant::now() || connection.sender.requests.is_closed() {
                     shared.remove(&destination);
                     return;
                 }

@@ -17,7 +17,7 @@ use tokio::{task::JoinSet, time::Instant};
 use super::{
     RequestBody,
     connect::Destination,
-    http2::Shared,
+    http2::{FirstCalls, Shared},
     settings::{Settings, Terms},
 };
 
@@ -52,6 +52,7 @@ pub(super) struct Inner {
     resting: Mutex<Resting>,
     /// Connections that carry many requests at a time.
     pub(super) shared: Mutex<HashMap<Destination, Shared>>,
+    pub(super) first_calls: FirstCalls,
     /// Drives connections and returns them here; whatever still runs ends with the pool.
     tasks: Mutex<JoinSet<()>>,
 }

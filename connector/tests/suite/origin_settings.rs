@@ -2,12 +2,8 @@
 //! which HTTP they are spoken to in.
 
 use std::{
-    convert::Infallible,
-    fs,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    convert::Infallible, fs, io::Write as _, path::Path, process::Command, sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,7 +13,6 @@ use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use link::Session;
 use protocol::{fields, presence::Transport, refusal::Code};
 use rustls::{
@@ -26,7 +21,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::WebPkiClientVerifier,
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     deployment::{Authority, Deployment, file, patiently},
@@ -50,7 +45,7 @@ async fn get(session: &Session, url: &str) -> Response<link::Body> {
     patiently(session.send(request, |_| {})).await.unwrap()
 }
 
-async fn text(response: Response<link::Body>) -> String {
+pub async fn text(response: Response<link::Body>) -> String {
     let body = patiently(response.into_body().collect()).await.unwrap().to_bytes();
     String::from_utf8(body.to_vec()).unwrap()
 }
@@ -60,7 +55,7 @@ fn der(pem: &str) -> Vec<CertificateDer<'static>> {
 }
 
 /// TLS for 127.0.0.1 under `authority`; asks for a certificate under `clients`, if there is one.
-fn server(authority: &Authority, clients: Option<&Authority>) -> ServerConfig {
+pub fn server(authority: &Authority, clients: Option<&Authority>) -> ServerConfig {
     let (chain, key) = authority.issue("127.0.0.1");
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone());
@@ -81,7 +76,7 @@ fn server(authority: &Authority, clients: Option<&Authority>) -> ServerConfig {
 }
 
 /// Says what it was asked over, and the fields that matter here.
-async fn describe(request: Request<Incoming>) -> Answer {
+pub async fn describe(request: Request<Incoming>) -> Answer {
     let fields = ["authorization", "x-api-key", "x_api_key", "host"].map(|name| {
         let values = request.headers().get_all(name).iter();
         values.map(|value| value.to_str().unwrap()).collect::<Vec<_>>().join("+")
@@ -125,6 +120,50 @@ async fn credentials_stay_home_and_go_to_the_named_origin_alone() {
     // A rotated credential is used without a restart.
     fs::write(token.path(), "Bearer rotated").unwrap();
     patiently(async { while !ask(&named).await.contains("rotated") {} }).await;
+}
+
+#[tokio::test]
+async fn a_file_that_hangs_holds_up_no_request() {
+    let origin = Origin::http(describe).await;
+    let port = origin.address.port();
+    let text_of = |token: &Path| {
+        format!(
+            "[[origin]]\nhosts = ['127.0.0.1']\nports = [{port}]\nplaintext = true\n\
+             headers = {{ Authorization = '{}' }}\n",
+            token.display()
+        )
+    };
+    let token = file("Bearer first");
+    let origins = file(&text_of(token.path()));
+    let deployment = with(&origins, Transport::Quic).await;
+    let session = deployment.session();
+
+    // A pipe hangs from when it is opened until its writer lets go: when a request was answered, or never
+    // will be.
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("token");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (hangs, hung) = oneshot::channel();
+    let (answered, wait) = std::sync::mpsc::channel();
+    let path = pipe.clone();
+    let writer = std::thread::spawn(move || {
+        let mut writer = fs::File::options().write(true).open(&path).unwrap();
+        hangs.send(()).unwrap();
+        let was_answered = wait.recv_timeout(Duration::from_secs(20)).is_ok();
+        let next = path.with_extension("next");
+        fs::write(&next, "Bearer second").unwrap();
+        fs::rename(&next, &path).unwrap();
+        writer.write_all(b"Bearer second").unwrap();
+        was_answered
+    });
+    fs::write(origins.path(), text_of(&pipe)).unwrap();
+    patiently(hung).await.unwrap();
+    assert!(text(get(&session, &origin.url("/")).await).await.contains("first"));
+    // It has stopped waiting if it took too long.
+    let _ = answered.send(());
+    assert!(writer.join().unwrap(), "the answer came while the file hung");
+    let ask = async || text(get(&session, &origin.url("/")).await).await;
+    patiently(async { while !ask().await.contains("second") {} }).await;
 }
 
 #[tokio::test]
@@ -220,7 +259,7 @@ async fn what_makes_no_sense_is_refused_with_its_line() {
     }
 }
 
-fn grpc<B>(url: &str, body: B) -> Request<B> {
+pub fn grpc<B>(url: &str, body: B) -> Request<B> {
     let request = Request::post(url).header("content-type", "application/grpc+proto");
     request.header("te", "trailers").body(body).unwrap()
 }
@@ -286,87 +325,6 @@ async fn grpc_streams_both_ways_over_tls(transport: Transport) {
     let plain = Origin::https(server(&authority, None), describe).await;
     let said = text(get(&deployment.session(), &https(&plain)).await).await;
     assert!(said.starts_with("HTTP/1.1"), "{said}");
-}
-
-#[tokio::test]
-async fn an_origin_that_lets_its_connection_go_is_dialled_anew() {
-    let origin = Origin::raw(|stream| async move {
-        let asked = Arc::new(tokio::sync::Notify::new());
-        let tell = asked.clone();
-        let service = hyper::service::service_fn(move |request| {
-            tell.notify_one();
-            async move { Ok::<_, Infallible>(describe(request).await) }
-        });
-        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        let serving = server.serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(serving);
-        tokio::select! {
-            _ = &mut serving => return,
-            () = asked.notified() => serving.as_mut().graceful_shutdown(),
-        }
-        let _ = serving.await;
-    })
-    .await;
-    let deployment = Deployment::over(Transport::Quic).await;
-    for _ in 0..20 {
-        let request = grpc(&origin.url("/"), Empty::<Bytes>::new());
-        let response = patiently(deployment.session().send(request, |_| {})).await.unwrap();
-        let said = text(response).await;
-        assert!(said.starts_with("HTTP/2.0"), "{said}");
-    }
-}
-
-/// An origin that resets the first of its streams for these reasons, and answers the others with what
-/// came; counts what it was asked.
-async fn resetting_origin(reasons: &'static [h2::Reason]) -> (Origin, Arc<AtomicUsize>) {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = asked.clone();
-    let origin = Origin::raw(move |stream| {
-        let count = count.clone();
-        async move {
-            let mut connection = h2::server::handshake(stream).await.unwrap();
-            let mut answers = JoinSet::new();
-            while let Some(Ok((request, mut respond))) = connection.accept().await {
-                if let Some(reason) = reasons.get(count.fetch_add(1, Ordering::SeqCst)) {
-                    respond.send_reset(*reason);
-                    continue;
-                }
-                answers.spawn(async move {
-                    let mut body = request.into_body();
-                    let mut answer = respond.send_response(Response::new(()), false).unwrap();
-                    while let Some(Ok(data)) = body.data().await {
-                        body.flow_control().release_capacity(data.len()).unwrap();
-                        answer.send_data(data, false).unwrap();
-                    }
-                    answer.send_data(Bytes::new(), true).unwrap();
-                });
-            }
-        }
-    })
-    .await;
-    (origin, asked)
-}
-
-#[tokio::test]
-async fn a_request_that_an_origin_has_not_begun_with_is_sent_once_more() {
-    use h2::Reason;
-    let deployment = Deployment::over(Transport::Quic).await;
-    for (reasons, length, answered, times) in [
-        (&[Reason::REFUSED_STREAM][..], 0, true, 2),
-        (&[Reason::REFUSED_STREAM], 10_000, true, 2),
-        (&[Reason::REFUSED_STREAM, Reason::REFUSED_STREAM], 10, false, 2),
-        (&[Reason::INTERNAL_ERROR], 10, false, 1),
-    ] {
-        let (origin, asked) = resetting_origin(reasons).await;
-        let body = "x".repeat(length);
-        let request = grpc(&origin.url("/"), Full::new(Bytes::from(body.clone())));
-        let response = patiently(deployment.session().send(request, |_| {})).await.unwrap();
-        assert_eq!(response.status() == StatusCode::OK, answered, "{reasons:?}");
-        if answered {
-            assert!(text(response).await == body, "{length} bytes come whole");
-        }
-        assert_eq!(asked.load(Ordering::SeqCst), times, "{reasons:?}");
-    }
 }
 
 #[tokio::test]

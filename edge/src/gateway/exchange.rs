@@ -64,7 +64,8 @@ pub(crate) async fn forward(
     let began_at = Instant::now();
     let upgrade = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
-    let mut source = Source::new(body, gateway.max_request_body, &gateway.core);
+    let (is_http2, limit) = (client.is_http2(), gateway.max_request_body);
+    let mut source = Source::new(body, is_http2, limit, &gateway.core);
     let (target, tunnel, live) = match admit(gateway, &head, &source, &client) {
         Ok(admitted) => admitted,
         Err(refusal) => return Err((refusal, account)),

@@ -43,6 +43,7 @@ struct Content {
     read: Vec<Bytes>,
     room: usize,
     rest: Incoming,
+    is_http2: bool,
     /// Bytes that the rest may have.
     left: u64,
     is_too_large: Arc<AtomicBool>,
@@ -54,8 +55,13 @@ struct Content {
 #[error("the request's body is too large")]
 struct TooLarge;
 
+/// The client has reset the stream with NO_ERROR, which hyper takes for an end.
+#[derive(Debug, thiserror::Error)]
+#[error("the request's body broke off")]
+struct BrokenOff;
+
 impl Source {
-    pub(crate) fn new(body: Incoming, limit: u64, core: &Arc<Core>) -> Self {
+    pub(crate) fn new(body: Incoming, is_http2: bool, limit: u64, core: &Arc<Core>) -> Self {
         if body.is_end_stream() {
             return Self { is_empty: true, content: None, lent: None, is_too_large: None };
         }
@@ -64,6 +70,7 @@ impl Source {
             read: Vec::new(),
             room: KEPT,
             rest: body,
+            is_http2,
             left: limit,
             is_too_large: is_too_large.clone(),
             core: core.clone(),
@@ -131,7 +138,9 @@ impl Body for Upload {
             return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
         }
         let Some(frame) = std::task::ready!(Pin::new(&mut content.rest).poll_frame(cx)) else {
-            return Poll::Ready(None);
+            // Only over HTTP/2 does this always tell whether the end has come.
+            let is_whole = !content.is_http2 || content.rest.is_end_stream();
+            return Poll::Ready((!is_whole).then(|| Err(BrokenOff.into())));
         };
         // Once the request has got its answer, nobody waits for the body's return.
         let is_lent = this.owner.as_ref().is_some_and(|owner| !owner.is_closed());

@@ -171,6 +171,61 @@ async fn a_client_that_leaves_cancels_its_request() {
     }
 }
 
+/// A frame of HTTP/2, on the first stream but for settings.
+fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    let stream = u8::from(kind != SETTINGS);
+    [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+}
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const END_HEADERS: u8 = 4;
+
+/// A field as HPACK spells it without any table (RFC 7541 §6.2.2); both texts are shorter than 255.
+fn field(name: &str, value: &str) -> Vec<u8> {
+    let text = |text: &str| {
+        let length = match text.len() as u8 {
+            length @ ..127 => vec![length],
+            length => vec![127, length - 127],
+        };
+        [&length, text.as_bytes()].concat()
+    };
+    [vec![0], text(name), text(value)].concat()
+}
+
+#[tokio::test]
+async fn an_upload_that_is_reset_before_its_end_is_no_whole_one() {
+    let world = World::new().await;
+    let connector = Connector::new(&world, 1);
+    let credentials = basic(NAME, &proxy_token());
+    let head = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "wiki.corp"),
+        (":path", "/upload"),
+        ("proxy-authorization", &credentials),
+    ];
+    let head = head.map(|(name, value)| field(name, value)).concat();
+    for carrier in CARRIERS {
+        let held = connector.hold(&world, carrier, 0).await;
+        let mut client = connect(world.gateway).await;
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        let head = frame(HEADERS, END_HEADERS, &head);
+        let first = [&preface[..], &frame(SETTINGS, 0, &[]), &head, &frame(DATA, 0, b"a")].concat();
+        client.write_all(&first).await.unwrap();
+        held.begun().await;
+        let no_error = [0; 4];
+        let last = [frame(DATA, 0, b"b"), frame(RST_STREAM, 0, &no_error)].concat();
+        client.write_all(&last).await.unwrap();
+        tokio::select! {
+            () = held.cancelled() => {}
+            () = held.begun() => panic!("it looked whole over {carrier:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn clients_that_do_not_read_hold_little_and_delay_nobody() {
     for carrier in CARRIERS {

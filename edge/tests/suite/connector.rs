@@ -188,6 +188,20 @@ async fn answer(exchange: Exchange, served: &Served) {
             }
             Err(_) => reply.reject(),
         },
+        // Answers before the body has ended; tells of its first piece, and of how it ends.
+        "/upload" => {
+            let (_pieces, answer) = pieces();
+            let mut upload = request.into_body();
+            let read = async {
+                drop(upload.frame().await);
+                served.begun.add_permits(1);
+                match upload.collect().await {
+                    Ok(_) => served.begun.add_permits(1),
+                    Err(_) => served.cancelled.add_permits(1),
+                }
+            };
+            let _ = tokio::join!(reply.send(Response::new(answer)), read);
+        }
         "/refused" => drop(reply.send(refusal()).await),
         "/wait" => {
             served.begun.add_permits(1);
