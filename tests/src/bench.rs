@@ -1,6 +1,7 @@
 //! `make bench`: the same work through a direct connection, through Postern over QUIC and over HTTP/2,
-//! and through other software that is installed. One machine, loopback only; interleaved in rounds, so
-//! that a noisy minute hurts all ways alike; medians and ratios. Nothing fails because it is slow.
+//! through its libraries alone, and through other software that is installed. One machine, loopback only;
+//! interleaved in rounds, so that a noisy minute hurts all ways alike; medians and ratios. Nothing fails
+//! because it is slow.
 //!
 //! | module | holds |
 //! |---|---|
@@ -36,7 +37,7 @@ use crate::{
     network::Network,
     world::{own_address, program},
 };
-use load::load;
+use load::{Ask, load};
 use machine::Machine;
 use options::Options;
 use origin::Origin;
@@ -144,6 +145,7 @@ impl Bench {
         match work.kind {
             Kind::Load { ask, clients, until } => {
                 let mut ways = self.ways.clone();
+                ways.retain(|way| way.has_upgrades || ask != Ask::Echo);
                 for round in 1..=rounds {
                     eprintln!("  round {round} of {rounds}");
                     let mut well = Vec::new();

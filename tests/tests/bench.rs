@@ -8,6 +8,9 @@ use tokio::process::Command;
 
 const WORKS: [&str; 4] = ["small-16", "connections", "websocket-1", "first-byte"];
 const OURS: [&str; 3] = ["direct", "quic", "http2"];
+/// Our libraries alone, which are built along and do all of the works but that one.
+const BARE: [&str; 2] = ["bare-quic", "bare-http2"];
+const NOT_BARE: &str = "websocket-1";
 
 fn bench() -> Command {
     let mut command = Command::new(program("bench").unwrap());
@@ -23,7 +26,7 @@ async fn a_run_has_figures_for_every_way_or_says_why_there_are_none() {
     let out = tempfile::tempdir().unwrap();
     let run = bench()
         .args(["--rounds", "1", "--seconds", "0.2", "--only", &WORKS.join(",")])
-        .args(["--ways", &OURS.join(","), "--ways", "rathole,nginx"])
+        .args(["--ways", &OURS.join(","), "--ways", &BARE.join(","), "--ways", "rathole,nginx"])
         .arg("--out")
         .arg(out.path())
         .output()
@@ -42,6 +45,14 @@ async fn a_run_has_figures_for_every_way_or_says_why_there_are_none() {
         assert!(figure["figures"]["p50_us"]["median"].as_f64() > Some(0.0), "{figure}");
     }
     let left_out = results["left_out"].as_array().unwrap();
+    for way in BARE {
+        let works = figures.iter().filter(|figure| figure["way"] == way);
+        let works: Vec<_> = works.map(|figure| figure["work"].as_str().unwrap()).collect();
+        let expected: Vec<_> = WORKS.into_iter().filter(|work| *work != NOT_BARE).collect();
+        assert_eq!(works, expected, "{results}");
+        let is_it = |left: &Value| left["what"].as_str().unwrap().contains(way);
+        assert!(!left_out.iter().any(is_it), "{results}");
+    }
     for peer in ["rathole", "nginx"] {
         let is_measured = figures.iter().any(|figure| figure["way"] == peer);
         let is_left_out = left_out.iter().any(|left| left["what"] == peer);

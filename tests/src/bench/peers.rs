@@ -2,7 +2,8 @@
 //! own defaults, apart from what two hops on one machine need.
 //!
 //! All of them connect the same two ends as Postern does, over TLS or SSH, and none of them does what
-//! Postern does besides: one fixed destination, no access list, no policy, no phases.
+//! Postern does besides: one fixed destination, no access list, no policy, no phases. One is no other
+//! software: [`bare`] is what Postern's own libraries cost.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -11,12 +12,14 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use protocol::presence::Transport;
 use tempfile::TempDir;
 use tokio::{net::TcpStream, process::Command};
 
 use super::{machine::Machine, way::Way};
 use crate::process::Process;
 
+pub mod bare;
 mod haproxy;
 mod nginx;
 mod openssh;
@@ -30,6 +33,8 @@ const SERVER_NAME: &str = "peer";
 /// Software that can be compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// Postern's libraries alone, over one of its carriers.
+    Bare(Transport),
     /// rathole over TLS: a byte pipe that knows no HTTP; the agent dials out.
     Rathole,
     /// nginx in two hops, HTTP/1.1 over TLS 1.3 between them.
@@ -41,7 +46,14 @@ pub enum Kind {
 }
 
 /// All of them.
-pub const KINDS: [Kind; 4] = [Kind::Rathole, Kind::Haproxy, Kind::Nginx, Kind::OpenSsh];
+pub const KINDS: [Kind; 6] = [
+    Kind::Bare(Transport::Quic),
+    Kind::Bare(Transport::Http2),
+    Kind::Rathole,
+    Kind::Haproxy,
+    Kind::Nginx,
+    Kind::OpenSsh,
+];
 
 /// A peer that is up.
 pub struct Peer {
@@ -62,6 +74,8 @@ impl Kind {
     /// What it is called where one is chosen.
     pub fn key(self) -> &'static str {
         match self {
+            Self::Bare(Transport::Quic) => "bare-quic",
+            Self::Bare(Transport::Http2) => "bare-http2",
             Self::Rathole => "rathole",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
@@ -71,6 +85,8 @@ impl Kind {
 
     fn name(self) -> &'static str {
         match self {
+            Self::Bare(Transport::Quic) => "bare, QUIC",
+            Self::Bare(Transport::Http2) => "bare, HTTP/2",
             Self::Rathole => "rathole, TLS",
             Self::Nginx => "nginx, two hops",
             Self::Haproxy => "haproxy, two hops",
@@ -80,6 +96,7 @@ impl Kind {
 
     fn programs(self) -> &'static [&'static str] {
         match self {
+            Self::Bare(_) => &[],
             Self::Rathole => &["rathole", "openssl"],
             Self::Nginx => &["nginx", "openssl"],
             Self::Haproxy => &["haproxy", "openssl"],
@@ -89,10 +106,23 @@ impl Kind {
 
     fn how_to_install(self) -> &'static str {
         match self {
+            Self::Bare(_) => "cargo build --workspace --bins",
             Self::Rathole => "cargo install rathole",
             Self::Nginx => "apt-get install nginx-light openssl",
             Self::Haproxy => "apt-get install haproxy openssl",
             Self::OpenSsh => "apt-get install openssh-server openssh-client",
+        }
+    }
+
+    /// The program that knows its version, and how it is asked.
+    fn version(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            // They are those that Postern is built with.
+            Self::Bare(_) => None,
+            Self::Rathole => Some(("rathole", "--version")),
+            Self::Nginx => Some(("nginx", "-v")),
+            Self::Haproxy => Some(("haproxy", "-v")),
+            Self::OpenSsh => Some(("ssh", "-V")),
         }
     }
 
@@ -112,20 +142,22 @@ impl Kind {
             }
         }
         let place = Place { origin, host, dir: tempfile::tempdir()? };
-        let (flag, of) = match self {
-            Self::Rathole => ("--version", "rathole"),
-            Self::Nginx => ("-v", "nginx"),
-            Self::Haproxy => ("-v", "haproxy"),
-            Self::OpenSsh => ("-V", "ssh"),
-        };
-        machine.note(self.key(), std::process::Command::new(program(of)?).arg(flag));
+        if let Some((of, flag)) = self.version() {
+            machine.note(self.key(), std::process::Command::new(program(of)?).arg(flag));
+        }
         let (address, near, far) = match self {
+            Self::Bare(carrier) => bare::start(&place, carrier).await?,
             Self::Rathole => rathole::start(&place).await?,
             Self::Nginx => nginx::start(&place).await?,
             Self::Haproxy => haproxy::start(&place).await?,
             Self::OpenSsh => openssh::start(&place).await?,
         };
-        let way = Way::pipe(self.key(), self.name(), address, vec![near.id()?], vec![far.id()?]);
+        let ends = (vec![near.id()?], vec![far.id()?]);
+        let mut way = Way::pipe(self.key(), self.name(), address, ends.0, ends.1);
+        if let Self::Bare(_) = self {
+            way.prefix = format!("http://{origin}");
+            way.has_upgrades = false;
+        }
         Ok(Peer { way, _processes: vec![near, far], _dir: place.dir })
     }
 }

@@ -72,6 +72,7 @@ pub async fn way(
         address: world.gateway(REGION).parse()?,
         prefix: origin.to_owned(),
         authorization: Some(format!("Basic {credentials}")),
+        has_upgrades: true,
         near: vec![world.edge(REGION)?],
         far,
     })

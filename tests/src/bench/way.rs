@@ -17,6 +17,8 @@ pub struct Way {
     pub prefix: String,
     /// `Proxy-Authorization`, for a proxy.
     pub authorization: Option<String>,
+    /// Can a connection become a WebSocket?
+    pub has_upgrades: bool,
     /// Processes at the clients' end: edge, server.
     pub near: Vec<u32>,
     /// Processes at the origin's end: connector, agent.
@@ -48,7 +50,8 @@ impl Way {
         near: Vec<u32>,
         far: Vec<u32>,
     ) -> Self {
-        Self { key, name, address, prefix: String::new(), authorization: None, near, far }
+        let (prefix, authorization, has_upgrades) = (String::new(), None, true);
+        Self { key, name, address, prefix, authorization, has_upgrades, near, far }
     }
 
     /// What both ends have used so far, their children included.

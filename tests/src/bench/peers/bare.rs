@@ -1,0 +1,185 @@
+//! The floor: what Postern's libraries cost alone. A relay of the same crates with the same settings as
+//! Postern's own path of a request, hyper at both ends and quinn or h2 between them, and nothing else: no
+//! tokens, access, policy, cleaning of fields, phases, metrics, logs, retries, limits or deadlines, no
+//! trailers and no upgrades. Over HTTP/2 it writes as h2 does, and holds no small writes back.
+//!
+//! ```text
+//! clients ── HTTP/1.1 ──► near ══ two links, which far has dialled ══► far ── HTTP/1.1 ──► origin
+//! ```
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http_body::Frame;
+use protocol::{ALPN_HTTP2, ALPN_QUIC, presence::Transport};
+use tokio::{process::Command, task::JoinSet};
+use tokio_rustls::rustls::{
+    self, ClientConfig, RootCertStore, ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+
+use super::{Ends, Place, SERVER_NAME, listens};
+use crate::{bench::postern::CARRIERS, process::Process, world::program};
+
+mod far;
+mod http2;
+mod near;
+mod quic;
+
+/// Links: as many as an edge has of a connector's four.
+const LINKS: usize = 2;
+const CERTIFICATE: &str = "certificate.pem";
+const KEY: &str = "key.pem";
+/// What the near end says once it can be dialled.
+const READY: &str = "waiting for links";
+
+pub(super) async fn start(place: &Place, carrier: Transport) -> anyhow::Result<Ends> {
+    let (clients, link) = place.addresses(match carrier {
+        Transport::Quic => 18_121,
+        Transport::Http2 => 18_131,
+    });
+    let made = rcgen::generate_simple_self_signed([SERVER_NAME.to_owned()])?;
+    place.write(CERTIFICATE, &made.cert.pem())?;
+    place.write(KEY, &made.signing_key.serialize_pem())?;
+    let bare = program("bare")?;
+    let run = |end: &str| {
+        let mut command = Command::new(&bare);
+        command.args([end, carrier.as_str(), &link.to_string(), &clients.to_string()]);
+        command.arg(place.dir.path());
+        Process::start(end, command)
+    };
+    let near = run("near")?;
+    near.find(|line| (line == READY).then_some(())).await?;
+    let far = run("far")?;
+    listens(clients, &[&near, &far]).await?;
+    Ok((clients, near, far))
+}
+
+/// One end of a bare relay. Both are told the same.
+#[derive(Debug, clap::Parser)]
+#[command(name = "bare")]
+pub struct Bare {
+    /// Which one
+    end: End,
+    /// What carries the links: quic or http2
+    #[arg(value_parser = carrier)]
+    carrier: Transport,
+    /// Where the near end waits for links
+    link: SocketAddr,
+    /// Where the near end serves clients, once it has its links
+    clients: SocketAddr,
+    /// Directory with the near end's certificate and key
+    files: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum End {
+    Near,
+    Far,
+}
+
+fn carrier(name: &str) -> anyhow::Result<Transport> {
+    let mut carriers = CARRIERS.into_iter();
+    carriers.find(|carrier| carrier.as_str() == name).context("neither quic nor http2")
+}
+
+impl Bare {
+    /// Relays until it is killed.
+    ///
+    /// # Errors
+    /// If it cannot listen or dial, or a link ends.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let Self { end, carrier, link, clients, files } = self;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let only = &[&rustls::version::TLS13];
+        let certificate = CertificateDer::from_pem_file(files.join(CERTIFICATE))?;
+        match end {
+            End::Near => {
+                let key = PrivateKeyDer::from_pem_file(files.join(KEY))?;
+                let mut tls = ServerConfig::builder_with_provider(provider)
+                    .with_protocol_versions(only)?
+                    .with_no_client_auth()
+                    .with_single_cert(vec![certificate], key)?;
+                tls.alpn_protocols = vec![alpn(carrier)];
+                tls.send_tls13_tickets = 0;
+                near::run(carrier, link, tls, clients).await
+            }
+            End::Far => {
+                let mut roots = RootCertStore::empty();
+                roots.add(certificate)?;
+                let mut tls = ClientConfig::builder_with_provider(provider)
+                    .with_protocol_versions(only)?
+                    .with_root_certificates(roots)
+                    .with_no_client_auth();
+                tls.alpn_protocols = vec![alpn(carrier)];
+                far::run(carrier, link, tls).await
+            }
+        }
+    }
+}
+
+fn alpn(carrier: Transport) -> Vec<u8> {
+    match carrier {
+        Transport::Quic => ALPN_QUIC.to_vec(),
+        Transport::Http2 => ALPN_HTTP2.to_vec(),
+    }
+}
+
+/// A message's body as it comes off a link.
+struct Body {
+    source: Source,
+    /// Sends the request's own body; ends with this.
+    _upload: Option<JoinSet<()>>,
+}
+
+enum Source {
+    Empty,
+    Quic(quic::Receiving),
+    Http2(h2::RecvStream),
+}
+
+impl From<Source> for Body {
+    fn from(source: Source) -> Self {
+        Self { source, _upload: None }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = anyhow::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<anyhow::Result<Frame<Bytes>>>> {
+        let data = match &mut self.source {
+            Source::Empty => None,
+            Source::Quic(receiving) => ready!(receiving.poll_data(cx)),
+            Source::Http2(stream) => ready!(http2::poll_data(stream, cx)),
+        };
+        Poll::Ready(data.map(|data| data.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Empty => true,
+            Source::Quic(receiving) => receiving.is_ended(),
+            Source::Http2(stream) => stream.is_end_stream(),
+        }
+    }
+}
+
+/// Sends a request's body while its answer is awaited and read. That it failed shows in the answer.
+fn upload(sending: impl Future<Output = anyhow::Result<()>> + Send + 'static) -> JoinSet<()> {
+    let mut task = JoinSet::new();
+    task.spawn(async { drop(sending.await) });
+    task
+}

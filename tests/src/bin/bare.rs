@@ -1,0 +1,21 @@
+//! One end of the bare relay that the benchmark compares Postern with: `bench/peers/bare.rs`.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use postern_tests::bench::peers::bare::Bare;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// One thread, as an edge and a connector have.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match Bare::parse().run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
