@@ -11,6 +11,7 @@ use quinn::{
     EndpointConfig, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
+use socket2::SockRef;
 
 use crate::{
     quic::shard::{Ids, Shard},
@@ -29,6 +30,10 @@ const SEND_WINDOW: u64 = 4 * 1024 * 1024;
 /// end that does not send them.
 const IDLE: Duration = Duration::from_secs(20);
 
+/// What the system may hold of datagrams until this process reads them, in bytes: as much as one sender may
+/// have under way. Linux gives `net.core.rmem_max` at most. Its default is a twentieth of this, and whatever
+/// comes beyond is lost, as if the network had dropped it.
+const RECEIVE_BUFFER: usize = SEND_WINDOW as usize;
 /// Largest datagram, in bytes of UDP payload, over Ethernet's usual frames.
 const ETHERNET: u16 = 1_452;
 /// Largest datagram where the way takes longer ones (jumbo frames, or one and the same host): ten of
@@ -99,6 +104,7 @@ pub(crate) fn server_endpoint(
     let server = server_config(identity).map_err(io::Error::other)?;
     let reset_key = identity.derive_key(b"postern quic stateless reset");
     let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &reset_key);
+    make_room(&socket);
     let mut config = EndpointConfig::new(Arc::new(reset_key));
     config.cid_generator(move || Box::new(Ids::new(shard)));
     takes_jumbo(&mut config);
@@ -112,7 +118,13 @@ pub(crate) fn client_endpoint(address: SocketAddr) -> io::Result<quinn::Endpoint
     let mut config = EndpointConfig::default();
     takes_jumbo(&mut config);
     let socket = UdpSocket::bind(address)?;
+    make_room(&socket);
     quinn::Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime))
+}
+
+fn make_room(socket: &UdpSocket) {
+    // A socket that cannot have as much still works.
+    let _ = SockRef::from(socket).set_recv_buffer_size(RECEIVE_BUFFER);
 }
 
 fn takes_jumbo(config: &mut EndpointConfig) {
