@@ -24,6 +24,7 @@ use quinn::{
     TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
+use socket2::SockRef;
 use tokio::task::JoinSet;
 use tokio_rustls::rustls;
 
@@ -31,6 +32,7 @@ use super::{Body, LINKS, READY, SERVER_NAME, Source, far::Origins, upload};
 
 const STREAM_WINDOW: u32 = 512 * 1024;
 const SEND_WINDOW: u64 = 4 * 1024 * 1024;
+const RECEIVE_BUFFER: usize = SEND_WINDOW as usize;
 const STREAMS: u32 = 1024;
 /// As long as datagrams of Postern's links become over the loopback interface, in bytes.
 const DATAGRAM: u16 = 6_500;
@@ -64,6 +66,7 @@ fn endpoint(address: SocketAddr, server: Option<quinn::ServerConfig>) -> anyhow:
     let mut config = EndpointConfig::default();
     config.max_udp_payload_size(DATAGRAM)?;
     let socket = UdpSocket::bind(address)?;
+    SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
     Ok(Endpoint::new(config, server, socket, Arc::new(quinn::TokioRuntime))?)
 }
 
