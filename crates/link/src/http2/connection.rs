@@ -14,13 +14,13 @@ pub(crate) const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 const STREAMS: u32 = 1024;
 /// Longest header list, in bytes.
 const HEADER_LIST: u32 = protocol::frame::MAX_HEAD as u32;
-/// Largest frame, in bytes: TLS records hold 16 KiB; a few of them at once save work.
-const FRAME: u32 = 64 * 1024;
+/// Largest frame, in bytes, and how much h2 makes room for at once: what is read ahead of TLS, twice.
+const FRAME: u32 = 128 * 1024;
 /// How much is read from the socket at once, in bytes. TLS alone would read a record at a time, and
 /// each read has the system tell the sender that there is room.
 const READ: usize = 64 * 1024;
-/// How much may be encrypted ahead of one write to the socket, in bytes: a whole read from an origin.
-pub(crate) const TLS_BUFFER: usize = 128 * 1024;
+/// How much may be encrypted ahead of one write to the socket, in bytes: a few whole reads from an origin.
+pub(crate) const TLS_BUFFER: usize = 256 * 1024;
 /// How much one stream may hold that waits to be sent, in bytes.
 const SEND_BUFFER: usize = 64 * 1024;
 
