@@ -334,7 +334,8 @@ fn prepare(request: Request<link::Body>) -> Result<(Destination, Request<link::B
     let destination = Destination::of(request.uri())?;
     let (mut parts, body) = request.into_parts();
     fields::strip(&mut parts.headers);
-    parts.headers.insert(header::HOST, host(&destination)?);
+    let host = destination.authority();
+    fields::set_host(&mut parts.headers, &host).map_err(|_| Code::BadTarget)?;
     let path = parts.uri.into_parts().path_and_query;
     parts.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     parts.version = Version::HTTP_11;
@@ -345,10 +346,6 @@ fn prepare(request: Request<link::Body>) -> Result<(Destination, Request<link::B
         parts.headers.insert(header::TRANSFER_ENCODING, chunked);
     }
     Ok((destination, Request::from_parts(parts, body)))
-}
-
-fn host(destination: &Destination) -> Result<HeaderValue, Refusal> {
-    HeaderValue::from_str(&destination.authority()).map_err(|_| Code::BadTarget.into())
 }
 
 /// NTLM, and Negotiate as most servers take it, prove who is at the other end of the connection, once

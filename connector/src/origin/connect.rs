@@ -11,6 +11,7 @@ use std::{
 use http::{Uri, uri::Scheme};
 use hyper_util::rt::TokioIo;
 use protocol::{
+    address::split_authority,
     phases::{Phase, Phases},
     refusal::{Code, Refusal},
 };
@@ -56,18 +57,14 @@ pub(crate) struct Destination {
 impl Destination {
     /// Of an absolute URI, or of the authority of a CONNECT, which must name its port.
     pub(super) fn of(uri: &Uri) -> Result<Self, Refusal> {
-        let authority = uri.authority().ok_or(Code::BadTarget)?;
-        let host = authority.host();
-        let behind_user = authority.as_str().rsplit('@').next().unwrap_or_default();
+        let authority = uri.authority().ok_or(Code::BadTarget)?.as_str();
+        let (host, port) =
+            split_authority(authority.rsplit_once('@').map_or(authority, |(_, behind)| behind));
         // Read strictly: the parser lets some texts pass as a port that are none.
-        let port = match behind_user.strip_prefix(host).map(|port| port.strip_prefix(':')) {
-            Some(Some(port)) if !port.is_empty() => port.parse().ok(),
-            Some(_) if behind_user.len() <= host.len() + 1 => match uri.scheme_str() {
-                Some("http") => Some(80),
-                Some("https") => Some(443),
-                Some(_) | None => None,
-            },
-            Some(_) | None => None,
+        let port = match (port, uri.scheme_str()) {
+            ("" | ":", Some("http")) => Some(80),
+            ("" | ":", Some("https")) => Some(443),
+            _ => port.strip_prefix(':').and_then(|port| port.parse().ok()),
         };
         let port = port.filter(|port| *port != 0).ok_or_else(|| {
             Refusal::new(Code::BadTarget, "the target needs a port from 1 to 65535")

@@ -17,7 +17,10 @@ use hyper::{
     client::conn::{TrySendError, http2},
     rt::Executor,
 };
-use protocol::refusal::{Code, Refusal};
+use protocol::{
+    fields,
+    refusal::{Code, Refusal},
+};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, time::Instant};
 
@@ -216,7 +219,8 @@ pub(super) fn unfit(
         let chunked = HeaderValue::from_static("chunked");
         request.headers_mut().insert(header::TRANSFER_ENCODING, chunked);
     }
-    request.headers_mut().insert(header::HOST, super::host(destination)?);
+    let host = destination.authority();
+    fields::set_host(request.headers_mut(), &host).map_err(|_| Code::BadTarget)?;
     *request.version_mut() = Version::HTTP_11;
     Ok(())
 }

@@ -2,10 +2,12 @@
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use connector::Options;
+use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use link::{
-    CloseReason, Session,
+    BoxError, CloseReason, Opened, SendError, Session,
     control::{ControlReceiver, ControlSender},
     listen::{Http2Listener, Pending, QuicListener},
     tls::ServerIdentity,
@@ -372,4 +374,42 @@ fn prometheus() -> metrics_exporter_prometheus::PrometheusHandle {
         handle
     };
     HANDLE.get_or_init(install).clone()
+}
+
+/// Requests that are sent whole, by their heads.
+pub trait Whole {
+    /// As [`Session::send`].
+    fn send_whole<B>(
+        &self,
+        request: Request<B>,
+        informational: impl FnMut(Response<()>) + Send,
+    ) -> impl Future<Output = Result<Response<link::Body>, SendError>> + Send
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>;
+
+    /// As [`Session::open`].
+    fn open_whole(
+        &self,
+        request: Request<()>,
+    ) -> impl Future<Output = Result<Opened, SendError>> + Send;
+}
+
+impl Whole for Session {
+    async fn send_whole<B>(
+        &self,
+        request: Request<B>,
+        informational: impl FnMut(Response<()>) + Send,
+    ) -> Result<Response<link::Body>, SendError>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (head, body) = request.into_parts();
+        self.send(&head, body, informational).await
+    }
+
+    async fn open_whole(&self, request: Request<()>) -> Result<Opened, SendError> {
+        self.open(&request.into_parts().0).await
+    }
 }

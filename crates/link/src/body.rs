@@ -22,7 +22,7 @@ pub struct Body {
 #[derive(Debug)]
 pub(crate) enum Source {
     Empty,
-    Quic(quic::Receiving),
+    Quic(Box<quic::Receiving>),
     Http2(http2::Receiving),
 }
 

@@ -13,7 +13,9 @@ mod sending;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, request::Parts,
+};
 use http_body::Body as HttpBody;
 use protocol::head::Protocol;
 
@@ -60,18 +62,16 @@ pub(crate) fn reset_error(reason: h2::Reason) -> LinkError {
 /// Edge: sends a request, streams its body, returns the answer's head with its body behind it.
 pub(crate) async fn send<B>(
     requests: h2::client::SendRequest<Bytes>,
-    request: Request<B>,
+    head: &Parts,
+    body: B,
     mut informational: impl FnMut(Response<()>),
 ) -> Result<Response<Body>, LinkError>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let (parts, body) = request.into_parts();
-    let mut request = Request::from_parts(parts, ());
-    *request.version_mut() = Version::HTTP_2;
     let is_complete = body.is_end_stream();
-    let (response, stream) = begin(requests, request, is_complete).await?;
+    let (response, stream) = begin(requests, copy(head), is_complete).await?;
     let mut sender = (!is_complete).then(|| {
         let mut sending = Sending::new(stream);
         Sender::spawn(async move { sending.body(body).await })
@@ -98,11 +98,11 @@ where
 /// Edge: sends a CONNECT or an upgrade, which leaves HTTP if the answer agrees.
 pub(crate) async fn open(
     requests: h2::client::SendRequest<Bytes>,
-    mut request: Request<()>,
+    head: &Parts,
 ) -> Result<Opened, LinkError> {
-    *request.version_mut() = Version::HTTP_2;
-    let is_connect = request.method() == Method::CONNECT;
-    if let Some(Protocol(protocol)) = request.extensions_mut().remove() {
+    let mut request = copy(head);
+    let is_connect = head.method == Method::CONNECT;
+    if let Some(Protocol(protocol)) = head.extensions.get() {
         let protocol = protocol.to_str().map_err(|_| LinkError::Unexpected("an odd protocol"))?;
         *request.method_mut() = Method::CONNECT;
         request.extensions_mut().insert(h2::ext::Protocol::from(protocol));
@@ -155,6 +155,16 @@ pub(crate) fn into_body(stream: h2::RecvStream) -> Body {
         return Body::empty();
     }
     Body::new(Source::Http2(Receiving::new(stream)))
+}
+
+/// h2 keeps what it sends.
+fn copy(head: &Parts) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = head.uri.clone();
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = head.headers.clone();
+    request
 }
 
 async fn begin(

@@ -65,7 +65,8 @@ pub struct Exchange {
 pub struct Reply(Answer);
 
 enum Answer {
-    Quic { sending: quic::Sending, tunnel: Option<quic::Receiving> },
+    // In a box, because most requests have none.
+    Quic { sending: quic::Sending, tunnel: Option<Box<quic::Receiving>> },
     Http2 { respond: Responder, tunnel: Option<h2::RecvStream> },
 }
 
@@ -167,7 +168,7 @@ impl Arrival {
                     return Err(LinkError::Unexpected("no request"));
                 };
                 if leaves_http(&request) {
-                    let reply = Reply(Answer::Quic { sending, tunnel: Some(receiving) });
+                    let reply = Reply(Answer::Quic { sending, tunnel: Some(Box::new(receiving)) });
                     return Ok(Exchange { request: request.map(|()| Body::empty()), reply });
                 }
                 let body = receiving.into_body(follows);
@@ -268,7 +269,7 @@ impl Reply {
                 let mut bytes = BytesMut::new();
                 head::encode_response(&response, Follows::More, &mut bytes);
                 sending.write(bytes.freeze()).await?;
-                Ok(Upgraded::quic(sending, receiving))
+                Ok(Upgraded::quic(sending, *receiving))
             }
             Answer::Http2 { mut respond, tunnel } => {
                 let stream = tunnel.ok_or(NOT_ASKED)?;

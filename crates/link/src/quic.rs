@@ -6,7 +6,7 @@ mod sending;
 mod shard;
 
 use bytes::BytesMut;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Response, StatusCode, request::Parts};
 use http_body::Body as HttpBody;
 use protocol::{
     frame::Role,
@@ -90,7 +90,8 @@ pub(crate) fn close(connection: &quinn::Connection, reason: CloseReason) {
 /// Edge: sends a request, streams its body, returns the answer's head with its body behind it.
 pub(crate) async fn send<B>(
     connection: &quinn::Connection,
-    request: Request<B>,
+    request: &Parts,
+    body: B,
     mut informational: impl FnMut(Response<()>),
 ) -> Result<Response<Body>, LinkError>
 where
@@ -100,16 +101,14 @@ where
     let (sending, receiving) = open_stream(connection).await?;
     let mut receiving = Receiving::new(receiving, Role::Response);
     let mut sending = Sending::new(sending);
-    let (parts, body) = request.into_parts();
-    let request = Request::from_parts(parts, ());
     let mut head = buffer(&body);
     let mut sender = if body.is_end_stream() {
-        head::encode_request(&request, Follows::Nothing, &mut head);
+        head::encode_request(request, Follows::Nothing, &mut head);
         sending.write(head.freeze()).await?;
         sending.finish();
         None
     } else {
-        head::encode_request(&request, Follows::More, &mut head);
+        head::encode_request(request, Follows::More, &mut head);
         Some(Sender::spawn(async move { sending.message(head, body).await }))
     };
     let answer = async {
@@ -136,18 +135,18 @@ where
 /// Edge: sends a CONNECT or an upgrade, which leaves HTTP if the answer agrees.
 pub(crate) async fn open(
     connection: &quinn::Connection,
-    request: Request<()>,
+    request: &Parts,
 ) -> Result<Opened, LinkError> {
     let (sending, receiving) = open_stream(connection).await?;
     let mut receiving = Receiving::new(receiving, Role::Response);
     let mut sending = Sending::new(sending);
     let mut head = BytesMut::with_capacity(512);
-    head::encode_request(&request, Follows::More, &mut head);
+    head::encode_request(request, Follows::More, &mut head);
     sending.write(head.freeze()).await?;
     loop {
         match receiving.message().await? {
             Message::Informational(_) => {}
-            Message::Response(response, follows) if leaves_http(&request, response.status()) => {
+            Message::Response(response, follows) if leaves_http(request, response.status()) => {
                 if follows == Follows::Nothing {
                     return Err(LinkError::Unexpected("a tunnel that has ended already"));
                 }
@@ -163,11 +162,11 @@ pub(crate) async fn open(
     }
 }
 
-fn leaves_http(request: &Request<()>, status: StatusCode) -> bool {
-    if request.method() == Method::CONNECT {
+fn leaves_http(request: &Parts, status: StatusCode) -> bool {
+    if request.method == Method::CONNECT {
         return status.is_success();
     }
-    request.extensions().get::<Protocol>().is_some() && status == StatusCode::SWITCHING_PROTOCOLS
+    request.extensions.get::<Protocol>().is_some() && status == StatusCode::SWITCHING_PROTOCOLS
 }
 
 async fn open_stream(

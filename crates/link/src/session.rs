@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, pin::pin, sync::Arc};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Response, request::Parts};
 use http_body::Body as HttpBody;
 use protocol::presence::Transport;
 use tokio::sync::{Notify, watch};
@@ -92,13 +92,14 @@ impl Session {
 
     /// Sends a request with an absolute URI, streams its body and trailers, and returns the response
     /// with its body behind it. 1xx responses go to `informational`. Dropping the future, or the
-    /// returned body, cancels the stream.
+    /// returned body, cancels the stream. The head is borrowed, so that it can be sent again.
     ///
     /// # Errors
     /// [`SendError::is_not_delivered`] tells whether the origin can have seen anything.
     pub async fn send<B>(
         &self,
-        request: Request<B>,
+        head: &Parts,
+        body: B,
         informational: impl FnMut(Response<()>),
     ) -> Result<Response<Body>, SendError>
     where
@@ -106,9 +107,9 @@ impl Session {
         B::Error: Into<BoxError>,
     {
         let response = match &self.carrier {
-            Carrier::Quic(connection) => quic::send(connection, request, informational).await,
+            Carrier::Quic(connection) => quic::send(connection, head, body, informational).await,
             Carrier::Http2(link) => {
-                http2::send(link.requests.clone(), request, informational).await
+                http2::send(link.requests.clone(), head, body, informational).await
             }
         };
         Ok(response?)
@@ -119,10 +120,10 @@ impl Session {
     ///
     /// # Errors
     /// [`SendError::is_not_delivered`] tells whether the origin can have seen anything.
-    pub async fn open(&self, request: Request<()>) -> Result<Opened, SendError> {
+    pub async fn open(&self, head: &Parts) -> Result<Opened, SendError> {
         let opened = match &self.carrier {
-            Carrier::Quic(connection) => quic::open(connection, request).await,
-            Carrier::Http2(link) => http2::open(link.requests.clone(), request).await,
+            Carrier::Quic(connection) => quic::open(connection, head).await,
+            Carrier::Http2(link) => http2::open(link.requests.clone(), head).await,
         };
         Ok(opened?)
     }

@@ -75,6 +75,17 @@ impl fmt::Display for HostPort {
     }
 }
 
+/// Splits an authority that names no user where its host ends: the host, an IPv6 address with its brackets,
+/// and what follows, which is empty or a colon with a port.
+pub fn split_authority(authority: &str) -> (&str, &str) {
+    let end = if authority.starts_with('[') {
+        authority.find(']').map(|at| at + 1)
+    } else {
+        authority.find(':')
+    };
+    authority.split_at(end.unwrap_or(authority.len()))
+}
+
 /// Where links are accepted: one port for UDP and TCP, and a second one for TCP alone, for networks
 /// that let nothing but 443 out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -141,6 +152,22 @@ impl fmt::Debug for CaPin {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_authority_is_a_host_and_maybe_a_port() {
+        for (authority, parts) in [
+            ("wiki.corp", ("wiki.corp", "")),
+            ("wiki.corp:80", ("wiki.corp", ":80")),
+            ("wiki.corp:", ("wiki.corp", ":")),
+            ("[::1]", ("[::1]", "")),
+            ("[::1]:80", ("[::1]", ":80")),
+            ("[::1", ("[::1", "")),
+            ("", ("", "")),
+            (":80", ("", ":80")),
+        ] {
+            assert_eq!(split_authority(authority), parts, "{authority}");
+        }
+    }
 
     #[test]
     fn host_and_port_read_as_people_write_them() {

@@ -2,7 +2,7 @@
 //! first the fields that `Connection` nominates, then everything hop-by-hop, then every name that
 //! Postern itself gives a meaning to, so that nobody outside can speak in its place.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header, header::InvalidHeaderValue};
 
 /// Response header of a refusal: its code ([`crate::refusal::Code`]).
 pub const ERROR: HeaderName = HeaderName::from_static("postern-error");
@@ -33,17 +33,40 @@ pub fn strip(fields: &mut HeaderMap) {
     }
 }
 
+/// Is there anything that [`strip`] would remove?
+pub fn must_strip(fields: &HeaderMap) -> bool {
+    fields.keys().any(must_go)
+}
+
 fn first_to_go(fields: &HeaderMap) -> Option<HeaderName> {
     fields.keys().find(|name| must_go(name)).cloned()
 }
 
-/// The fields that `Connection` names, but for what it almost always says: options that name no field, or
-/// one that goes anyway.
+/// The fields that `Connection` names.
 fn nominated(fields: &HeaderMap) -> Vec<HeaderName> {
-    let values = fields.get_all(header::CONNECTION).iter();
-    let options = values.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
-    let names = options.map(str::trim).filter(|name| !["keep-alive", "close"].contains(name));
-    names.filter_map(|name| name.parse().ok()).collect()
+    let mut names = Vec::new();
+    for value in fields.get_all(header::CONNECTION) {
+        // What is almost always said names no field, or one that goes anyway.
+        if matches!(value.as_bytes(), b"keep-alive" | b"close") {
+            continue;
+        }
+        let options = value.to_str().unwrap_or_default().split(',');
+        names.extend(options.filter_map(|name| name.trim().parse::<HeaderName>().ok()));
+    }
+    names
+}
+
+/// Makes `Host` say this and nothing else; most often it does already.
+///
+/// # Errors
+/// If it cannot stand in a field.
+pub fn set_host(fields: &mut HeaderMap, host: &str) -> Result<(), InvalidHeaderValue> {
+    let mut said = fields.get_all(header::HOST).iter();
+    if said.next().is_some_and(|said| said == host) && said.next().is_none() {
+        return Ok(());
+    }
+    fields.insert(header::HOST, HeaderValue::from_str(host)?);
+    Ok(())
 }
 
 /// Removes every `Postern-*` field, and its twins with underscores, and nothing else.
@@ -135,6 +158,19 @@ mod tests {
         ]);
         let names: Vec<&str> = passed.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["posterns", "x-postern-error"]);
+    }
+
+    #[test]
+    fn one_host_is_said() {
+        for said in [&[][..], &["a:80"], &["b"], &["a:80", "b"], &["a:80", "a:80"]] {
+            let fields = said.iter().map(|host| (header::HOST, HeaderValue::from_static(host)));
+            let mut map = HeaderMap::new();
+            fields.for_each(|(name, value)| {
+                map.append(name, value);
+            });
+            set_host(&mut map, "a:80").unwrap();
+            assert_eq!(map.get_all(header::HOST).iter().collect::<Vec<_>>(), ["a:80"], "{said:?}");
+        }
     }
 
     #[test]

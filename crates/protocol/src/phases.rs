@@ -2,7 +2,7 @@
 //! Postern measures its own phases and hands them back in the [`HEADER`], so that whoever asked can
 //! see where the time went, and where it stopped.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
@@ -65,17 +65,23 @@ impl Phase {
 /// Phases with their lengths in microseconds. A phase that did not happen, such as TCP on a pooled
 /// connection, is absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Phases([Option<u64>; 8]);
+pub struct Phases {
+    lengths: [u64; Phase::ALL.len()],
+    /// One bit for each phase that happened.
+    happened: u8,
+}
 
 impl Phases {
     /// Sets a phase's length in microseconds.
     pub fn set(&mut self, phase: Phase, microseconds: u64) {
-        self.0[phase as usize] = Some(microseconds);
+        self.lengths[phase as usize] = microseconds;
+        self.happened |= 1 << phase as u8;
     }
 
     /// A phase's length in microseconds.
     pub fn get(&self, phase: Phase) -> Option<u64> {
-        self.0[phase as usize]
+        let has_happened = self.happened & (1 << phase as u8) != 0;
+        has_happened.then(|| self.lengths[phase as usize])
     }
 
     /// The phases that happened, in order.
@@ -97,10 +103,25 @@ impl Phases {
     /// from which it would drive what repeats: that is what marking it as sensitive says.
     pub fn to_value(&self) -> HeaderValue {
         let mut text = String::with_capacity(TEXT);
-        write!(text, "{self}").expect("a string takes everything");
+        let written = self.write(|part| {
+            text.push_str(part);
+            Ok(())
+        });
+        written.expect("a string takes everything");
         let mut value = HeaderValue::from_str(&text).expect("phases are ASCII");
         value.set_sensitive(true);
         value
+    }
+
+    fn write(&self, mut to: impl FnMut(&str) -> fmt::Result) -> fmt::Result {
+        let mut digits = itoa::Buffer::new();
+        for (n, (phase, length)) in self.iter().enumerate() {
+            to(if n == 0 { "" } else { ", " })?;
+            to(phase.as_str())?;
+            to("=")?;
+            to(digits.format(length))?;
+        }
+        Ok(())
     }
 
     /// Reads the header's value; what it does not understand it leaves out.
@@ -119,15 +140,7 @@ impl Phases {
 
 impl fmt::Display for Phases {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Written twice for each request: without the detour over `write!`.
-        let mut digits = itoa::Buffer::new();
-        for (n, (phase, length)) in self.iter().enumerate() {
-            f.write_str(if n == 0 { "" } else { ", " })?;
-            f.write_str(phase.as_str())?;
-            f.write_str("=")?;
-            f.write_str(digits.format(length))?;
-        }
-        Ok(())
+        self.write(|part| f.write_str(part))
     }
 }
 

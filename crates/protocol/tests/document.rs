@@ -21,7 +21,7 @@ fn hex(encode: impl FnOnce(&mut BytesMut)) -> String {
 }
 
 fn request(request: &Request<()>, follows: Follows) -> String {
-    hex(|out| head::encode_request(request, follows, out))
+    hex(|out| head::encode_request(&request.clone().into_parts().0, follows, out))
 }
 
 fn response(status: u16, follows: Follows) -> String {

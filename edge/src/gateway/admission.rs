@@ -1,7 +1,14 @@
 //! Is this a request that a proxy can serve? Judged before anything else, from the head alone.
 
-use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts, uri::Scheme};
-use protocol::refusal::{Code, Refusal};
+use http::{
+    HeaderMap, HeaderValue, Method, Version, header,
+    request::Parts,
+    uri::{Authority, Scheme},
+};
+use protocol::{
+    address::split_authority,
+    refusal::{Code, Refusal},
+};
 
 /// Most header fields, and their size together, each counted as its name, its value and 32 bytes
 /// (RFC 9113 §6.5.2).
@@ -31,15 +38,15 @@ pub(crate) fn admit(head: &Parts, has_body: bool) -> Result<Target, Refusal> {
             "the one transfer coding that passes is chunked",
         ));
     }
-    let authority = head.uri.authority().map(|authority| (authority.as_str(), authority.host()));
-    let Some((authority, host)) = authority.filter(|(_, host)| !host.is_empty()) else {
+    let authority = head.uri.authority().map_or("", Authority::as_str);
+    let (host, port) = split_authority(authority);
+    if host.is_empty() {
         return Err(Code::BadTarget.into());
-    };
+    }
     if authority.contains('@') {
         let detail = "the target names a user; credentials belong into Authorization";
         return Err(Refusal::new(Code::BadTarget, detail));
     }
-    let port = authority.strip_prefix(host).unwrap_or_default();
     let has_port = matches!(port.strip_prefix(':').map(str::parse::<u16>), Some(Ok(1..)));
     let extended = head.extensions.get::<hyper::ext::Protocol>();
     if head.method == Method::CONNECT && extended.is_none() {

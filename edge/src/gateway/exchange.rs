@@ -7,10 +7,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
-    request::Parts,
-};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use link::SendError;
 use protocol::{
@@ -77,16 +74,16 @@ pub(crate) async fn forward(
     match target {
         Target::Message => {
             prepare(&mut head);
-            send(head, &mut source, journey).await
+            send(&head, &mut source, journey).await
         }
         Target::Connect => {
             fields::strip(&mut head.headers);
             head.headers.remove(header::EXPECT);
-            tunnel::open(gateway, head, None, upgrade, journey).await
+            Box::pin(tunnel::open(gateway, head, None, upgrade, journey)).await
         }
         Target::Upgrade(protocol) => {
             prepare(&mut head);
-            tunnel::open(gateway, head, Some(protocol), upgrade, journey).await
+            Box::pin(tunnel::open(gateway, head, Some(protocol), upgrade, journey)).await
         }
     }
 }
@@ -131,16 +128,12 @@ fn prepare(head: &mut Parts) {
     // hyper answers 100-continue as soon as the link asks for the body.
     head.headers.remove(header::EXPECT);
     let authority = head.uri.authority().map_or("", |authority| authority.as_str());
-    let is_said = head.headers.get(header::HOST).is_some_and(|host| host == authority);
-    if let Ok(host) = HeaderValue::from_str(authority)
-        && !is_said
-    {
-        head.headers.insert(header::HOST, host);
-    }
+    // A part of a URI can stand in a field.
+    let _ = fields::set_host(&mut head.headers, authority);
 }
 
 async fn send(
-    head: Parts,
+    head: &Parts,
     source: &mut Source,
     mut journey: Journey,
 ) -> Result<Response<Answer>, Refused> {
@@ -150,12 +143,12 @@ async fn send(
             Ok(in_flight) => in_flight,
             Err(refusal) => return Err((refusal, journey.account)),
         };
-        let request = Request::from_parts(copy(&head), source.lend());
+        let body = source.lend();
         let sent_at = Instant::now();
         let sent = tokio::select! {
             biased;
             // hyper's server cannot pass 1xx on; it says 100 itself.
-            sent = in_flight.link().session.send(request, |_| {}) => sent,
+            sent = in_flight.link().session.send(head, body, |_| {}) => sent,
             () = journey.live.cut() => return Err((Code::AccessRevoked.into(), journey.account)),
         };
         let error = match sent {
@@ -235,15 +228,6 @@ impl Tries {
     }
 }
 
-/// The head once more: an attempt takes it along.
-fn copy(head: &Parts) -> Parts {
-    let (mut copy, ()) = Request::new(()).into_parts();
-    copy.method = head.method.clone();
-    copy.uri = head.uri.clone();
-    copy.headers = head.headers.clone();
-    copy
-}
-
 /// The response as it streams back.
 pub(crate) fn stream(
     response: Response<link::Body>,
@@ -276,20 +260,10 @@ pub(crate) fn finish(
     sent_at: Instant,
     account: &Account,
 ) -> Outcome {
-    let mut keep = |name: HeaderName| headers.remove(name);
-    let (error, source) = (keep(fields::ERROR), keep(fields::ERROR_SOURCE));
-    let phases = keep(fields::PHASES);
-    fields::strip(headers);
-    let mut outcome = Outcome::Ok;
-    if let Some(error) = error {
-        if let Some(code) = error.to_str().ok().and_then(|code| code.parse().ok()) {
-            outcome = Outcome::Refused(code);
-        }
-        headers.insert(fields::ERROR, error);
-    }
-    if let Some(source) = source {
-        headers.insert(fields::ERROR_SOURCE, source);
-    }
+    let phases = headers.remove(fields::PHASES);
+    // With the phases gone, few answers hold anything that may not pass as it is.
+    let is_clean = !fields::must_strip(headers);
+    let outcome = if is_clean { Outcome::Ok } else { clean(headers) };
     let phases = phases.as_ref().and_then(|phases| phases.to_str().ok());
     let mut phases = phases.map(Phases::parse).unwrap_or_default();
     let link_us = micros(sent_at, Instant::now()).saturating_sub(phases.total());
@@ -299,6 +273,19 @@ pub(crate) fn finish(
     account.core().metrics.phases(&phases);
     headers.insert(fields::PHASES, phases.to_value());
     outcome
+}
+
+/// Cleans fields; tells whether the connector has refused the request, and why.
+fn clean(headers: &mut HeaderMap) -> Outcome {
+    let (error, source) = (headers.remove(fields::ERROR), headers.remove(fields::ERROR_SOURCE));
+    fields::strip(headers);
+    let code = error.as_ref().and_then(|error| error.to_str().ok()?.parse().ok());
+    for (name, value) in [(fields::ERROR, error), (fields::ERROR_SOURCE, source)] {
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
+    }
+    code.map_or(Outcome::Ok, Outcome::Refused)
 }
 
 fn micros(from: Instant, to: Instant) -> u64 {

@@ -7,7 +7,7 @@
 use std::{io, time::Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use link::{LinkError, Opened, Upgraded};
@@ -41,23 +41,19 @@ pub(crate) async fn open(
     if is_extended {
         make_http1_handshake(&mut head);
     }
+    if let Some(protocol) = protocol.clone() {
+        head.extensions.insert(Protocol(protocol));
+    }
     let mut tries = Tries::default();
     loop {
         let in_flight = match tries.next(&mut journey) {
             Ok(in_flight) => in_flight,
             Err(refusal) => return Err((refusal, journey.account)),
         };
-        let mut request = Request::new(());
-        *request.method_mut() = head.method.clone();
-        *request.uri_mut() = head.uri.clone();
-        *request.headers_mut() = head.headers.clone();
-        if let Some(protocol) = protocol.clone() {
-            request.extensions_mut().insert(Protocol(protocol));
-        }
         let sent_at = Instant::now();
         let opened = tokio::select! {
             biased;
-            opened = in_flight.link().session.open(request) => opened,
+            opened = in_flight.link().session.open(&head) => opened,
             () = journey.live.cut() => return Err((Code::AccessRevoked.into(), journey.account)),
         };
         match opened {

@@ -208,7 +208,7 @@ mod tests {
             corked.flush().await.unwrap();
         }
         assert!(corked.inner.writes.is_empty());
-        corked.read(&mut [0]).await.unwrap();
+        assert_eq!(corked.read(&mut [0]).await.unwrap(), 0);
         assert_eq!(corked.inner.writes, [b"abcdef"]);
         assert_eq!(corked.held.capacity(), 0, "nothing is kept for an idle link");
     }
@@ -254,7 +254,7 @@ mod tests {
                     match step {
                         Step::Flush => corked.flush().await.unwrap(),
                         Step::Read => {
-                            corked.read(&mut [0]).await.unwrap();
+                            assert_eq!(corked.read(&mut [0]).await.unwrap(), 0);
                         }
                         Step::Write(sizes) => {
                             let pieces = sizes.iter().enumerate();

@@ -169,7 +169,7 @@ impl Receiving {
                 self.is_ended = true;
                 Body::empty()
             }
-            Follows::More => Body::new(Source::Quic(self)),
+            Follows::More => Body::new(Source::Quic(Box::new(self))),
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     over_both_carriers,
-    world::{World, full, patiently},
+    world::{Whole as _, World, full, patiently},
 };
 
 over_both_carriers!(
@@ -60,7 +60,8 @@ async fn tunnelled(transport: Transport, request: Request<()>) -> (Response<()>,
         tunnel.shutdown().await.unwrap();
     })
     .await;
-    let Opened::Tunnel(response, tunnel) = patiently(session.open(request)).await.unwrap() else {
+    let Opened::Tunnel(response, tunnel) = patiently(session.open_whole(request)).await.unwrap()
+    else {
         panic!("a tunnel");
     };
     assert_eq!(response.headers()["x-b"], "2");
@@ -115,7 +116,7 @@ async fn a_refused_connect_is_an_ordinary_answer(transport: Transport) {
         exchange.reply.send(no).await.unwrap();
     })
     .await;
-    let Opened::Response(response) = patiently(session.open(connect())).await.unwrap() else {
+    let Opened::Response(response) = patiently(session.open_whole(connect())).await.unwrap() else {
         panic!("no tunnel");
     };
     assert_eq!(response.status(), 502);
@@ -127,7 +128,7 @@ async fn an_upgrade_that_the_origin_ignores_is_an_ordinary_answer(transport: Tra
         exchange.reply.send(Response::new(full("plain"))).await.unwrap();
     })
     .await;
-    let Opened::Response(response) = patiently(session.open(upgrade())).await.unwrap() else {
+    let Opened::Response(response) = patiently(session.open_whole(upgrade())).await.unwrap() else {
         panic!("no tunnel");
     };
     assert_eq!(response.status(), 200);
@@ -145,7 +146,7 @@ async fn a_tunnel_that_is_dropped_does_not_end_cleanly(transport: Transport) {
         }
     })
     .await;
-    let Opened::Tunnel(_, tunnel) = patiently(session.open(connect())).await.unwrap() else {
+    let Opened::Tunnel(_, tunnel) = patiently(session.open_whole(connect())).await.unwrap() else {
         panic!("a tunnel");
     };
     drop(tunnel);

@@ -3,9 +3,10 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
+use http::{Request, Response};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use link::{
-    BoxError, Exchange, Inbound, Session,
+    BoxError, Exchange, Inbound, Opened, SendError, Session,
     control::{ControlReceiver, ControlSender},
     dial::{Dialer, Identity, Target},
     listen::{Candidate, Http2Listener, Pending, QuicListener},
@@ -222,3 +223,41 @@ pub fn channel() -> (tokio::sync::mpsc::Sender<Result<http_body::Frame<Bytes>, B
 }
 
 pub fn ignore(_: http::Response<()>) {}
+
+/// Requests that are sent whole, by their heads.
+pub trait Whole {
+    /// As [`Session::send`].
+    fn send_whole<B>(
+        &self,
+        request: Request<B>,
+        informational: impl FnMut(Response<()>) + Send,
+    ) -> impl Future<Output = Result<Response<link::Body>, SendError>> + Send
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>;
+
+    /// As [`Session::open`].
+    fn open_whole(
+        &self,
+        request: Request<()>,
+    ) -> impl Future<Output = Result<Opened, SendError>> + Send;
+}
+
+impl Whole for Session {
+    async fn send_whole<B>(
+        &self,
+        request: Request<B>,
+        informational: impl FnMut(Response<()>) + Send,
+    ) -> Result<Response<link::Body>, SendError>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (head, body) = request.into_parts();
+        self.send(&head, body, informational).await
+    }
+
+    async fn open_whole(&self, request: Request<()>) -> Result<Opened, SendError> {
+        self.open(&request.into_parts().0).await
+    }
+}

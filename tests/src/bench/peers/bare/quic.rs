@@ -93,9 +93,10 @@ pub(super) async fn send(
 ) -> anyhow::Result<Response<Body>> {
     let (sending, receiving) = link.open_bi().await?;
     let mut receiving = Receiving::new(receiving, Role::Response);
-    let (mut head, follows) = prepare(request.body());
+    let (request, body) = request.into_parts();
+    let (mut head, follows) = prepare(&body);
     head::encode_request(&request, follows, &mut head);
-    let sending = write(sending, head, request.into_body());
+    let sending = write(sending, head, body);
     let upload = match follows {
         Follows::Nothing => {
             sending.await?;
