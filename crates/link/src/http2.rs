@@ -14,10 +14,11 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, request::Parts,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
+    request::Parts,
 };
 use http_body::Body as HttpBody;
-use protocol::head::Protocol;
+use protocol::head::{self, Protocol};
 
 pub(crate) use self::{
     connection::{
@@ -92,6 +93,7 @@ where
         },
     };
     let response = answer.map_err(stream_error)?;
+    limit(response.headers())?;
     Ok(response.map(|stream| into_body(stream).with_sender(sender)))
 }
 
@@ -110,6 +112,7 @@ pub(crate) async fn open(
     let (response, stream) = begin(requests, request, false).await?;
     let mut sending = Sending::new(stream);
     let mut response = answer(response, &mut |_| {}).await.map_err(stream_error)?;
+    limit(response.headers())?;
     let was_upgraded = response.headers_mut().remove(UPGRADED).is_some();
     if was_upgraded {
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -129,6 +132,7 @@ pub(crate) fn restore(
     request: Request<h2::RecvStream>,
 ) -> Result<(Request<h2::RecvStream>, bool), LinkError> {
     let mut request = request;
+    limit(request.headers())?;
     if request.method() != Method::CONNECT {
         return Ok((request, false));
     }
@@ -155,6 +159,12 @@ pub(crate) fn into_body(stream: h2::RecvStream) -> Body {
         return Body::empty();
     }
     Body::new(Source::Http2(Receiving::new(stream)))
+}
+
+/// h2 limits a head's size, and not how many fields it has.
+fn limit(fields: &HeaderMap) -> Result<(), LinkError> {
+    let fits = fields.len() as u64 <= head::MAX_FIELDS;
+    if fits { Ok(()) } else { Err(LinkError::Unexpected("too many fields")) }
 }
 
 /// h2 keeps what it sends.

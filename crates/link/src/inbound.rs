@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -127,6 +127,8 @@ impl Inbound {
             Carrier::Quic(connection) => quic::close(connection, reason),
             Carrier::Http2 { connection, is_closed, .. } => {
                 connection.abrupt_shutdown(h2::Reason::CANCEL);
+                // Says so, if there is room to; nobody moves the connection any more.
+                let _ = connection.poll_closed(&mut Context::from_waker(Waker::noop()));
                 *is_closed = true;
             }
         }

@@ -181,6 +181,7 @@ impl Http2Driver {
         let task = tokio::spawn(async move {
             let mut is_told = pin!(told.wait_for(|reason: &Option<CloseReason>| reason.is_some()));
             let goes_on = tokio::select! {
+                biased;
                 _ = &mut connection => false,
                 _ = &mut is_told => false,
                 () = is_proven.notified() => true,
@@ -188,6 +189,7 @@ impl Http2Driver {
             if goes_on {
                 connection.set_target_window_size(http2::CONNECTION_WINDOW);
                 tokio::select! {
+                    biased;
                     _ = connection => {}
                     _ = is_told => {}
                 }

@@ -5,7 +5,8 @@ use std::{fmt, sync::Arc};
 
 use protocol::{ALPN_HTTP2, ALPN_QUIC, address::CaPin};
 use rustls::{
-    CipherSuite, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+    CipherSuite, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},

@@ -14,19 +14,16 @@ pub const PHASES: HeaderName = HeaderName::from_static(crate::phases::HEADER);
 /// Removes what must not be forwarded. Leaves end-to-end fields as they are; values of one name keep
 /// their order.
 pub fn strip(fields: &mut HeaderMap) {
-    // Most messages have one or two such fields, or none: it costs a look at the names, and one more for
-    // each that goes.
-    let Some(first) = first_to_go(fields) else { return };
+    let mut gone: Vec<HeaderName> = fields.keys().filter(|name| must_go(name)).cloned().collect();
+    if gone.is_empty() {
+        return;
+    }
     let keeps_te = fields.get(header::TE).is_some_and(wants_trailers);
-    let mut next = Some(first);
-    while let Some(name) = next {
-        if name == header::CONNECTION {
-            for nominated in nominated(fields) {
-                fields.remove(nominated);
-            }
-        }
+    if gone.contains(&header::CONNECTION) {
+        gone.extend(nominated(fields));
+    }
+    for name in gone {
         fields.remove(name);
-        next = first_to_go(fields);
     }
     if keeps_te {
         fields.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -36,10 +33,6 @@ pub fn strip(fields: &mut HeaderMap) {
 /// Is there anything that [`strip`] would remove?
 pub fn must_strip(fields: &HeaderMap) -> bool {
     fields.keys().any(must_go)
-}
-
-fn first_to_go(fields: &HeaderMap) -> Option<HeaderName> {
-    fields.keys().find(|name| must_go(name)).cloned()
 }
 
 /// The fields that `Connection` names.

@@ -9,7 +9,7 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,7 +19,7 @@ const HELD: usize = 16 * 1024;
 /// Pieces of one write that are handed on together.
 const PIECES: usize = 8;
 
-pub(crate) struct Corked<S> {
+pub(crate) struct Corked<S: AsyncWrite + Unpin> {
     inner: S,
     /// Not there while nothing is held: most links are idle.
     held: Vec<u8>,
@@ -28,13 +28,11 @@ pub(crate) struct Corked<S> {
     is_woken: bool,
 }
 
-impl<S> Corked<S> {
+impl<S: AsyncWrite + Unpin> Corked<S> {
     pub(crate) fn new(inner: S) -> Self {
         Self { inner, held: Vec::new(), left: 0, is_woken: false }
     }
-}
 
-impl<S: AsyncWrite + Unpin> Corked<S> {
     /// Hands on what is held, and with it as much of `pieces` as is taken; tells how much that was.
     fn poll_release(
         &mut self,
@@ -61,11 +59,11 @@ impl<S: AsyncWrite + Unpin> Corked<S> {
             };
             self.held = Vec::new();
             self.left = 0;
+            self.is_woken = false;
             if of_pieces > 0 {
                 return Poll::Ready(Ok(of_pieces));
             }
         }
-        self.is_woken = false;
         Poll::Ready(Ok(0))
     }
 
@@ -75,18 +73,29 @@ impl<S: AsyncWrite + Unpin> Corked<S> {
     }
 }
 
+/// What was flushed leaves even if the connection is dropped before it runs again.
+impl<S: AsyncWrite + Unpin> Drop for Corked<S> {
+    fn drop(&mut self) {
+        if self.is_woken {
+            // There is nobody left to wait for it.
+            let _ = self.poll_uncork(&mut Context::from_waker(Waker::noop()));
+        }
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Corked<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.is_woken
-            && let Poll::Ready(Err(error)) = self.poll_uncork(cx)
-        {
-            return Poll::Ready(Err(error));
+        let uncorked = if self.is_woken { self.poll_uncork(cx) } else { Poll::Pending };
+        let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        // What the peer said before it went away is heard first.
+        match (&read, uncorked) {
+            (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+            _ => read,
         }
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
 
@@ -142,7 +151,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Corked<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::VecDeque, future::poll_fn};
+    use std::{
+        collections::VecDeque,
+        future::poll_fn,
+        sync::{
+            Arc, Mutex, MutexGuard,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::Wake,
+    };
 
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -152,8 +169,14 @@ mod tests {
     /// Keeps what each write brought; takes as much at a time as it is told, 0 meaning not now.
     #[derive(Default)]
     struct Wire {
-        writes: Vec<Vec<u8>>,
+        writes: Arc<Mutex<Vec<Vec<u8>>>>,
         room: VecDeque<usize>,
+    }
+
+    impl Wire {
+        fn writes(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+            self.writes.lock().unwrap()
+        }
     }
 
     impl AsyncRead for Wire {
@@ -178,7 +201,7 @@ mod tests {
                 return Poll::Pending;
             }
             let taken = bytes.len().min(room);
-            self.writes.push(bytes[..taken].to_vec());
+            self.writes().push(bytes[..taken].to_vec());
             Poll::Ready(Ok(taken))
         }
 
@@ -207,10 +230,48 @@ mod tests {
             corked.write_all(piece).await.unwrap();
             corked.flush().await.unwrap();
         }
-        assert!(corked.inner.writes.is_empty());
+        assert!(corked.inner.writes().is_empty());
         assert_eq!(corked.read(&mut [0]).await.unwrap(), 0);
-        assert_eq!(corked.inner.writes, [b"abcdef"]);
+        assert_eq!(*corked.inner.writes(), [b"abcdef"]);
         assert_eq!(corked.held.capacity(), 0, "nothing is kept for an idle link");
+    }
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn each_batch_wakes_the_task_once() {
+        let woken = Arc::new(Woken::default());
+        let waker = woken.clone().into();
+        let cx = &mut Context::from_waker(&waker);
+        let mut corked = Corked::new(Wire::default());
+        for batch in 1..=3 {
+            for _ in 0..4 {
+                assert!(Pin::new(&mut corked).poll_write(cx, b"small").is_ready());
+                assert!(Pin::new(&mut corked).poll_flush(cx).is_ready());
+            }
+            assert_eq!(woken.0.load(Ordering::Relaxed), batch);
+            assert!(Pin::new(&mut corked).poll_read(cx, &mut ReadBuf::new(&mut [0])).is_ready());
+            assert_eq!(corked.inner.writes().len(), batch);
+        }
+    }
+
+    #[test]
+    fn what_was_flushed_leaves_when_the_connection_is_dropped() {
+        let writes = Arc::default();
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut corked = Corked::new(Wire { writes: Arc::clone(&writes), ..Wire::default() });
+        assert!(Pin::new(&mut corked).poll_write(cx, b"last words").is_ready());
+        assert!(Pin::new(&mut corked).poll_flush(cx).is_ready());
+        drop(corked);
+        assert_eq!(*writes.lock().unwrap(), [b"last words"]);
     }
 
     #[tokio::test]
@@ -221,7 +282,7 @@ mod tests {
         let pieces = [IoSlice::new(&body[..10]), IoSlice::new(&body[10..])];
         let taken = poll_fn(|cx| Pin::new(&mut corked).poll_write_vectored(cx, &pieces)).await;
         assert_eq!(taken.unwrap(), HELD);
-        assert_eq!(corked.inner.writes, [[b"head".as_slice(), &body].concat()]);
+        assert_eq!(*corked.inner.writes(), [[b"head".as_slice(), &body].concat()]);
     }
 
     #[derive(Debug, Clone)]
@@ -270,7 +331,7 @@ mod tests {
                     prop_assert!(corked.held.len() <= HELD);
                 }
                 corked.shutdown().await.unwrap();
-                prop_assert_eq!(corked.inner.writes.concat(), sent);
+                prop_assert_eq!(corked.inner.writes().concat(), sent);
                 Ok(())
             })?;
         }

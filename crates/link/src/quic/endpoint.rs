@@ -123,8 +123,11 @@ pub(crate) fn client_endpoint(address: SocketAddr) -> io::Result<quinn::Endpoint
 }
 
 fn make_room(socket: &UdpSocket) {
-    // A socket that cannot have as much still works.
-    let _ = SockRef::from(socket).set_recv_buffer_size(RECEIVE_BUFFER);
+    let socket = SockRef::from(socket);
+    if socket.recv_buffer_size().is_ok_and(|size| size < RECEIVE_BUFFER) {
+        // A socket that cannot have as much still works.
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    }
 }
 
 fn takes_jumbo(config: &mut EndpointConfig) {

@@ -9,7 +9,7 @@ use protocol::presence::Transport;
 
 use crate::{
     over_both_carriers,
-    world::{Whole as _, World, channel, empty, full, ignore, patiently},
+    world::{World, channel, empty, full, ignore, patiently, send_whole},
 };
 
 over_both_carriers!(
@@ -47,7 +47,7 @@ async fn a_request_and_its_answer_arrive_unharmed(transport: Transport) {
             .header("x-field", HeaderValue::from_bytes(b"caf\xe9").unwrap())
             .body(full("hello"))
             .unwrap();
-        let response = patiently(session.send_whole(request, ignore)).await.unwrap();
+        let response = patiently(send_whole(&session, request, ignore)).await.unwrap();
         assert_eq!(response.headers()["x-method"], method.as_str());
         assert_eq!(response.headers()["x-uri"], uri);
         assert_eq!(response.headers()["x-field"].as_bytes(), b"caf\xe9");
@@ -63,7 +63,7 @@ async fn a_request_without_a_body_arrives_as_one(transport: Transport) {
     })
     .await;
     let request = Request::get("http://wiki.corp/").body(empty()).unwrap();
-    let response = patiently(session.send_whole(request, ignore)).await.unwrap();
+    let response = patiently(send_whole(&session, request, ignore)).await.unwrap();
     assert_eq!(response.status(), StatusCode::NO_CONTENT);
     assert!(response.body().is_end_stream());
 }
@@ -82,7 +82,7 @@ async fn trailers_pass_both_ways(transport: Transport) {
     .await;
     let body = full("hello").with_trailers(async { Some(Ok(trailers("up"))) });
     let request = Request::post("http://wiki.corp/").body(body).unwrap();
-    let response = patiently(session.send_whole(request, ignore)).await.unwrap();
+    let response = patiently(send_whole(&session, request, ignore)).await.unwrap();
     let body = patiently(response.collect()).await.unwrap();
     assert_eq!(body.trailers(), Some(&trailers("down")));
     assert_eq!(body.to_bytes(), "hello");
@@ -99,7 +99,7 @@ async fn informational_responses_come_first(transport: Transport) {
     .await;
     let mut early = Vec::new();
     let request = Request::get("http://wiki.corp/").body(empty()).unwrap();
-    let sent = session.send_whole(request, |response| {
+    let sent = send_whole(&session, request, |response| {
         assert_eq!(response.headers()["link"], "</a>");
         early.push(response.status());
     });
@@ -119,7 +119,7 @@ async fn a_client_may_wait_for_100_continue_before_it_sends_its_body(transport: 
     let (pieces, body) = channel();
     let request = Request::post("http://wiki.corp/").body(body).unwrap();
     let mut pieces = Some(pieces);
-    let sent = session.send_whole(request, move |response| {
+    let sent = send_whole(&session, request, move |response| {
         assert_eq!(response.status(), StatusCode::CONTINUE);
         let pieces = pieces.take().unwrap();
         pieces.try_send(Ok(Frame::data(Bytes::from_static(b"at last")))).unwrap();
@@ -136,7 +136,7 @@ async fn an_answer_may_come_before_the_request_has_ended(transport: Transport) {
     let (pieces, body) = channel();
     let request = Request::post("http://wiki.corp/").body(body).unwrap();
     let mut response: Body =
-        patiently(session.send_whole(request, ignore)).await.unwrap().into_body();
+        patiently(send_whole(&session, request, ignore)).await.unwrap().into_body();
     for piece in ["a", "b", "c"] {
         pieces.send(Ok(Frame::data(Bytes::from(piece)))).await.unwrap();
         let echoed = patiently(response.frame()).await.unwrap().unwrap();
@@ -154,7 +154,7 @@ async fn ten_megabytes_each_way_are_byte_exact(transport: Transport) {
     let sent: Bytes =
         (0..10_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let request = Request::post("http://wiki.corp/").body(full(sent.clone())).unwrap();
-    let response = patiently(session.send_whole(request, ignore)).await.unwrap();
+    let response = patiently(send_whole(&session, request, ignore)).await.unwrap();
     assert!(patiently(response.collect()).await.unwrap().to_bytes() == sent);
 }
 
@@ -171,6 +171,6 @@ async fn a_head_of_100_fields_and_64_kib_passes(transport: Transport) {
         request.headers_mut().insert(name, "v".repeat(600).parse().unwrap());
     }
     let fields = request.headers().clone();
-    let response = patiently(session.send_whole(request, ignore)).await.unwrap();
+    let response = patiently(send_whole(&session, request, ignore)).await.unwrap();
     assert_eq!(response.headers(), &fields);
 }

@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     over_both_carriers,
-    world::{Whole as _, World, channel, empty, full, ignore, patiently},
+    world::{World, channel, empty, full, ignore, patiently, send_whole},
 };
 
 over_both_carriers!(
@@ -50,7 +50,7 @@ async fn five_hundred_requests_at_once_all_get_their_own_answer(transport: Trans
         requests.spawn(async move {
             let text = format!("{n}").repeat(500);
             let request = Request::post("http://wiki.corp/").body(full(text.clone())).unwrap();
-            let response = session.send_whole(request, ignore).await.unwrap();
+            let response = send_whole(&session, request, ignore).await.unwrap();
             assert_eq!(response.collect().await.unwrap().to_bytes(), text);
         });
     }
@@ -78,10 +78,10 @@ async fn a_sender_waits_for_a_reader_that_does_not_read(transport: Transport) {
     })
     .await;
     let request = Request::get("http://wiki.corp/endless").body(empty()).unwrap();
-    let stalled = patiently(session.send_whole(request, ignore)).await.unwrap();
+    let stalled = patiently(send_whole(&session, request, ignore)).await.unwrap();
     // By the time that these have come and gone, the endless sender has had its turn many times.
     for _ in 0..200 {
-        patiently(session.send_whole(get(), ignore)).await.unwrap();
+        patiently(send_whole(&session, get(), ignore)).await.unwrap();
     }
     let taken = taken.load(Ordering::SeqCst);
     assert!(taken > 0, "the sender had its turn");
@@ -97,11 +97,11 @@ async fn stalled_readers_delay_nobody_else(transport: Transport) {
     .await;
     let mut stalled = Vec::new();
     for _ in 0..50 {
-        stalled.push(patiently(session.send_whole(get(), ignore)).await.unwrap());
+        stalled.push(patiently(send_whole(&session, get(), ignore)).await.unwrap());
     }
     for _ in 0..20 {
         let mut read = 0;
-        let mut body = patiently(session.send_whole(get(), ignore)).await.unwrap().into_body();
+        let mut body = patiently(send_whole(&session, get(), ignore)).await.unwrap().into_body();
         while read < 2_000_000 {
             let frame = patiently(body.frame()).await.unwrap().unwrap();
             read += frame.into_data().unwrap().len();
@@ -120,7 +120,7 @@ async fn a_rejected_request_was_not_delivered(transport: Transport) {
     };
     let error = patiently(async {
         tokio::select! {
-            sent = world.session.send_whole(request, ignore) => sent.unwrap_err(),
+            sent = send_whole(&world.session, request, ignore) => sent.unwrap_err(),
             () = rejecting => panic!("the link is up"),
         }
     })
@@ -140,7 +140,7 @@ async fn a_request_that_is_given_up_is_cancelled_at_the_connector(transport: Tra
     })
     .await;
     tokio::select! {
-        _ = session.send_whole(get(), ignore) => panic!("nobody answers"),
+        _ = send_whole(&session, get(), ignore) => panic!("nobody answers"),
         begun = heard.recv() => assert_eq!(begun, Some("begun")),
     }
     assert_eq!(patiently(heard.recv()).await, Some("cancelled"));
@@ -157,7 +157,7 @@ async fn an_answer_that_is_given_up_is_cancelled_at_the_connector(transport: Tra
         }
     })
     .await;
-    let mut body = patiently(session.send_whole(get(), ignore)).await.unwrap().into_body();
+    let mut body = patiently(send_whole(&session, get(), ignore)).await.unwrap().into_body();
     patiently(body.frame()).await.unwrap().unwrap();
     drop(body);
     let outcome = patiently(heard.recv()).await.unwrap();
@@ -177,7 +177,7 @@ async fn an_answer_that_breaks_off_has_no_clean_end(transport: Transport) {
     })
     .await;
     // Over QUIC the reset may overtake the head.
-    let Ok(response) = patiently(session.send_whole(get(), ignore)).await else { return };
+    let Ok(response) = patiently(send_whole(&session, get(), ignore)).await else { return };
     let error = patiently(response.collect()).await.unwrap_err();
     assert!(matches!(error, LinkError::Incomplete), "{error:?}");
 }
@@ -192,7 +192,7 @@ async fn a_request_body_that_fails_is_the_senders_own_fault(transport: Transport
     let (pieces, body) = channel();
     let request = Request::post("http://wiki.corp/").body(body).unwrap();
     let (sent, ()) = patiently(async {
-        tokio::join!(session.send_whole(request, ignore), async {
+        tokio::join!(send_whole(&session, request, ignore), async {
             pieces.send(Ok(Frame::data(Bytes::from_static(b"half")))).await.unwrap();
             pieces.send(Err("the client went away".into())).await.unwrap();
         })
@@ -205,7 +205,7 @@ async fn a_request_body_that_fails_is_the_senders_own_fault(transport: Transport
 async fn a_reply_that_is_dropped_cancels_the_stream(transport: Transport) {
     let (session, _serving) =
         World::serving(transport, |exchange| async move { drop(exchange) }).await;
-    let error = patiently(session.send_whole(get(), ignore)).await.unwrap_err();
+    let error = patiently(send_whole(&session, get(), ignore)).await.unwrap_err();
     assert!(!error.is_not_delivered(), "it was begun: {error:?}");
 }
 
@@ -222,7 +222,7 @@ async fn a_link_that_is_lost_fails_what_is_under_way(transport: Transport) {
     })
     .await;
     let (error, ()) = patiently(async {
-        tokio::join!(session.send_whole(get(), ignore), async {
+        tokio::join!(send_whole(&session, get(), ignore), async {
             begun.notified().await;
             drop(serving);
         })
@@ -237,9 +237,9 @@ async fn after_a_link_is_closed_nothing_is_delivered(transport: Transport) {
         exchange.reply.send(Response::new(empty())).await.unwrap();
     })
     .await;
-    patiently(session.send_whole(get(), ignore)).await.unwrap();
+    patiently(send_whole(&session, get(), ignore)).await.unwrap();
     session.close(CloseReason::Revoked);
     patiently(session.closed()).await;
-    let error = patiently(session.send_whole(get(), ignore)).await.unwrap_err();
+    let error = patiently(send_whole(&session, get(), ignore)).await.unwrap_err();
     assert!(error.is_not_delivered(), "{error:?}");
 }

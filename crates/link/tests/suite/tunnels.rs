@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     over_both_carriers,
-    world::{Whole as _, World, full, patiently},
+    world::{World, full, open_whole, patiently},
 };
 
 over_both_carriers!(
@@ -60,7 +60,7 @@ async fn tunnelled(transport: Transport, request: Request<()>) -> (Response<()>,
         tunnel.shutdown().await.unwrap();
     })
     .await;
-    let Opened::Tunnel(response, tunnel) = patiently(session.open_whole(request)).await.unwrap()
+    let Opened::Tunnel(response, tunnel) = patiently(open_whole(&session, request)).await.unwrap()
     else {
         panic!("a tunnel");
     };
@@ -116,7 +116,8 @@ async fn a_refused_connect_is_an_ordinary_answer(transport: Transport) {
         exchange.reply.send(no).await.unwrap();
     })
     .await;
-    let Opened::Response(response) = patiently(session.open_whole(connect())).await.unwrap() else {
+    let Opened::Response(response) = patiently(open_whole(&session, connect())).await.unwrap()
+    else {
         panic!("no tunnel");
     };
     assert_eq!(response.status(), 502);
@@ -128,7 +129,8 @@ async fn an_upgrade_that_the_origin_ignores_is_an_ordinary_answer(transport: Tra
         exchange.reply.send(Response::new(full("plain"))).await.unwrap();
     })
     .await;
-    let Opened::Response(response) = patiently(session.open_whole(upgrade())).await.unwrap() else {
+    let Opened::Response(response) = patiently(open_whole(&session, upgrade())).await.unwrap()
+    else {
         panic!("no tunnel");
     };
     assert_eq!(response.status(), 200);
@@ -146,7 +148,8 @@ async fn a_tunnel_that_is_dropped_does_not_end_cleanly(transport: Transport) {
         }
     })
     .await;
-    let Opened::Tunnel(_, tunnel) = patiently(session.open_whole(connect())).await.unwrap() else {
+    let Opened::Tunnel(_, tunnel) = patiently(open_whole(&session, connect())).await.unwrap()
+    else {
         panic!("a tunnel");
     };
     drop(tunnel);
