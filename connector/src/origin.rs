@@ -62,6 +62,9 @@ pub(crate) const RESPONSE_HEAD: Duration = Duration::from_secs(300);
 /// Largest head of an origin's answer, in bytes, within what a head on the link may have.
 const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 
+/// Most connections of others that one request may find closed before it dials one of its own.
+const MAX_CLOSED: usize = 8;
+
 /// The request's body on its way to the origin.
 type RequestBody = Metered<Again<link::Body>>;
 
@@ -190,17 +193,24 @@ impl Origin {
             interim.put(response);
         });
         let mut spare = back.map(|back| Box::new(Spare::new(&request, back)));
+        let mut met_closed = 0;
         loop {
-            let shared = if wants_http2 { self.pool.share_of(&destination, &terms) } else { None };
+            let may_share = met_closed < MAX_CLOSED;
+            let shared = (wants_http2 && may_share)
+                .then(|| self.pool.share_of(&destination, &terms))
+                .flatten();
             let resting = shared.map(Sender::Http2).or_else(|| {
                 let may_be_http1 = !wants_http2 || http2 == Http2::Always;
-                let taken = may_be_http1.then(|| self.pool.take(&destination, &terms));
+                let taken =
+                    (may_be_http1 && may_share).then(|| self.pool.take(&destination, &terms));
                 taken.flatten().map(Sender::Http1)
             });
             let (mut sender, mut phases) = match resting {
                 Some(sender) => (sender, Phases::default()),
-                None if wants_http2 => Box::pin(self.call_first(&destination, &terms)).await?,
-                None => Box::pin(self.dial(&destination, &terms, false)).await?,
+                None if wants_http2 && may_share => {
+                    Box::pin(self.call_first(&destination, &terms)).await?
+                }
+                None => Box::pin(self.dial(&destination, &terms, wants_http2)).await?,
             };
             let is_pooled = phases == Phases::default();
             sender.fit(&mut request, &destination)?;
@@ -236,6 +246,7 @@ impl Origin {
                 Err(mut error) => match error.take_message() {
                     // It never left: the pooled connection was closed already.
                     Some(again) if is_pooled => {
+                        met_closed += 1;
                         sender.leave(&self.pool, &destination);
                         request = again;
                     }

@@ -11,7 +11,7 @@ use std::{
 use http::{Uri, uri::Scheme};
 use hyper_util::rt::TokioIo;
 use protocol::{
-    address::split_authority,
+    address::{parse_port, split_authority},
     phases::{Phase, Phases},
     refusal::{Code, Refusal},
 };
@@ -60,13 +60,12 @@ impl Destination {
         let authority = uri.authority().ok_or(Code::BadTarget)?.as_str();
         let (host, port) =
             split_authority(authority.rsplit_once('@').map_or(authority, |(_, behind)| behind));
-        // Read strictly: the parser lets some texts pass as a port that are none.
         let port = match (port, uri.scheme_str()) {
             ("" | ":", Some("http")) => Some(80),
             ("" | ":", Some("https")) => Some(443),
-            _ => port.strip_prefix(':').and_then(|port| port.parse().ok()),
+            _ => parse_port(port),
         };
-        let port = port.filter(|port| *port != 0).ok_or_else(|| {
+        let port = port.ok_or_else(|| {
             Refusal::new(Code::BadTarget, "the target needs a port from 1 to 65535")
         })?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);

@@ -86,6 +86,13 @@ pub fn split_authority(authority: &str) -> (&str, &str) {
     authority.split_at(end.unwrap_or(authority.len()))
 }
 
+/// The port behind an authority's host, read strictly: a colon and digits, and not 0.
+pub fn parse_port(behind_host: &str) -> Option<u16> {
+    let digits = behind_host.strip_prefix(':')?;
+    let is_number = digits.bytes().all(|c| c.is_ascii_digit());
+    is_number.then(|| digits.parse().ok()).flatten().filter(|port| *port != 0)
+}
+
 /// Where links are accepted: one port for UDP and TCP, and a second one for TCP alone, for networks
 /// that let nothing but 443 out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -166,6 +173,15 @@ mod tests {
             (":80", ("", ":80")),
         ] {
             assert_eq!(split_authority(authority), parts, "{authority}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_digits() {
+        let of = |text| parse_port(text);
+        assert_eq!((of(":80"), of(":65535"), of(":080")), (Some(80), Some(65_535), Some(80)));
+        for text in ["", ":", ":0", ":65536", ":+80", ":-1", ":8 0", "80", ":80:80"] {
+            assert_eq!(of(text), None, "{text:?}");
         }
     }
 

@@ -13,6 +13,8 @@ pub const HEADER: &str = "postern-phases";
 /// Room for what most requests go through, in bytes.
 const TEXT: usize = 128;
 
+const _: () = assert!(Phase::ALL.len() <= 8, "each has a bit in `Phases::happened`");
+
 /// One part of a request's way, in the order in which they happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

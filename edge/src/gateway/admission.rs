@@ -6,7 +6,7 @@ use http::{
     uri::{Authority, Scheme},
 };
 use protocol::{
-    address::split_authority,
+    address::{parse_port, split_authority},
     refusal::{Code, Refusal},
 };
 
@@ -47,7 +47,7 @@ pub(crate) fn admit(head: &Parts, has_body: bool) -> Result<Target, Refusal> {
         let detail = "the target names a user; credentials belong into Authorization";
         return Err(Refusal::new(Code::BadTarget, detail));
     }
-    let has_port = matches!(port.strip_prefix(':').map(str::parse::<u16>), Some(Ok(1..)));
+    let has_port = parse_port(port).is_some();
     let extended = head.extensions.get::<hyper::ext::Protocol>();
     if head.method == Method::CONNECT && extended.is_none() {
         let detail = "CONNECT needs a host and a port";
