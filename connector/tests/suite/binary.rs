@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    deployment::{Edges, Whole as _, file, free_port, patiently, status},
+    deployment::{Edges, file, free_port, patiently, send_whole, status},
     origins::{Origin, head},
 };
 
@@ -181,7 +181,7 @@ async fn a_request_that_outlives_the_grace_period_is_cut_and_the_edge_is_told() 
     let mut sending = JoinSet::new();
     sending.spawn(async move {
         let request = Request::get(url).body(Empty::<Bytes>::new()).unwrap();
-        links[0].session.send_whole(request, |_| {}).await.map(drop)
+        send_whole(&links[0].session, request, |_| {}).await.map(drop)
     });
     patiently(seen.recv()).await.unwrap();
     signal(&child, "-TERM");

@@ -376,40 +376,21 @@ fn prometheus() -> metrics_exporter_prometheus::PrometheusHandle {
     HANDLE.get_or_init(install).clone()
 }
 
-/// Requests that are sent whole, by their heads.
-pub trait Whole {
-    /// As [`Session::send`].
-    fn send_whole<B>(
-        &self,
-        request: Request<B>,
-        informational: impl FnMut(Response<()>) + Send,
-    ) -> impl Future<Output = Result<Response<link::Body>, SendError>> + Send
-    where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>;
-
-    /// As [`Session::open`].
-    fn open_whole(
-        &self,
-        request: Request<()>,
-    ) -> impl Future<Output = Result<Opened, SendError>> + Send;
+/// [`Session::send`] for a request in one piece.
+pub async fn send_whole<B>(
+    session: &Session,
+    request: Request<B>,
+    informational: impl FnMut(Response<()>),
+) -> Result<Response<link::Body>, SendError>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (head, body) = request.into_parts();
+    session.send(&head, body, informational).await
 }
 
-impl Whole for Session {
-    async fn send_whole<B>(
-        &self,
-        request: Request<B>,
-        informational: impl FnMut(Response<()>) + Send,
-    ) -> Result<Response<link::Body>, SendError>
-    where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let (head, body) = request.into_parts();
-        self.send(&head, body, informational).await
-    }
-
-    async fn open_whole(&self, request: Request<()>) -> Result<Opened, SendError> {
-        self.open(&request.into_parts().0).await
-    }
+/// [`Session::open`] for a request in one piece.
+pub async fn open_whole(session: &Session, request: Request<()>) -> Result<Opened, SendError> {
+    session.open(&request.into_parts().0).await
 }

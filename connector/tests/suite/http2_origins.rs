@@ -30,7 +30,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     binary::connector,
-    deployment::{Authority, Deployment, Edges, Whole as _, file, free_port, patiently, status},
+    deployment::{Authority, Deployment, Edges, file, free_port, patiently, send_whole, status},
     origin_settings::{describe, grpc, server, text},
     origins::Origin,
     over_both_carriers,
@@ -43,7 +43,7 @@ over_both_carriers!(
 
 async fn ask(session: &Session, url: &str) -> Response<link::Body> {
     let request = grpc(url, Empty::<Bytes>::new());
-    patiently(session.send_whole(request, |_| {})).await.unwrap()
+    patiently(send_whole(session, request, |_| {})).await.unwrap()
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn an_origin_that_lets_its_connection_go_is_dialled_anew() {
     let deployment = Deployment::over(Transport::Quic).await;
     for _ in 0..20 {
         let request = grpc(&origin.url("/"), Empty::<Bytes>::new());
-        let response = patiently(deployment.session().send_whole(request, |_| {})).await.unwrap();
+        let response = patiently(send_whole(&deployment.session(), request, |_| {})).await.unwrap();
         let said = text(response).await;
         assert!(said.starts_with("HTTP/2.0"), "{said}");
     }
@@ -146,7 +146,7 @@ async fn a_request_that_an_origin_has_not_begun_with_is_sent_once_more() {
         .await;
         let body = "x".repeat(length);
         let request = grpc(&origin.url("/"), Full::new(Bytes::from(body.clone())));
-        let response = patiently(deployment.session().send_whole(request, |_| {})).await.unwrap();
+        let response = patiently(send_whole(&deployment.session(), request, |_| {})).await.unwrap();
         assert_eq!(response.status() == StatusCode::OK, answered, "{reasons:?}");
         if answered {
             assert!(text(response).await == body, "{length} bytes come whole");
@@ -204,7 +204,7 @@ async fn a_request_that_an_origin_goes_away_from_is_sent_once_more_if_it_was_not
         .await;
         let body = "x".repeat(length);
         let request = grpc(&origin.url("/"), Full::new(Bytes::from(body.clone())));
-        let response = patiently(deployment.session().send_whole(request, |_| {})).await.unwrap();
+        let response = patiently(send_whole(&deployment.session(), request, |_| {})).await.unwrap();
         assert_eq!(response.status() == StatusCode::OK, answered, "{lasts:?}");
         if answered {
             assert!(text(response).await == body, "{length} bytes come whole");
@@ -230,7 +230,7 @@ async fn an_answer_that_is_reset_before_its_end_is_no_whole_one(transport: Trans
         })
         .await;
         let request = grpc(&origin.url("/"), Empty::<Bytes>::new());
-        let response = patiently(deployment.session().send_whole(request, |_| {})).await.unwrap();
+        let response = patiently(send_whole(&deployment.session(), request, |_| {})).await.unwrap();
         let mut body = response.into_body();
         let first = patiently(body.frame()).await.unwrap().unwrap();
         assert_eq!(first.into_data().unwrap(), "only this");
@@ -249,7 +249,7 @@ async fn an_answer_that_is_reset_after_its_end_is_whole(transport: Transport) {
     .await;
     let endless = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
     let request = grpc(&origin.url("/"), endless);
-    let response = patiently(deployment.session().send_whole(request, |_| {})).await.unwrap();
+    let response = patiently(send_whole(&deployment.session(), request, |_| {})).await.unwrap();
     assert_eq!(text(response).await, "enough");
 }
 

@@ -11,7 +11,7 @@ use protocol::{
 use tokio::sync::watch;
 
 use crate::{
-    deployment::{Deployment, Edges, Whole as _, patiently},
+    deployment::{Deployment, Edges, patiently, send_whole},
     origins::{Origin, body},
     over_both_carriers,
 };
@@ -62,7 +62,7 @@ async fn every_metric_is_there_and_none_is_secret() {
     .await;
     for url in [origin.url("/"), "http://no-such-host.invalid/".into()] {
         let request = Request::post(url).body(Full::new(Bytes::from("12345"))).unwrap();
-        let response = patiently(deployment.session().send_whole(request, |_| {})).await.unwrap();
+        let response = patiently(send_whole(&deployment.session(), request, |_| {})).await.unwrap();
         patiently(response.into_body().collect()).await.unwrap();
     }
     let expected = [
@@ -143,7 +143,7 @@ async fn a_shutdown_lets_requests_under_way_finish(transport: Transport) {
     let session = deployment.session();
     let request = Request::get(origin.url("/")).body(Empty::<Bytes>::new()).unwrap();
     let sending = tokio::spawn(async move {
-        let response = session.send_whole(request, |_| {}).await.unwrap();
+        let response = send_whole(&session, request, |_| {}).await.unwrap();
         response.into_body().collect().await.unwrap().to_bytes()
     });
     patiently(seen.wait_for(|seen| *seen == 1)).await.unwrap();
@@ -171,8 +171,9 @@ async fn a_drain_loses_no_request(transport: Transport) {
     let mut sending = tokio::task::JoinSet::new();
     for link in draining.links() {
         let request = Request::get(origin.url("/")).body(Empty::<Bytes>::new()).unwrap();
-        sending
-            .spawn(async move { link.session.send_whole(request, |_| {}).await.unwrap().status() });
+        sending.spawn(
+            async move { send_whole(&link.session, request, |_| {}).await.unwrap().status() },
+        );
     }
     patiently(seen.wait_for(|seen| *seen == 2)).await.unwrap();
 

@@ -24,7 +24,7 @@ use rustls::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    deployment::{Authority, Deployment, Whole as _, file, patiently},
+    deployment::{Authority, Deployment, file, patiently, send_whole},
     origins::{Answer, Origin, body},
     over_both_carriers,
 };
@@ -42,7 +42,7 @@ async fn with(origins: &tempfile::NamedTempFile, transport: Transport) -> Deploy
 
 async fn get(session: &Session, url: &str) -> Response<link::Body> {
     let request = Request::get(url).body(Empty::<Bytes>::new()).unwrap();
-    patiently(session.send_whole(request, |_| {})).await.unwrap()
+    patiently(send_whole(session, request, |_| {})).await.unwrap()
 }
 
 pub async fn text(response: Response<link::Body>) -> String {
@@ -106,7 +106,7 @@ async fn credentials_stay_home_and_go_to_the_named_origin_alone() {
         let request = Request::get(origin.url("/")).header("authorization", "Bearer forged");
         let request = request.header("x-api-key", "forged").header("x_api_key", "twin");
         let request = request.body(Empty::<Bytes>::new()).unwrap();
-        text(patiently(session.send_whole(request, |_| {})).await.unwrap()).await
+        text(patiently(send_whole(&session, request, |_| {})).await.unwrap()).await
     };
     let said = ask(&named).await;
     assert_eq!(said, format!("HTTP/1.1 Bearer private k-1  {}", named.address));
@@ -288,7 +288,7 @@ async fn talk(session: &Session, url: &str) {
         Some((Ok::<_, Infallible>(Frame::data(said.recv().await?)), said))
     });
     let request = grpc(url, StreamBody::new(Box::pin(frames)));
-    let response = patiently(session.send_whole(request, |_| {})).await.unwrap();
+    let response = patiently(send_whole(session, request, |_| {})).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     let mut body = response.into_body();
     for n in 0..10 {
@@ -357,7 +357,7 @@ async fn a_file_says_which_http_an_origin_is_spoken_to_in() {
         }
     }
     let request = grpc(&never.url("/"), Empty::<Bytes>::new());
-    let said = text(patiently(session.send_whole(request, |_| {})).await.unwrap()).await;
+    let said = text(patiently(send_whole(&session, request, |_| {})).await.unwrap()).await;
     assert!(said.starts_with("HTTP/1.1"), "{said}");
 }
 

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     binary::connector,
-    deployment::{Deployment, Edges, Whole as _, file, patiently},
+    deployment::{Deployment, Edges, file, open_whole, patiently, send_whole},
     origins::{Origin, body, head},
     over_both_carriers,
 };
@@ -40,7 +40,7 @@ fn options(policy: &Path, transport: Transport) -> Options {
 
 async fn ask(session: &Session, method: Method, url: &str) -> Response<link::Body> {
     let request = Request::builder().method(method).uri(url).body(Empty::<Bytes>::new());
-    patiently(session.send_whole(request.unwrap(), |_| {})).await.unwrap()
+    patiently(send_whole(session, request.unwrap(), |_| {})).await.unwrap()
 }
 
 async fn get(session: &Session, url: &str) -> Result<StatusCode, String> {
@@ -118,7 +118,7 @@ async fn tunnels_go_only_where_nothing_inside_them_is_judged(transport: Transpor
     ));
     let deployment = Deployment::with(options(policy.path(), transport)).await;
     let session = deployment.session();
-    let open = async |request| match patiently(session.open_whole(request)).await.unwrap() {
+    let open = async |request| match patiently(open_whole(&session, request)).await.unwrap() {
         Opened::Tunnel(response, _) => Ok(response.status()),
         Opened::Response(response) => answer(response).await,
     };

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    deployment::{Authority, Deployment, Edges, Whole as _, file, patiently},
+    deployment::{Authority, Deployment, Edges, file, patiently, send_whole},
     origins::{Origin, head},
     over_both_carriers,
 };
@@ -34,7 +34,7 @@ over_both_carriers!(
 
 async fn send(session: &Session, url: &str) -> Response<link::Body> {
     let request = Request::get(url).body(Empty::<Bytes>::new()).unwrap();
-    patiently(session.send_whole(request, |_| {})).await.unwrap()
+    patiently(send_whole(session, request, |_| {})).await.unwrap()
 }
 
 async fn expect_refusal(session: &Session, url: &str, code: Code) {
@@ -137,7 +137,7 @@ async fn a_request_that_is_given_up_is_given_up_at_the_origin(transport: Transpo
     let session = deployment.session();
     let request = Request::get(origin.url("/")).body(Empty::<Bytes>::new()).unwrap();
     {
-        let sending = session.send_whole(request, |_| {});
+        let sending = send_whole(&session, request, |_| {});
         tokio::pin!(sending);
         tokio::select! {
             _ = &mut sending => panic!("nobody answers"),
@@ -164,7 +164,8 @@ async fn a_body_that_breaks_off_never_ends_cleanly_at_the_origin(transport: Tran
     let body = StreamBody::new(Box::pin(futures_util::StreamExt::chain(first, frames)));
     let request = Request::post(origin.url("/")).body(body).unwrap();
     let session = deployment.session();
-    let sending = tokio::spawn(async move { session.send_whole(request, |_| {}).await.map(drop) });
+    let sending =
+        tokio::spawn(async move { send_whole(&session, request, |_| {}).await.map(drop) });
     assert_eq!(patiently(told.recv()).await, Some("begun"));
     go.send(()).unwrap();
     assert_eq!(patiently(told.recv()).await, Some("broken off"));
@@ -192,7 +193,7 @@ async fn a_request_is_never_sent_twice(transport: Transport) {
     let mut is_broken = false;
     for n in 0..20 {
         let request = Request::post(origin.url(&format!("/{n}"))).body(Empty::<Bytes>::new());
-        let response = patiently(session.send_whole(request.unwrap(), |_| {})).await.unwrap();
+        let response = patiently(send_whole(&session, request.unwrap(), |_| {})).await.unwrap();
         is_broken = response.status() == StatusCode::BAD_GATEWAY;
         if is_broken {
             assert_eq!(response.headers()[fields::ERROR], Code::OriginReset.as_str());

@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    deployment::{Deployment, Whole as _, patiently},
+    deployment::{Deployment, patiently, send_whole},
     origins::{Origin, body, head},
     over_both_carriers,
 };
@@ -46,7 +46,7 @@ over_both_carriers!(
 
 async fn get(session: &Session, url: String) -> Response<link::Body> {
     let request = Request::get(url).body(Empty::<Bytes>::new()).unwrap();
-    patiently(session.send_whole(request, |_| {})).await.unwrap()
+    patiently(send_whole(session, request, |_| {})).await.unwrap()
 }
 
 async fn text(response: Response<link::Body>) -> String {
@@ -67,7 +67,7 @@ async fn a_request_reaches_its_origin_and_the_answer_comes_back(transport: Trans
     .await;
     let request = Request::get(origin.url("/")).header("x-question", "6 × 7");
     let request = request.header("host", "elsewhere").body(Empty::<Bytes>::new()).unwrap();
-    let response = patiently(deployment.session().send_whole(request, |_| {})).await.unwrap();
+    let response = patiently(send_whole(&deployment.session(), request, |_| {})).await.unwrap();
     assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
     assert_eq!(response.headers()["x-answer"], "yes");
     let phases = Phases::parse(response.headers()[fields::PHASES].to_str().unwrap());
@@ -87,7 +87,7 @@ async fn bodies_stream_both_ways_at_once(transport: Transport) {
     });
     let request = Request::post(origin.url("/")).body(StreamBody::new(Box::pin(frames))).unwrap();
     let session = deployment.session();
-    let response = patiently(session.send_whole(request, |_| {})).await.unwrap();
+    let response = patiently(send_whole(&session, request, |_| {})).await.unwrap();
     let mut body = response.into_body();
     for n in 0..10 {
         let piece = Bytes::from(format!("piece {n}"));
@@ -113,7 +113,7 @@ async fn megabytes_arrive_byte_for_byte(transport: Transport) {
     let bytes: Vec<u8> = (0..8 * 1024 * 1024u32).map(|n| (n ^ (n >> 8)) as u8).collect();
     let bytes = Bytes::from(bytes);
     let request = Request::put(origin.url("/")).body(Full::new(bytes.clone())).unwrap();
-    let response = patiently(deployment.session().send_whole(request, |_| {})).await.unwrap();
+    let response = patiently(send_whole(&deployment.session(), request, |_| {})).await.unwrap();
     assert!(patiently(response.into_body().collect()).await.unwrap().to_bytes() == bytes);
 }
 
@@ -138,7 +138,7 @@ async fn trailers_pass_both_ways(transport: Transport) {
     let request =
         Request::post(origin.url("/")).header("trailer", "x-sum").header("te", "trailers");
     let request = request.body(StreamBody::new(frames)).unwrap();
-    let response = patiently(deployment.session().send_whole(request, |_| {})).await.unwrap();
+    let response = patiently(send_whole(&deployment.session(), request, |_| {})).await.unwrap();
     let collected = patiently(response.into_body().collect()).await.unwrap();
     let trailers = collected.trailers().unwrap();
     assert_eq!(
@@ -164,7 +164,7 @@ async fn the_path_is_never_rewritten(transport: Transport) {
     let uri = http::Uri::builder().scheme("http").authority(origin.address.to_string());
     let uri = uri.path_and_query("*").build().unwrap();
     let request = Request::options(uri).body(Empty::<Bytes>::new()).unwrap();
-    let response = patiently(deployment.session().send_whole(request, |_| {})).await.unwrap();
+    let response = patiently(send_whole(&deployment.session(), request, |_| {})).await.unwrap();
     assert_eq!(text(response).await, "OPTIONS * HTTP/1.1");
 }
 
@@ -201,7 +201,7 @@ async fn interim_responses_are_passed_on(transport: Transport) {
         }
     };
     let session = deployment.session();
-    let response = patiently(session.send_whole(request, informational)).await.unwrap();
+    let response = patiently(send_whole(&session, request, informational)).await.unwrap();
     assert_eq!(text(response).await, "body");
     assert_eq!(seen, [103, 100]);
 }
@@ -225,7 +225,7 @@ async fn hop_by_hop_and_internal_fields_stay_behind(transport: Transport) {
         let name: http::HeaderName = name.parse().unwrap();
         request.headers_mut().insert(name, HeaderValue::from_static("edge"));
     }
-    let response = patiently(deployment.session().send_whole(request, |_| {})).await.unwrap();
+    let response = patiently(send_whole(&deployment.session(), request, |_| {})).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     for name in ["postern-error", "postern-error-source", "keep-alive"] {
         assert!(!response.headers().contains_key(name), "{name}");
@@ -281,7 +281,7 @@ async fn a_connection_that_stands_for_somebody_is_never_used_again(transport: Tr
             let request = Request::get(origin.url(path)).header("authorization", scheme);
             let request = request.body(Empty::<Bytes>::new()).unwrap();
             let response =
-                patiently(deployment.session().send_whole(request, |_| {})).await.unwrap();
+                patiently(send_whole(&deployment.session(), request, |_| {})).await.unwrap();
             let phases = Phases::parse(response.headers()[fields::PHASES].to_str().unwrap());
             assert!(phases.get(Phase::Tcp).is_some(), "{scheme} {path}: a connection of its own");
             assert_eq!(text(response).await, "ok");
@@ -294,7 +294,7 @@ async fn a_get_may_have_a_body(transport: Transport) {
     let origin = Origin::http(|request| async move { echo(request) }).await;
     let frames = stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from("query")))]);
     let request = Request::get(origin.url("/")).body(StreamBody::new(frames)).unwrap();
-    let response = patiently(deployment.session().send_whole(request, |_| {})).await.unwrap();
+    let response = patiently(send_whole(&deployment.session(), request, |_| {})).await.unwrap();
     assert_eq!(text(response).await, "query");
 }
 
@@ -302,7 +302,7 @@ async fn a_head_has_no_body(transport: Transport) {
     let deployment = Deployment::over(transport).await;
     let origin = Origin::says(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n").await;
     let request = Request::head(origin.url("/")).body(Empty::<Bytes>::new()).unwrap();
-    let response = patiently(deployment.session().send_whole(request, |_| {})).await.unwrap();
+    let response = patiently(send_whole(&deployment.session(), request, |_| {})).await.unwrap();
     assert_eq!(response.headers()["content-length"], "1000");
     assert_eq!(text(response).await, "");
 }

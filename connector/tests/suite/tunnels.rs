@@ -8,7 +8,7 @@ use protocol::{fields, head::Protocol, presence::Transport};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    deployment::{Deployment, Whole as _, patiently},
+    deployment::{Deployment, open_whole, patiently},
     origins::{Origin, head},
     over_both_carriers,
 };
@@ -23,7 +23,7 @@ over_both_carriers!(
 
 async fn connect(deployment: &Deployment, target: String) -> Opened {
     let request = Request::connect(target).body(()).unwrap();
-    patiently(deployment.session().open_whole(request)).await.unwrap()
+    patiently(open_whole(&deployment.session(), request)).await.unwrap()
 }
 
 async fn tunnel(deployment: &Deployment, origin: &Origin) -> Upgraded {
@@ -109,7 +109,7 @@ async fn an_upgrade_turns_into_bytes(transport: Transport) {
         stream.shutdown().await.unwrap();
     })
     .await;
-    let opened = patiently(deployment.session().open_whole(upgrade(&origin))).await.unwrap();
+    let opened = patiently(open_whole(&deployment.session(), upgrade(&origin))).await.unwrap();
     let Opened::Tunnel(response, mut tunnel) = opened else { panic!("no tunnel") };
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!(response.headers()["sec-websocket-accept"], "yes");
@@ -123,7 +123,7 @@ async fn an_origin_may_decline_to_upgrade(transport: Transport) {
     let deployment = Deployment::over(transport).await;
     let origin =
         Origin::says(b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 2\r\n\r\nno").await;
-    let opened = patiently(deployment.session().open_whole(upgrade(&origin))).await.unwrap();
+    let opened = patiently(open_whole(&deployment.session(), upgrade(&origin))).await.unwrap();
     let Opened::Response(response) = opened else { panic!("a tunnel") };
     assert_eq!(response.status(), StatusCode::UPGRADE_REQUIRED);
     let body = patiently(response.into_body().collect()).await.unwrap().to_bytes();

@@ -29,9 +29,9 @@ const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 const STREAMS: u32 = 1024;
 const HEADER_LIST: u32 = protocol::frame::MAX_HEAD as u32;
-const FRAME: u32 = 64 * 1024;
+const FRAME: u32 = 128 * 1024;
 const READ: usize = 64 * 1024;
-const TLS_BUFFER: usize = 128 * 1024;
+const TLS_BUFFER: usize = 256 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// Near: the links, once the other end has dialled them. `tasks` moves their bytes.
