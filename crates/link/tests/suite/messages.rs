@@ -21,6 +21,7 @@ over_both_carriers!(
     an_answer_may_come_before_the_request_has_ended,
     ten_megabytes_each_way_are_byte_exact,
     a_head_of_100_fields_and_64_kib_passes,
+    a_head_of_more_than_128_fields_does_not,
 );
 
 async fn echo(exchange: Exchange) {
@@ -173,4 +174,27 @@ async fn a_head_of_100_fields_and_64_kib_passes(transport: Transport) {
     let fields = request.headers().clone();
     let response = patiently(send_whole(&session, request, ignore)).await.unwrap();
     assert_eq!(response.headers(), &fields);
+}
+
+fn fields(count: usize) -> HeaderMap {
+    let field =
+        |n| (format!("x-{n}").parse::<HeaderName>().unwrap(), HeaderValue::from_static("1"));
+    (0..count).map(field).collect()
+}
+
+async fn a_head_of_more_than_128_fields_does_not(transport: Transport) {
+    let (session, _serving) = World::serving(transport, |exchange| async move {
+        let count = exchange.request.uri().path()[1..].parse().unwrap();
+        let mut response = Response::new(empty());
+        *response.headers_mut() = fields(count);
+        let _ = exchange.reply.send(response).await;
+    })
+    .await;
+    for (asked, answered, passes) in [(128, 128, true), (129, 0, false), (0, 129, false)] {
+        let mut request =
+            Request::get(format!("http://wiki.corp/{answered}")).body(empty()).unwrap();
+        *request.headers_mut() = fields(asked);
+        let sent = patiently(send_whole(&session, request, ignore)).await;
+        assert_eq!(sent.is_ok(), passes, "{asked} asked, {answered} answered");
+    }
 }
