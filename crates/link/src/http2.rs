@@ -161,7 +161,7 @@ pub(crate) fn into_body(stream: h2::RecvStream) -> Body {
     Body::new(Source::Http2(Receiving::new(stream)))
 }
 
-/// h2 limits a head's size, and not how many fields it has.
+/// h2 limits the size of heads and trailers, and not how many fields they have.
 fn limit(fields: &HeaderMap) -> Result<(), LinkError> {
     let fits = fields.len() as u64 <= head::MAX_FIELDS;
     if fits { Ok(()) } else { Err(LinkError::Unexpected("too many fields")) }

@@ -1,5 +1,5 @@
-//! TLS for links: version 1.3 alone, aws-lc-rs, X25519MLKEM768 and AES-128-GCM preferred. An edge shows a certificate;
-//! a connector judges it by the pin in its secret, or by the public roots.
+//! TLS for links: version 1.3 alone, aws-lc-rs, X25519MLKEM768 and AES-128-GCM preferred. An edge shows a
+//! certificate; a connector judges it by the pin in its secret, or by the public roots.
 
 use std::{fmt, sync::Arc};
 
@@ -199,4 +199,28 @@ fn sequence(contents: &[u8]) -> Vec<u8> {
     }
     der.extend_from_slice(contents);
     der
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{ClientConnection, ServerConnection};
+
+    use super::*;
+
+    #[test]
+    fn links_agree_on_the_first_suite() {
+        let made = rcgen::generate_simple_self_signed(["edge.example.com".to_owned()]).unwrap();
+        let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let identity = ServerIdentity::from_pem(&chain, &key).unwrap();
+        let server = identity.server_config(ALPN_HTTP2).unwrap();
+        let (_, client) = client_configs(&Trust::PublicRoots).unwrap();
+        let name = "edge.example.com".try_into().unwrap();
+        let mut client = ClientConnection::new(client.into(), name).unwrap();
+        let mut server = ServerConnection::new(server.into()).unwrap();
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).unwrap();
+        server.read_tls(&mut hello.as_slice()).unwrap();
+        server.process_new_packets().unwrap();
+        assert_eq!(server.negotiated_cipher_suite().unwrap().suite(), FIRST_SUITE);
+    }
 }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::Frame as BodyFrame;
 
-use super::stream_error;
+use super::{limit, stream_error};
 use crate::error::LinkError;
 
 /// Reads one direction of a stream. What is handed on makes room in the window; nothing else does.
@@ -60,7 +60,10 @@ impl Receiving {
         self.is_ended = true;
         match trailers {
             Ok(None) => Poll::Ready(None),
-            Ok(Some(trailers)) => Poll::Ready(Some(Ok(BodyFrame::trailers(trailers)))),
+            Ok(Some(trailers)) => {
+                let fits = limit(&trailers);
+                Poll::Ready(Some(fits.map(|()| BodyFrame::trailers(trailers))))
+            }
             Err(error) => Poll::Ready(Some(Err(stream_error(error)))),
         }
     }

@@ -22,6 +22,7 @@ over_both_carriers!(
     ten_megabytes_each_way_are_byte_exact,
     a_head_of_100_fields_and_64_kib_passes,
     a_head_of_more_than_128_fields_does_not,
+    trailers_of_more_than_128_fields_break_an_answer_off,
 );
 
 async fn echo(exchange: Exchange) {
@@ -196,5 +197,19 @@ async fn a_head_of_more_than_128_fields_does_not(transport: Transport) {
         *request.headers_mut() = fields(asked);
         let sent = patiently(send_whole(&session, request, ignore)).await;
         assert_eq!(sent.is_ok(), passes, "{asked} asked, {answered} answered");
+    }
+}
+
+async fn trailers_of_more_than_128_fields_break_an_answer_off(transport: Transport) {
+    let (session, _serving) = World::serving(transport, |exchange| async move {
+        let count = exchange.request.uri().path()[1..].parse().unwrap();
+        let answer = full("hello").with_trailers(async move { Some(Ok(fields(count))) });
+        let _ = exchange.reply.send(Response::new(answer)).await;
+    })
+    .await;
+    for (count, passes) in [(128, true), (129, false)] {
+        let request = Request::get(format!("http://wiki.corp/{count}")).body(empty()).unwrap();
+        let response = patiently(send_whole(&session, request, ignore)).await.unwrap();
+        assert_eq!(patiently(response.collect()).await.is_ok(), passes, "{count} fields");
     }
 }

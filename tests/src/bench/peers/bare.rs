@@ -21,7 +21,7 @@ use http_body::Frame;
 use protocol::{ALPN_HTTP2, ALPN_QUIC, presence::Transport};
 use tokio::{process::Command, task::JoinSet};
 use tokio_rustls::rustls::{
-    self, ClientConfig, RootCertStore, ServerConfig,
+    self, CipherSuite, ClientConfig, RootCertStore, ServerConfig,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
@@ -36,6 +36,7 @@ mod quic;
 
 /// Links: as many as an edge has of a connector's four.
 const LINKS: usize = 2;
+const FIRST_SUITE: CipherSuite = CipherSuite::TLS13_AES_128_GCM_SHA256;
 const CERTIFICATE: &str = "certificate.pem";
 const KEY: &str = "key.pem";
 /// What the near end says once it can be dialled.
@@ -98,7 +99,10 @@ impl Bare {
     /// If it cannot listen or dial, or a link ends.
     pub async fn run(self) -> anyhow::Result<()> {
         let Self { end, carrier, link, clients, files } = self;
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut provider = aws_lc_rs::default_provider();
+        // As Postern's links do.
+        provider.cipher_suites.sort_by_key(|suite| suite.suite() != FIRST_SUITE);
+        let provider = Arc::new(provider);
         let only = &[&rustls::version::TLS13];
         let certificate = CertificateDer::from_pem_file(files.join(CERTIFICATE))?;
         match end {
