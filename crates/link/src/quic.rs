@@ -4,6 +4,7 @@ mod endpoint;
 mod receiving;
 mod sending;
 mod shard;
+mod socket;
 
 use bytes::BytesMut;
 use http::{Method, Response, StatusCode, request::Parts};

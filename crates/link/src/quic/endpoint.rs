@@ -14,7 +14,10 @@ use quinn::{
 use socket2::SockRef;
 
 use crate::{
-    quic::shard::{Ids, Shard},
+    quic::{
+        shard::{Ids, Shard},
+        socket,
+    },
     tls::ServerIdentity,
 };
 
@@ -108,8 +111,8 @@ pub(crate) fn server_endpoint(
     let mut config = EndpointConfig::new(Arc::new(reset_key));
     config.cid_generator(move || Box::new(Ids::new(shard)));
     takes_jumbo(&mut config);
-    let runtime = Arc::new(quinn::TokioRuntime);
-    let endpoint = quinn::Endpoint::new(config, Some(server.clone()), socket, runtime)?;
+    let endpoint =
+        quinn::Endpoint::new(config, Some(server.clone()), socket, Arc::new(socket::Runtime))?;
     Ok((endpoint, server))
 }
 
@@ -119,7 +122,7 @@ pub(crate) fn client_endpoint(address: SocketAddr) -> io::Result<quinn::Endpoint
     takes_jumbo(&mut config);
     let socket = UdpSocket::bind(address)?;
     make_room(&socket);
-    quinn::Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime))
+    quinn::Endpoint::new(config, None, socket, Arc::new(socket::Runtime))
 }
 
 fn make_room(socket: &UdpSocket) {
