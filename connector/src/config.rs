@@ -8,14 +8,17 @@ mod tests;
 use std::{
     collections::BTreeMap,
     fs, io,
+    num::NonZero,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
 use clap::Args;
 use metrics_exporter_prometheus::PrometheusHandle;
 use protocol::{
-    ArmourError, address::EdgeAddress, address::HostPort, name::RegionName, secret::TunnelSecret,
+    ArmourError, SLOTS, address::EdgeAddress, address::HostPort, name::RegionName,
+    secret::TunnelSecret,
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::sync::watch;
@@ -44,7 +47,7 @@ const UNNAMED_REGION: &str = "unnamed";
 /// How every variable of a connector begins.
 const PREFIX: &str = "TUNNEL_";
 /// Every variable that a connector reads.
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 13] = [
     "TUNNEL_SECRET",
     "TUNNEL_SECRET_FILE",
     "TUNNEL_METRICS_PORT",
@@ -57,6 +60,7 @@ const KNOWN: [&str; 12] = [
     "TUNNEL_ORIGIN_CA_FILE",
     "TUNNEL_POLICY_FILE",
     "TUNNEL_ORIGINS_FILE",
+    "TUNNEL_WORKERS",
 ];
 
 /// A connector's settings as they were given; [`Config::load`] makes sense of them. The secret is not
@@ -98,6 +102,9 @@ pub struct Options {
     /// changes.
     #[arg(long, env = "TUNNEL_ORIGINS_FILE", value_name = "PATH")]
     pub origins_file: Option<String>,
+    /// Threads that links and requests are spread over, from 1 to 4 [default: one for each core, 4 at most].
+    #[arg(long, env = "TUNNEL_WORKERS", value_name = "NUMBER")]
+    pub workers: Option<String>,
     /// Has the files above read at once; the program tells it of SIGHUP.
     #[arg(skip)]
     pub reload: watch::Sender<()>,
@@ -132,6 +139,8 @@ pub struct Config {
     pub policy_file: Option<PathBuf>,
     /// How origins are spoken to.
     pub origins_file: Option<PathBuf>,
+    /// Threads that links and requests are spread over, from 1 to 4.
+    pub workers: u8,
 }
 
 /// A setting that cannot be used. Its text is one line and never holds the secret.
@@ -295,6 +304,8 @@ impl Config {
         let edges = parse("TUNNEL_EDGE", &options.edge, expected, edges)?;
         let expected = "a time of at most 1h, for instance 30s or 2m";
         let grace = parse("TUNNEL_GRACE_PERIOD", &options.grace_period, expected, duration)?;
+        let expected = "a number from 1 to 4: there are four links";
+        let workers = parse("TUNNEL_WORKERS", &options.workers, expected, workers)?;
         let config = Self {
             metrics_port: options.metrics_port()?,
             transports: transports.unwrap_or_default(),
@@ -305,6 +316,7 @@ impl Config {
             origin_authorities: authorities(options)?,
             policy_file: given(&options.policy_file).map(PathBuf::from),
             origins_file: given(&options.origins_file).map(PathBuf::from),
+            workers: workers.unwrap_or_else(one_for_each_core),
             secret: secret::find(options, environment, mounted)?,
         };
         let mut proxies =
@@ -363,6 +375,15 @@ fn edges(text: &str) -> Option<Vec<EdgeAddress>> {
     };
     let edges: Vec<_> = text.split(',').map(edge).collect::<Option<_>>()?;
     (edges.len() <= MAX_EDGES).then_some(edges)
+}
+
+fn workers(text: &str) -> Option<u8> {
+    text.parse().ok().filter(|number| (1..=SLOTS).contains(number))
+}
+
+fn one_for_each_core() -> u8 {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    u8::try_from(cores).unwrap_or(SLOTS).min(SLOTS)
 }
 
 fn duration(text: &str) -> Option<Duration> {

@@ -92,7 +92,13 @@ impl Origin {
         meter: Arc<Meter>,
     ) -> Result<Self, rustls::Error> {
         let connector = Arc::new(Connector::new(authorities, files)?);
-        Ok(Self { connector, pool: Pool::new(), meter })
+        Ok(Self { connector, pool: Pool::new(1), meter })
+    }
+
+    /// The same with connections of its own, for one of so many workers.
+    pub(crate) fn apart(&self, workers: usize) -> Self {
+        let pool = Pool::new(workers);
+        Self { connector: self.connector.clone(), pool, meter: self.meter.clone() }
     }
 
     /// Serves one exchange to its end and counts what became of it.

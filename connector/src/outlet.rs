@@ -35,6 +35,11 @@ pub(crate) enum NoLink {
 }
 
 impl Outlet {
+    /// The same with sockets of its own, for another worker.
+    pub(crate) fn apart(&self) -> Self {
+        Self { dialer: self.dialer.apart(), proxies: self.proxies.clone() }
+    }
+
     /// Has no deadline: the supervisor cancels what takes too long.
     pub(crate) async fn dial(
         &self,

@@ -1,11 +1,12 @@
 //! From settings to a running connector.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use link::{
     TlsError,
     dial::{Dialer, Identity},
     tls::Trust,
+    workers::Workers,
 };
 use protocol::{control::Facts, id::ConnectorId};
 use tokio::sync::watch;
@@ -36,6 +37,9 @@ pub enum StartError {
     /// TLS towards origins cannot be set up.
     #[error("TUNNEL_ORIGIN_CA_FILE holds a certificate that cannot be used: {0}")]
     OriginTls(#[from] rustls::Error),
+    /// The one worker that takes no thread cannot be had either.
+    #[error("cannot start: {0}")]
+    Workers(#[from] io::Error),
 }
 
 /// Runs a connector until `shutdown`, and a grace period longer for requests under way. No network
@@ -61,7 +65,7 @@ async fn serve(
     let in_force = files.in_force();
     let origin = Origin::new(&config.origin_authorities, in_force.clone(), meter.clone())?;
     let facts = watch::Sender::new(facts(&in_force));
-    let Config { secret, region, transports, proxies, grace_period, .. } = config;
+    let Config { secret, region, transports, proxies, grace_period, workers, .. } = config;
     let trust = secret.ca_pin.map_or(Trust::PublicRoots, Trust::Pinned);
     let dialer = Dialer::new(&trust)?;
     let connector = ConnectorId::from(Uuid::new_v4());
@@ -80,12 +84,16 @@ async fn serve(
         facts: Facts::default(),
     };
     let plan = Plan { edges, follow_directory, region, transports, proxies: proxies.clone() };
-    let outlet = Outlet { dialer, proxies };
+    let workers = Workers::start(workers).or_else(|error| {
+        warn!(%error, "no threads to be had, going on with one");
+        Workers::start(1)
+    })?;
     let shell = Shell::new(
         Supervisor::new(plan),
-        outlet,
+        &workers,
+        &Outlet { dialer, proxies },
+        &origin,
         Caller { identity, facts: facts.subscribe() },
-        origin,
         meter,
     );
     let tidying = options.prometheus.clone().map(metrics::tidy);
@@ -109,8 +117,13 @@ async fn serve(
     }));
     let reload = options.reload.subscribe();
     let files = AbortOnDropHandle::new(tokio::spawn(files.run(reload, facts)));
-    shell.run(shutdown, grace_period).await;
+    tokio::select! {
+        () = shell.run(shutdown, grace_period) => {}
+        // It has panicked, and what it served hangs: the process must not live on like this.
+        () = workers.lost() => {}
+    }
     drop((status_server, tidying, files));
+    workers.stop();
     info!("connector has left");
     Ok(())
 }

@@ -1,13 +1,20 @@
-//! The supervisor's hands: executes its effects, tells it what happened, and decides nothing.
+//! The supervisor's hands: executes its effects, tells it what happened, and decides nothing but where a link lives.
 
 mod link;
 mod say;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use ::link::dial::{Dialled, Identity};
-use protocol::control::{Facts, FromConnector};
+use ::link::{
+    dial::{Dialled, Identity},
+    workers::{Place, Spread, Worker, Workers},
+};
+use protocol::{
+    address::HostPort,
+    control::{Facts, FromConnector},
+};
 use tokio::{
+    runtime,
     sync::{Semaphore, mpsc, watch},
     task::{AbortHandle, JoinSet},
     time::Instant,
@@ -38,14 +45,31 @@ pub(crate) struct Caller {
     pub(crate) facts: watch::Receiver<Facts>,
 }
 
+/// A worker with what its links need there. All of a link stays with its worker, from its dial to its last
+/// request, and so do the connections to origins that its requests use.
+struct Home {
+    runtime: runtime::Handle,
+    outlet: Arc<Outlet>,
+    origin: Origin,
+}
+
+impl Home {
+    fn new(worker: &Worker, of: usize, outlet: &Outlet, origin: &Origin) -> Self {
+        let (outlet, origin) = (Arc::new(outlet.apart()), origin.apart(of));
+        Self { runtime: worker.runtime.clone(), outlet, origin }
+    }
+}
+
 pub(crate) struct Shell {
     supervisor: Supervisor,
     started: Instant,
-    outlet: Arc<Outlet>,
+    homes: Vec<Home>,
+    /// By the edge's address: an edge spreads its requests over its links, and so over their workers.
+    spread: Spread<HostPort>,
     identity: Identity,
     shared: Shared,
     reports: mpsc::Receiver<Input>,
-    dials: JoinSet<(LinkId, Result<Dialled, NoLink>)>,
+    dials: JoinSet<(LinkId, Place<HostPort>, Result<Dialled, NoLink>)>,
     dialling: HashMap<LinkId, AbortHandle>,
     links: HashMap<LinkId, Handle>,
     tasks: JoinSet<(LinkId, String)>,
@@ -56,20 +80,25 @@ pub(crate) struct Shell {
 impl Shell {
     pub(crate) fn new(
         supervisor: Supervisor,
-        outlet: Outlet,
+        workers: &Workers,
+        outlet: &Outlet,
+        origin: &Origin,
         caller: Caller,
-        origin: Origin,
         meter: Arc<Meter>,
     ) -> Self {
         let (sender, reports) = mpsc::channel(REPORTS);
+        let count = workers.iter().count();
+        let home = |worker| Home::new(worker, count, outlet, origin);
+        let homes = workers.iter().map(home).collect();
         let capacity = Arc::new(Semaphore::new(MAX_REQUESTS));
         Self {
             view: watch::Sender::new(supervisor.view()),
             supervisor,
             started: Instant::now(),
-            outlet: Arc::new(outlet),
+            homes,
+            spread: Spread::new(workers),
             identity: caller.identity,
-            shared: Shared { origin, meter, capacity, reports: sender, facts: caller.facts },
+            shared: Shared { meter, capacity, reports: sender, facts: caller.facts },
             reports,
             dials: JoinSet::new(),
             dialling: HashMap::new(),
@@ -113,23 +142,34 @@ impl Shell {
                 self.links.remove(&link);
                 Input::Lost { link, detail }
             }
-            Some((link, dialled)) = finished(&mut self.dials) => {
+            Some((link, place, dialled)) = finished(&mut self.dials) => {
                 self.dialling.remove(&link);
-                self.dialled(link, dialled)
+                self.dialled(link, place, dialled)
             }
             () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)),
                 if deadline.is_some() => Input::Timer,
         }
     }
 
-    fn dialled(&mut self, link: LinkId, dialled: Result<Dialled, NoLink>) -> Input {
+    fn dialled(
+        &mut self,
+        link: LinkId,
+        place: Place<HostPort>,
+        dialled: Result<Dialled, NoLink>,
+    ) -> Input {
         match dialled {
             Ok(mut dialled) => {
                 let directory = std::mem::take(&mut dialled.directory);
                 let (edge, region) = (dialled.edge, dialled.region.clone());
-                let (handle, task) = link::start(link, dialled, self.shared.clone());
+                let home = &self.homes[place.worker().index()];
+                let (handle, task) =
+                    link::start(link, dialled, home.origin.clone(), self.shared.clone());
                 self.links.insert(link, handle);
-                self.tasks.spawn(task);
+                let task = async move {
+                    let _place = place;
+                    task.await
+                };
+                self.tasks.spawn_on(task, &home.runtime);
                 Input::Registered { link, edge, region, directory }
             }
             Err(NoLink::Refused(refusal)) => {
@@ -169,13 +209,16 @@ impl Shell {
         match effect {
             Effect::Dial { link, slot, target, transport } => {
                 tracing::debug!(slot, %target, transport = transport.as_str(), "dialling");
-                let outlet = self.outlet.clone();
+                let place = self.spread.settle(target.clone());
+                let home = &self.homes[place.worker().index()];
+                let outlet = home.outlet.clone();
                 let facts = self.shared.facts.borrow().clone();
                 let identity = Identity { facts, ..self.identity.clone() };
-                let task = self.dials.spawn(async move {
-                    let dialled = outlet.dial(&identity, &target, transport, slot);
-                    (link, dialled.await)
-                });
+                let dial = async move {
+                    let dialled = outlet.dial(&identity, &target, transport, slot).await;
+                    (link, place, dialled)
+                };
+                let task = self.dials.spawn_on(dial, &home.runtime);
                 self.dialling.insert(link, task);
             }
             Effect::Cancel(link) => {

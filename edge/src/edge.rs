@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use link::{TlsError, listen::QuicListener};
+use link::{TlsError, listen::QuicListener, workers::Workers};
 use protocol::{
     address::{EdgeAddress, HostPort, InvalidHostPort},
     id::EdgeId,
@@ -32,7 +32,6 @@ use crate::{
     ports::{Addresses, Doors, Ports},
     registry::Registry,
     tasks::Tasks,
-    workers::Workers,
 };
 
 /// How long what was cut at the end of the grace period has to leave.
@@ -187,7 +186,7 @@ impl Edge {
         let (requests, link_tasks, background) =
             (Tasks::default(), Tasks::default(), Tasks::default());
         let _stop = [&requests, &link_tasks, &background].map(Tasks::stop_on_drop);
-        let links = Links::new(core.clone(), link_tasks.clone(), grace);
+        let links = Links::new(core.clone(), link_tasks.clone(), &workers, grace);
         let gateway = Gateway::new(
             core.clone(),
             requests.clone(),
@@ -198,11 +197,11 @@ impl Edge {
         for (worker, doors) in workers.iter().zip(doors) {
             if let Some(listener) = doors.quic {
                 quic.push(listener.clone());
-                let accept = links.clone().accept_quic(listener, worker.id);
+                let accept = links.clone().accept_quic(listener);
                 link_tasks.spawn_on(&worker.runtime, accept);
             }
             for listener in doors.http2 {
-                let accept = links.clone().accept_http2(listener, worker.id);
+                let accept = links.clone().accept_http2(listener);
                 background.spawn_on(&worker.runtime, accept);
             }
             let serve = gateway.clone().serve(doors.gateway, worker.id);

@@ -17,6 +17,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
+use link::workers::WorkerId;
 use protocol::refusal::{Code, Refusal};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -24,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{accept::AcceptTrouble, core::Core, tasks::Tasks, workers::WorkerId};
+use crate::{accept::AcceptTrouble, core::Core, tasks::Tasks};
 use answer::{Account, Answer};
 use caller::Callers;
 use client::{Client, ClientStream, Connection, UnderWay};

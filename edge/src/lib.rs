@@ -11,7 +11,7 @@
 //!                           Links ◄── connectors dial
 //! ```
 //!
-//! Clients and links are spread over workers (`workers`), one for each core; what the picture shows is
+//! Clients and links are spread over workers ([`link::workers`]), one for each core; what the picture shows is
 //! shared by all of them.
 //!
 //! A change from the feed is in force when `Core::apply` returns: new requests are judged by it,
@@ -36,12 +36,10 @@ mod ports;
 mod registry;
 mod streams;
 mod tasks;
-mod workers;
 
 pub use edge::{Edge, StartError};
 pub use join::JoinError;
-pub use options::{JoinTokenText, Options};
-pub use workers::MAX_WORKERS;
+pub use options::{JoinTokenText, MAX_WORKERS, Options};
 
 use tokio_util::sync::CancellationToken;
 

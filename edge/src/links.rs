@@ -3,6 +3,7 @@
 
 use std::{
     error::Error,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -10,6 +11,7 @@ use std::{
 use link::{
     CloseReason, LinkError,
     listen::{Candidate, Http2Listener, Pending, QuicListener},
+    workers::{Place, Spread, Workers},
 };
 use protocol::{
     LINK_VERSION, SLOTS,
@@ -18,15 +20,13 @@ use protocol::{
 };
 use rand::RngExt as _;
 use tokio::{
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    accept::AcceptTrouble, core::Core, knowledge::State, registry::Link, tasks::Tasks,
-    workers::WorkerId,
-};
+use crate::{accept::AcceptTrouble, core::Core, knowledge::State, registry::Link, tasks::Tasks};
 
 use control::Control;
 
@@ -47,15 +47,27 @@ const FRESH: Duration = Duration::from_secs(10);
 pub(crate) struct Links {
     core: Arc<Core>,
     tasks: Tasks,
+    /// By the connector's address: its few links should not come to one and the same worker, as the hash by
+    /// which the system shares out connections would often have it.
+    spread: Spread<IpAddr>,
+    runtimes: Vec<Handle>,
     half_open: Arc<Semaphore>,
     draining: CancellationToken,
     grace: Duration,
 }
 
 impl Links {
-    pub(crate) fn new(core: Arc<Core>, tasks: Tasks, grace: Duration) -> Arc<Self> {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        tasks: Tasks,
+        workers: &Workers,
+        grace: Duration,
+    ) -> Arc<Self> {
+        let spread = Spread::new(workers);
+        let runtimes = workers.iter().map(|worker| worker.runtime.clone()).collect();
         let half_open = Arc::new(Semaphore::new(HALF_OPEN));
-        Arc::new(Self { core, tasks, half_open, draining: CancellationToken::new(), grace })
+        let draining = CancellationToken::new();
+        Arc::new(Self { core, tasks, spread, runtimes, half_open, draining, grace })
     }
 
     /// Asks every connector to go elsewhere, and takes no new links.
@@ -64,37 +76,34 @@ impl Links {
     }
 
     /// Accepts QUIC links until the listener is closed.
-    pub(crate) async fn accept_quic(
-        self: Arc<Self>,
-        listener: Arc<QuicListener>,
-        worker: WorkerId,
-    ) {
+    pub(crate) async fn accept_quic(self: Arc<Self>, listener: Arc<QuicListener>) {
         while let Some(pending) = listener.accept().await {
-            self.begin(pending, worker);
+            self.begin(pending);
         }
     }
 
     /// Accepts HTTP/2 links until the future is dropped.
-    pub(crate) async fn accept_http2(self: Arc<Self>, listener: Http2Listener, worker: WorkerId) {
+    pub(crate) async fn accept_http2(self: Arc<Self>, listener: Http2Listener) {
         let mut trouble = AcceptTrouble::default();
         loop {
             if let Some(pending) = trouble.pass(listener.accept().await).await {
-                self.begin(pending, worker);
+                self.begin(pending);
             }
         }
     }
 
-    fn begin(self: &Arc<Self>, pending: Pending, worker: WorkerId) {
+    fn begin(self: &Arc<Self>, pending: Pending) {
         let Ok(permit) = self.half_open.clone().try_acquire_owned() else {
             self.core.metrics.handshakes_dropped.increment(1);
             return;
         };
         let links = self.clone();
-        self.tasks.spawn(async move {
+        let place = self.spread.settle(pending.remote().ip());
+        self.tasks.spawn_on(&self.runtimes[place.worker().index()], async move {
             let remote = pending.remote();
             let (edge, region) = (links.core.edge, links.core.region.clone());
             match Box::pin(pending.handshake(edge, region)).await {
-                Ok(candidate) => Box::pin(links.admit(candidate, permit, worker)).await,
+                Ok(candidate) => Box::pin(links.admit(candidate, permit, &place)).await,
                 Err(error) => {
                     let error = &error as &dyn Error;
                     tracing::debug!(%remote, error, "a handshake came to nothing");
@@ -103,7 +112,12 @@ impl Links {
         });
     }
 
-    async fn admit(&self, candidate: Candidate, permit: OwnedSemaphorePermit, worker: WorkerId) {
+    async fn admit(
+        &self,
+        candidate: Candidate,
+        permit: OwnedSemaphorePermit,
+        place: &Place<IpAddr>,
+    ) {
         let proven = self.judge(candidate.hello()).await.and_then(|key| {
             candidate.is_proven_by(&key).then_some(()).ok_or(LinkRefusalCode::BadProof)
         });
@@ -122,7 +136,7 @@ impl Links {
                 session.close(CloseReason::Drained);
             }
             Ok((session, sender, receiver)) => {
-                let link = Arc::new(Link::new(&hello, session, worker, SystemTime::now()));
+                let link = Arc::new(Link::new(&hello, session, place.worker(), SystemTime::now()));
                 self.serve(&link, Control { sender, receiver, directory }).await;
             }
             Err(error) => {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use link::workers::WorkerId;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
@@ -13,8 +14,6 @@ use protocol::{
     presence::Transport,
     refusal::Code,
 };
-
-use crate::workers::WorkerId;
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::{fmt, net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Durat
 use protocol::{address::HostPort, name::RegionName};
 use zeroize::Zeroizing;
 
-use crate::workers::MAX_WORKERS;
-
+/// Most workers of one edge.
+pub const MAX_WORKERS: u8 = 64;
 /// Variable that holds the join token.
 pub const JOIN_TOKEN_VARIABLE: &str = "POSTERN_JOIN_TOKEN";
 

@@ -10,9 +10,10 @@ use std::{
 use link::{
     listen::{Http2Listener, QuicListener},
     tls::ServerIdentity,
+    workers::Workers,
 };
 
-use crate::{edge::StartError, options::Options, workers::Workers};
+use crate::{edge::StartError, options::Options};
 
 use sockets::Sharded;
 
@@ -42,7 +43,7 @@ struct Sockets {
 
 /// What one worker listens on.
 pub(crate) struct Doors {
-    /// Missing where the system cannot share links out among workers, and this is not the first.
+    /// Missing where the system cannot share packets out among workers, and this is not the first.
     pub(crate) quic: Option<Arc<QuicListener>>,
     pub(crate) http2: Vec<Http2Listener>,
     pub(crate) gateway: tokio::net::TcpListener,

@@ -10,7 +10,7 @@ use std::{
     time::SystemTime,
 };
 
-use link::{CloseReason, Session};
+use link::{CloseReason, Session, workers::WorkerId};
 use protocol::{
     control::{Facts, Hello},
     id::{ConnectorId, KeyId, TunnelId},
@@ -20,12 +20,16 @@ use protocol::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{control_plane::presence::Unreported, streams::Streams, workers::WorkerId};
+use crate::{control_plane::presence::Unreported, streams::Streams};
 
 /// How much busier a worker's own links may be than others before one of those gets its request, which
 /// wakes another thread several times. Most requests under way only wait for their origin, so a few more
 /// of them say little about how busy a link is; but it must be few of the 1024 that fit on one.
 const CROSSING: usize = 16;
+
+/// So many requests begin at the same one of several links that are equally good, before it is the next
+/// one's turn: where little is under way, a link, and whoever serves it at either end, stays warm.
+const TURN: usize = 16;
 
 /// A link's place: one connector holds one link in each slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -204,7 +208,7 @@ impl Tunnel {
     /// own links come first unless they are much busier; links that are equally good take turns.
     pub(crate) fn pick(&self, worker: WorkerId, tried: &[Arc<Link>]) -> Option<InFlight> {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) / TURN;
         let mut left = links.len();
         let offset = if left == 0 { 0 } else { turn % left };
         // A link may begin to leave between the look and the pick; each round then has one fewer.

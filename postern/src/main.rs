@@ -82,7 +82,7 @@ fn main() -> ExitCode {
             let runtime = Builder::new_multi_thread();
             run(&log, runtime, |shutdown| control_plane::run(options, shutdown))
         }
-        // The edge starts more of these, one for each core: `edge/src/workers.rs`.
+        // The edge starts more of these, one for each core: `crates/link/src/workers.rs`.
         Command::Edge(Logged { options, log }) => {
             run(&log, Builder::new_current_thread(), |shutdown| {
                 if options.until_stdin_ends {

@@ -4,7 +4,7 @@
 
 mod region;
 
-use std::{net::IpAddr, num::NonZero, path::PathBuf, thread, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use control_plane::{ControlPlane, FirstRun};
@@ -48,7 +48,7 @@ pub(crate) struct Options {
     /// Port of the first edge's metrics; the next ones take the ports behind it
     #[arg(long, env = "POSTERN_METRICS_PORT", default_value_t = 9001)]
     metrics_port: u16,
-    /// Threads of each edge that serve clients and links [default: the cores, divided by the regions]
+    /// Threads of each edge that serve clients and links [default: one for each core]
     #[arg(long, env = "POSTERN_EDGE_WORKERS", value_name = "NUMBER",
           value_parser = clap::value_parser!(u8).range(1..=i64::from(edge::MAX_WORKERS)))]
     edge_workers: Option<u8>,
@@ -119,10 +119,6 @@ fn regions(options: &Options, log: &[(&'static str, String)]) -> anyhow::Result<
         options.host.is_some() || !options.bind.is_unspecified(),
         "tell under which name or address others reach this machine: --host"
     );
-    let workers = options.edge_workers.unwrap_or_else(|| {
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        share(cores, options.regions.len())
-    });
     let numbered = options.regions.iter().zip(0u16..);
     let regions = numbered.map(|(name, n)| {
         let port = |base: u16| base.checked_add(n).context("the ports run over 65535");
@@ -132,18 +128,13 @@ fn regions(options: &Options, log: &[(&'static str, String)]) -> anyhow::Result<
             bind: options.bind,
             host: host(options),
             log: log.to_vec(),
-            workers,
+            workers: options.edge_workers,
             link_port: port(options.link_port)?,
             gateway_port: port(options.gateway_port)?,
             metrics_port: port(options.metrics_port)?,
         })
     });
     regions.collect()
-}
-
-/// What each of the edges on this machine has of its cores.
-fn share(cores: usize, edges: usize) -> u8 {
-    u8::try_from(cores / edges).unwrap_or(u8::MAX).clamp(1, edge::MAX_WORKERS)
 }
 
 fn host(options: &Options) -> String {
@@ -182,14 +173,4 @@ async fn announce(console: &str, regions: &[Region], options: &Options) {
         );
     }
     println!("  Data      {}", options.data_dir.display());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn edges_share_the_cores_and_none_goes_without() {
-        assert_eq!([(1, 2), (2, 2), (8, 3), (1024, 2)].map(|(c, e)| share(c, e)), [1, 1, 2, 64]);
-    }
 }

@@ -48,6 +48,21 @@ fn load_mounted(
 }
 
 #[test]
+fn workers_are_as_many_as_links_at_most() {
+    let secret = tunnel_secret(7);
+    let load = |workers: Option<&str>| {
+        let options = Options { workers: workers.map(str::to_owned), ..Options::default() };
+        load(&options, &[("TUNNEL_SECRET", &secret)]).map(|config| config.workers)
+    };
+    assert!((1..=4).contains(&load(None).unwrap()));
+    assert_eq!([load(Some("1")), load(Some(" 4 "))], [Ok(1), Ok(4)]);
+    for odd in ["0", "5", "-1", "two", "1.5"] {
+        let error = load(Some(odd)).unwrap_err();
+        assert!(error.contains("TUNNEL_WORKERS") && error.contains("from 1 to 4"), "{error}");
+    }
+}
+
+#[test]
 fn the_secret_comes_from_one_of_three_places() {
     let secret = format!("{}\n", tunnel_secret(7));
     let same = file(&secret);

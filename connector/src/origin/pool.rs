@@ -25,7 +25,7 @@ use super::{
 const REST: Duration = Duration::from_secs(4);
 /// How often what has rested too long is looked for. It may be closed this much later.
 const SWEEP: Duration = Duration::from_millis(500);
-/// Most connections at rest for one destination: a crowd that calls one server must not dial anew for
+/// Most connections at rest for one destination, on all workers together: a crowd that calls one server must not dial anew for
 /// each request.
 const MAX_PER_DESTINATION: usize = 256;
 /// Most connections at rest altogether.
@@ -44,11 +44,13 @@ pub(super) struct Lent {
     pub(super) connection: Connection,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Pool(pub(super) Arc<Inner>);
 
 #[derive(Default)]
 pub(super) struct Inner {
+    /// Workers, each with a pool like this: together they keep to the bounds.
+    of: usize,
     resting: Mutex<Resting>,
     /// Connections that carry many requests at a time.
     pub(super) shared: Mutex<HashMap<Destination, Shared>>,
@@ -65,8 +67,9 @@ struct Resting {
 }
 
 impl Pool {
-    pub(super) fn new() -> Self {
-        Self::default()
+    /// One of so many pools.
+    pub(super) fn new(of: usize) -> Self {
+        Self(Arc::new(Inner { of: of.max(1), ..Inner::default() }))
     }
 
     /// A connection that seems to be alive, the one used last first; one that the terms do not admit is
@@ -95,12 +98,12 @@ impl Pool {
         }
         let mut resting = self.resting();
         let Resting { connections, count } = &mut *resting;
-        if *count >= MAX {
+        if *count >= MAX / self.0.of {
             return;
         }
         let is_first = connections.is_empty();
         let connections = connections.entry(destination).or_default();
-        if connections.len() >= MAX_PER_DESTINATION {
+        if connections.len() >= MAX_PER_DESTINATION / self.0.of {
             return;
         }
         connections.push((Instant::now(), connection));

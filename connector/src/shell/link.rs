@@ -45,7 +45,6 @@ pub(super) struct Handle {
 /// What every link shares.
 #[derive(Clone)]
 pub(super) struct Shared {
-    pub(super) origin: Origin,
     pub(super) meter: Arc<Meter>,
     /// One permit for each request under way.
     pub(super) capacity: Arc<Semaphore>,
@@ -58,6 +57,7 @@ pub(super) struct Shared {
 pub(super) fn start(
     id: LinkId,
     dialled: Dialled,
+    origin: Origin,
     shared: Shared,
 ) -> (Handle, impl Future<Output = (LinkId, String)> + Send + 'static) {
     let (stage_sender, stage) = watch::channel(Stage::Serving);
@@ -72,7 +72,7 @@ pub(super) fn start(
         reports: shared.reports.clone(),
         facts: shared.facts.clone(),
     };
-    let task = async move { (id, serve(inbound, control, stage, shared).await) };
+    let task = async move { (id, serve(inbound, control, stage, origin, shared).await) };
     (Handle { stage: stage_sender, pings: ping_sender }, task)
 }
 
@@ -80,6 +80,7 @@ async fn serve(
     mut inbound: Inbound,
     control: Control,
     mut stage: watch::Receiver<Stage>,
+    origin: Origin,
     shared: Shared,
 ) -> String {
     let mut control = AbortOnDropHandle::new(tokio::spawn(control.run()));
@@ -96,7 +97,7 @@ async fn serve(
                     shared.meter.outcome(Outcome::Rejected);
                     continue;
                 };
-                let origin = shared.origin.clone();
+                let origin = origin.clone();
                 // Nobody waits for them to end, so that an end wakes nobody.
                 while exchanges.try_join_next().is_some() {}
                 // Boxed, because a future is moved several times while it becomes a task, and

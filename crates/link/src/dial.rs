@@ -105,6 +105,16 @@ impl Dialer {
         })
     }
 
+    /// Another one that judges edges alike, with sockets of its own: for another worker.
+    pub fn apart(&self) -> Self {
+        Self {
+            quic: self.quic.clone(),
+            tls: self.tls.clone(),
+            v4: tokio::sync::OnceCell::new(),
+            v6: tokio::sync::OnceCell::new(),
+        }
+    }
+
     /// Dials, proves, registers. Has no deadline of its own; dropping the future gives up.
     ///
     /// # Errors

@@ -13,6 +13,8 @@
 //!  Response<Body> ◄────── its answer ────────── Reply::send
 //! ```
 //!
+//! Both ends spread their links over [`workers`].
+//!
 //! Whether a request that failed may be sent again rests on [`SendError::is_not_delivered`]: true only
 //! if the connector did not begin it.
 
@@ -28,6 +30,7 @@ mod sender;
 mod session;
 pub mod tls;
 mod upgraded;
+pub mod workers;
 
 pub use body::Body;
 pub use error::{BoxError, CloseReason, DialError, LinkError, SendError, TlsError};

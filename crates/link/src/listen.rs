@@ -176,6 +176,7 @@ impl Pending {
     }
 
     /// Shakes hands in TLS, introduces this edge, and hears the connector's hello: all in five seconds.
+    /// The link then lives on the current runtime, whichever one has accepted it.
     ///
     /// # Errors
     /// When the other end is no connector, too slow, or gone.
@@ -230,6 +231,8 @@ async fn secure_http2(
     acceptor: TlsAcceptor,
     remote: SocketAddr,
 ) -> Result<Secured, LinkError> {
+    // The runtime that it was accepted on may be another one than this.
+    let stream = TcpStream::from_std(stream.into_std()?)?;
     let mut stream = acceptor.accept(http2::buffered(stream)).await?;
     stream.get_mut().1.set_buffer_limit(Some(http2::TLS_BUFFER));
     let exporter = stream

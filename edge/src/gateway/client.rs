@@ -12,6 +12,7 @@ use std::{
 };
 
 use http::Version;
+use link::workers::WorkerId;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -19,7 +20,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use crate::{gateway::caller::LastCaller, workers::WorkerId};
+use crate::gateway::caller::LastCaller;
 
 /// Until it is clear which version of HTTP a client speaks, hyper waits without a deadline: these are
 /// the bytes that tell, and how long they may take. No request that a proxy could serve is shorter.

@@ -33,7 +33,8 @@ fn hello() -> Hello {
 #[tokio::test]
 async fn a_secret_that_is_faster_than_the_feed_waits_for_it() {
     let core = core();
-    let links = Links::new(core.clone(), Tasks::default(), Duration::ZERO);
+    let workers = Workers::start(1).unwrap();
+    let links = Links::new(core.clone(), Tasks::default(), &workers, Duration::ZERO);
     let hello = hello();
     let mut judged = std::pin::pin!(links.judge(&hello));
     tokio::select! {
@@ -57,7 +58,8 @@ async fn a_secret_that_is_faster_than_the_feed_waits_for_it() {
 #[tokio::test]
 async fn a_secret_that_the_feed_does_not_bring_is_unknown() {
     let core = core();
-    let links = Links::new(core.clone(), Tasks::default(), Duration::ZERO);
+    let workers = Workers::start(1).unwrap();
+    let links = Links::new(core.clone(), Tasks::default(), &workers, Duration::ZERO);
     assert_eq!(links.judge(&hello()).await, Err(LinkRefusalCode::UnknownTunnel));
     let newer = Hello { version: LINK_VERSION + 1, ..hello() };
     assert_eq!(links.judge(&newer).await, Err(LinkRefusalCode::Malformed));

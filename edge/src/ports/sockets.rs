@@ -69,7 +69,7 @@ fn udp(address: SocketAddr, count: u8) -> io::Result<Vec<Sharded>> {
         Ok(socket)
     })?;
     let shards = Shard::split(&sockets).unwrap_or_else(|error| {
-        tracing::warn!(%error, "this system cannot spread QUIC links: one worker has them all");
+        tracing::warn!(%error, "this system cannot spread QUIC packets: one worker reads them all");
         vec![Shard::WHOLE]
     });
     Ok(sockets.into_iter().zip(shards).collect())

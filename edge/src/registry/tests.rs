@@ -4,11 +4,11 @@ use link::{
     dial::{Dialer, Identity, Target},
     listen::Http2Listener,
     tls::{ServerIdentity, Trust},
+    workers::Workers,
 };
 use protocol::{address::CaPin, id::EdgeId, key::Seed};
 
 use super::*;
-use crate::workers::Workers;
 
 /// A link at the edge's end, and what keeps its control stream open.
 async fn accept(listener: &Http2Listener, worker: WorkerId) -> (Arc<Link>, impl Sized) {
@@ -103,4 +103,19 @@ async fn a_request_leaves_its_worker_only_for_a_link_that_is_much_less_busy() {
     let picked: Vec<InFlight> = (0..4).map(|_| tunnel.pick(third, &[]).unwrap()).collect();
     let on_own = picked.iter().filter(|picked| Arc::ptr_eq(picked.link(), &own)).count();
     assert_eq!(on_own, 2, "a worker without links has no favourites");
+}
+
+#[tokio::test]
+async fn links_that_are_equally_good_take_turns_many_requests_each() {
+    let workers = Workers::start(3).unwrap();
+    let [first, second, third] = [0, 1, 2].map(|n| workers.iter().nth(n).unwrap().id);
+    let links = links([first, second]).await;
+    let tunnel = Tunnel::new(100);
+    tunnel.links.write().unwrap().extend(links.clone());
+    // Each is over before the next one begins.
+    let picked = (0..4 * TURN).map(|_| tunnel.pick(third, &[]).unwrap().link().clone());
+    let picked: Vec<Arc<Link>> = picked.collect();
+    for (turn, picked) in picked.chunks(TURN).enumerate() {
+        assert!(picked.iter().all(|link| Arc::ptr_eq(link, &links[turn % 2])), "turn {turn}");
+    }
 }

@@ -29,7 +29,8 @@ pub(super) struct Region {
     pub(super) host: String,
     /// Environment that says how to log.
     pub(super) log: Vec<(&'static str, String)>,
-    pub(super) workers: u8,
+    /// None for one for each core.
+    pub(super) workers: Option<u8>,
     pub(super) link_port: u16,
     pub(super) gateway_port: u16,
     pub(super) metrics_port: u16,
@@ -110,7 +111,7 @@ impl Region {
             .args(["--gateway-listen", &listen(self.gateway_port)])
             .args(["--gateway-address", &self.address(self.gateway_port)])
             .args(["--metrics-listen", &listen(self.metrics_port)])
-            .args(["--workers", &self.workers.to_string()])
+            .args(self.workers.map(|workers| format!("--workers={workers}")))
             // Used once; later starts know the control plane already.
             .env("POSTERN_JOIN_TOKEN", join_token)
             .env_remove("POSTERN_OWNER_PASSWORD")

@@ -1,8 +1,10 @@
-//! The edge's workers: runtimes of one thread each, one for each core. Clients and links are spread over
-//! them, and a task stays with the worker that it began on.
+//! Workers: runtimes of one thread each. An edge and a connector spread their links over them, and a task
+//! stays with the worker that it began on.
 //!
 //! A task that stays costs less than one that any thread may take up: nothing is locked, moved or
-//! woken on another core on its way. All that workers share is what `Core` holds.
+//! woken on another core on its way.
+
+mod spread;
 
 use std::{
     io,
@@ -13,33 +15,35 @@ use std::{
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 
-/// Most workers of one edge.
-pub const MAX_WORKERS: u8 = 64;
+pub use self::spread::{Place, Spread};
 
 /// One worker, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct WorkerId(u8);
+pub struct WorkerId(u8);
 
 impl WorkerId {
-    /// The worker that the edge's own work is done on: the feed, presence, metrics, leaving.
-    pub(crate) const FIRST: Self = Self(0);
+    /// The worker whose runtime was there before: what belongs to no link is done on it.
+    pub const FIRST: Self = Self(0);
 
-    pub(crate) fn index(self) -> usize {
+    /// For an array with an item for each worker.
+    pub fn index(self) -> usize {
         self.0.into()
     }
 }
 
-/// A runtime that clients and links can be given to.
+/// A runtime that links can be given to.
 #[derive(Debug)]
-pub(crate) struct Worker {
-    pub(crate) id: WorkerId,
-    pub(crate) runtime: Handle,
+pub struct Worker {
+    /// Which one it is.
+    pub id: WorkerId,
+    /// What is spawned on it stays on its thread.
+    pub runtime: Handle,
     thread: Option<JoinHandle<()>>,
 }
 
 /// All workers. They end when this is dropped, with whatever is left on them.
 #[derive(Debug)]
-pub(crate) struct Workers {
+pub struct Workers {
     workers: Vec<Worker>,
     stop: CancellationToken,
     /// Cancelled when a thread has ended.
@@ -47,11 +51,11 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts all but the first, which is the current runtime.
+    /// Starts all but the first, which is the current runtime; `count` is 1 at least.
     ///
     /// # Errors
     /// When the system gives no thread, or no files for it.
-    pub(crate) fn start(count: u8) -> io::Result<Self> {
+    pub fn start(count: u8) -> io::Result<Self> {
         let first = Worker { id: WorkerId::FIRST, runtime: Handle::current(), thread: None };
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let mut workers = Self { workers: vec![first], stop, ended };
@@ -71,20 +75,23 @@ impl Workers {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let ended = self.ended.clone();
-        let thread = thread::Builder::new().name(format!("edge-{}", id.0)).spawn(move || {
+        let thread = thread::Builder::new().name(format!("worker-{}", id.0)).spawn(move || {
             let _ended = ended.drop_guard();
             runtime.block_on(life);
+            // A name that does not resolve holds nobody up.
+            runtime.shutdown_background();
         })?;
         self.workers.push(Worker { id, runtime: handle, thread: Some(thread) });
         Ok(())
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Worker> {
+    /// All of them, the first one first.
+    pub fn iter(&self) -> impl Iterator<Item = &Worker> {
         self.workers.iter()
     }
 
     /// Resolves when a worker has ended before its time.
-    pub(crate) async fn lost(&self) {
+    pub async fn lost(&self) {
         self.ended.cancelled().await;
     }
 
@@ -92,7 +99,7 @@ impl Workers {
     ///
     /// # Panics
     /// If one of them did.
-    pub(crate) fn stop(mut self) {
+    pub fn stop(mut self) {
         self.join().unwrap_or_else(|panic| resume_unwind(panic));
     }
 
@@ -140,7 +147,7 @@ mod tests {
             names.push(timeout(PATIENCE, work).await.unwrap().unwrap());
             left.push(dropped);
         }
-        assert_eq!(names[1..], [Some("edge-1".to_owned()), Some("edge-2".to_owned())]);
+        assert_eq!(names[1..], [Some("worker-1".to_owned()), Some("worker-2".to_owned())]);
         workers.stop();
         for dropped in left.drain(1..) {
             assert!(timeout(PATIENCE, dropped).await.unwrap().is_err());
