@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{accept::AcceptTrouble, core::Core, tasks::Tasks};
+use crate::{accept::AcceptTrouble, aside::Aside, core::Core, tasks::Tasks};
 use answer::{Account, Answer};
 use caller::Callers;
 use client::{Client, ClientStream, Connection, UnderWay};
@@ -130,11 +130,12 @@ impl Gateway {
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.is_over(&shared.under_way) => {
+            biased;
+            () = Aside::new(self.is_over(&shared.under_way)) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
+            ended = connection.as_mut() => ended,
         };
         if let Err(reason) = ended {
             tracing::debug!(%remote, reason, "a client's connection ended");

@@ -18,6 +18,7 @@
 //! and live streams and links that it forbids have been cut.
 
 mod accept;
+mod aside;
 mod backoff;
 mod control_plane;
 mod core;

@@ -9,6 +9,8 @@ use tokio_util::{
     task::TaskTracker,
 };
 
+use crate::aside::Aside;
+
 /// How long what is dropped may take to be gone: it is scheduled once more, no longer. A task of hyper's that
 /// does not end with its connection is left to the end of its runtime.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
@@ -32,11 +34,11 @@ impl Tasks {
         runtime: &Handle,
         work: impl Future<Output = ()> + Send + 'static,
     ) {
-        let hard_stop = self.hard_stop.clone();
+        let hard_stop = Aside::new(self.hard_stop.clone().cancelled_owned());
         let work = async move {
             tokio::select! {
                 biased;
-                () = hard_stop.cancelled() => {}
+                () = hard_stop => {}
                 () = work => {}
             }
         };
