@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http::{Method, Request, Response};
 use http_body::Body as HttpBody;
 use protocol::{
@@ -164,8 +165,13 @@ impl Arrival {
     pub async fn exchange(self) -> Result<Exchange, LinkError> {
         match self.0 {
             Stream::Quic(sending, mut receiving) => {
-                let message = tokio::time::timeout(HEAD_DEADLINE, receiving.message());
-                let message = message.await.map_err(|_| LinkError::TimedOut)??;
+                // It is there already, or about to be: most need no timer.
+                let message = match receiving.message().now_or_never() {
+                    Some(message) => message?,
+                    None => tokio::time::timeout(HEAD_DEADLINE, receiving.message())
+                        .await
+                        .map_err(|_| LinkError::TimedOut)??,
+                };
                 let Message::Request(request, follows) = message else {
                     return Err(LinkError::Unexpected("no request"));
                 };

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 /// Response header that carries phases, such as `link=180, dns=95, tcp=410, first_byte=2100`.
 pub const HEADER: &str = "postern-phases";
 
-/// Room for what most requests go through, in bytes.
-const TEXT: usize = 128;
+/// Room for every phase at its longest, in bytes: a name, 20 digits, and what is in between.
+const TEXT: usize = 8 * (10 + 20 + 3);
 
 const _: () = assert!(Phase::ALL.len() <= 8, "each has a bit in `Phases::happened`");
 
@@ -48,6 +48,21 @@ impl Phase {
         Self::FirstByte,
         Self::Body,
     ];
+
+    /// What stands before its length, at the head of the list or within.
+    fn part(self, is_first: bool) -> &'static str {
+        let within = match self {
+            Self::Policy => ", policy=",
+            Self::Edge => ", edge=",
+            Self::Link => ", link=",
+            Self::Dns => ", dns=",
+            Self::Tcp => ", tcp=",
+            Self::Tls => ", tls=",
+            Self::FirstByte => ", first_byte=",
+            Self::Body => ", body=",
+        };
+        if is_first { &within[2..] } else { within }
+    }
 
     /// As it stands in the header, in runs and in metrics.
     pub fn as_str(self) -> &'static str {
@@ -104,24 +119,25 @@ impl Phases {
     /// The header's value. It is another one each time, so HPACK should not give it a place in the table
     /// from which it would drive what repeats: that is what marking it as sensitive says.
     pub fn to_value(&self) -> HeaderValue {
-        let mut text = String::with_capacity(TEXT);
+        let (mut text, mut length) = ([0; TEXT], 0);
         let written = self.write(|part| {
-            text.push_str(part);
+            text[length..][..part.len()].copy_from_slice(part.as_bytes());
+            length += part.len();
             Ok(())
         });
-        written.expect("a string takes everything");
-        let mut value = HeaderValue::from_str(&text).expect("phases are ASCII");
+        written.expect("the text has room for every phase at its longest");
+        let mut value = HeaderValue::from_bytes(&text[..length]).expect("phases are ASCII");
         value.set_sensitive(true);
         value
     }
 
     fn write(&self, mut to: impl FnMut(&str) -> fmt::Result) -> fmt::Result {
         let mut digits = itoa::Buffer::new();
-        for (n, (phase, length)) in self.iter().enumerate() {
-            to(if n == 0 { "" } else { ", " })?;
-            to(phase.as_str())?;
-            to("=")?;
+        let mut is_first = true;
+        for (phase, length) in self.iter() {
+            to(phase.part(is_first))?;
             to(digits.format(length))?;
+            is_first = false;
         }
         Ok(())
     }
@@ -158,6 +174,13 @@ mod tests {
         assert_eq!(phases.to_string(), "dns=95, first_byte=2100");
         assert_eq!(Phases::parse(&phases.to_string()), phases);
         assert_eq!(phases.total(), 2_195);
+        let mut longest = Phases::default();
+        Phase::ALL.into_iter().for_each(|phase| longest.set(phase, u64::MAX - phase as u64));
+        assert_eq!(longest.to_value(), longest.to_string());
+        assert_eq!(Phases::parse(&longest.to_string()), longest);
+        for phase in Phase::ALL {
+            assert_eq!(phase.part(false), format!(", {}=", phase.as_str()));
+        }
         assert_eq!(Phases::parse("dns=x, nonsense, =, tcp=5"), {
             let mut only = Phases::default();
             only.set(Phase::Tcp, 5);
