@@ -172,6 +172,39 @@ pub fn usage(pid: u32) -> anyhow::Result<Usage> {
     })
 }
 
+/// What all cores have done so far, in ticks.
+#[derive(Debug, Clone, Copy)]
+pub struct Cores {
+    total: u64,
+    idle: u64,
+}
+
+impl Cores {
+    /// As `/proc/stat` tells it.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn now() -> anyhow::Result<Self> {
+        Self::parse(&std::fs::read_to_string("/proc/stat")?).context("no line for all cores")
+    }
+
+    /// The first line of proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal, and guests,
+    /// whose time is counted before as well.
+    fn parse(text: &str) -> Option<Self> {
+        let ticks = text.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
+        let ticks: Vec<u64> =
+            ticks.take(8).map(|ticks| ticks.parse().ok()).collect::<Option<_>>()?;
+        let idle = ticks.get(3)? + ticks.get(4)?;
+        Some(Self { total: ticks.iter().sum(), idle })
+    }
+
+    /// The share of time since `earlier` in which nothing ran, from 0 to 1.
+    pub fn idle_since(&self, earlier: &Self) -> f64 {
+        let total = self.total.saturating_sub(earlier.total).max(1);
+        self.idle.saturating_sub(earlier.idle) as f64 / total as f64
+    }
+}
+
 /// How many files, sockets among them, a process has open.
 ///
 /// # Errors
@@ -242,5 +275,20 @@ impl Output {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Line>> {
         self.lines.lock().expect("nobody panics while holding this lock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cores;
+
+    #[test]
+    fn idle_time_is_that_in_which_nothing_ran() {
+        let cores = |text: &str| Cores::parse(text).unwrap();
+        let before = cores("cpu  10 0 10 80 0 0 0 0 0 0\ncpu0 1 2 3 4\n");
+        let after = cores("cpu  40 0 20 90 20 5 5 0 9 9\n");
+        assert_eq!(after.idle_since(&before), 0.375);
+        assert_eq!(after.idle_since(&after), 0.0);
+        assert!(Cores::parse("intr 1").is_none());
     }
 }

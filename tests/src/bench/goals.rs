@@ -36,6 +36,8 @@ const HTTP2: &str = "http2";
 const RATHOLE: &str = "rathole";
 const HAPROXY: &str = "haproxy";
 const DIRECT: &str = "direct";
+/// What the libraries of a carrier do alone.
+const FLOORS: [(&str, &str); 2] = [(QUIC, "bare-quic"), (HTTP2, "bare-http2")];
 /// No less than the other.
 const AS_MUCH: &[(&str, f64)] = &[(QUIC, 1.0), (HTTP2, 1.0)];
 
@@ -112,16 +114,26 @@ pub struct Judged {
     pub work: Option<&'static str>,
     /// Is the goal met? `None` if that cannot be said.
     pub is_met: Option<bool>,
+    /// What the same libraries came to alone, without anything of Postern's, if that was measured.
+    pub floor: Option<f64>,
+    /// Would they have met it?
+    pub floor_meets: Option<bool>,
 }
 
 impl Judged {
-    /// `met`, `missed` or `not measured`.
+    /// `met`, `missed` or `not measured`; of what is missed, whether the libraries alone miss it too.
     pub fn verdict(&self) -> &'static str {
-        match self.is_met {
-            Some(true) => "met",
-            Some(false) => "missed",
-            None => "not measured",
+        match (self.is_met, self.floor_meets) {
+            (Some(true), _) => "met",
+            (Some(false), Some(false)) => "missed, by the libraries too",
+            (Some(false), _) => "missed",
+            (None, _) => "not measured",
         }
+    }
+
+    /// What the libraries came to, for people.
+    pub fn floor(&self) -> String {
+        self.floor.map_or("–".to_owned(), |floor| Rate.show(floor))
     }
 
     /// What came out, for people.
@@ -137,6 +149,7 @@ impl Judged {
             "goal": self.goal,
             "value": self.value.map(rounded),
             "work": self.work,
+            "libraries_alone": self.floor.map(rounded),
             "verdict": self.verdict(),
         })
     }
@@ -151,12 +164,14 @@ pub fn judge(results: &Results) -> Vec<Judged> {
             Ratio(_, _, other) => format!(" × {other}"),
             Added(..) | Plain(..) | Greatest(_) => String::new(),
         };
-        let is_met =
-            value.map(|value| if goal.is_upper_bound { value <= bound } else { value >= bound });
+        let meets = |value| if goal.is_upper_bound { value <= bound } else { value >= bound };
+        let floor = FLOORS.iter().find(|(carrier, _)| *carrier == way);
+        let floor = floor.and_then(|(_, floor)| measure(results, goal.measure, floor).0);
+        let (is_met, floor_meets) = (value.map(meets), floor.map(meets));
         let name = results.ways.iter().find(|(key, _)| *key == way);
         let way = name.map_or(way, |(_, name)| name);
         let (what, goal) = (goal.what, format!("{sign} {bound}{of}"));
-        Judged { what, way, goal, value, work, is_met }
+        Judged { what, way, goal, value, work, is_met, floor, floor_meets }
     };
     let judge = &judge;
     let each =
@@ -196,6 +211,11 @@ mod tests {
             results.add(work, RATHOLE, CpuPerRequest, 32.0);
         }
         assert_eq!(verdicts(&results, GOALS[0].what), ["met", "missed"]);
+        for (floor, verdict) in [(30.0, "missed"), (45.0, "missed, by the libraries too")] {
+            let mut results = results.clone();
+            results.add(work, "bare-http2", CpuPerRequest, floor);
+            assert_eq!(verdicts(&results, GOALS[0].what), ["met", verdict]);
+        }
         assert_eq!(verdicts(&results, GOALS[1].what), ["not measured", "not measured"]);
     }
 }

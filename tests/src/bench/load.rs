@@ -9,7 +9,7 @@ use super::{
     client::Client,
     way::{Usage, Way},
 };
-use crate::process;
+use crate::process::{self, Cores};
 
 /// Most that clients may need beyond the time that was set for them.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -51,6 +51,8 @@ pub struct Outcome {
     pub usage: Usage,
     /// CPU time of clients and origin.
     pub own_cpu: Duration,
+    /// The share of all cores that nobody used, from 0 to 1.
+    pub idle: f64,
 }
 
 impl Outcome {
@@ -87,6 +89,7 @@ pub async fn load(
     }
     way.forget_peaks()?;
     let (before, own_before) = (way.usage()?, process::usage(std::process::id())?);
+    let cores_before = Cores::now()?;
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for mut asking in askers {
@@ -114,6 +117,7 @@ pub async fn load(
     tokio::time::timeout(length + PATIENCE, finished).await.context("it does not end")??;
     let elapsed = start.elapsed();
     let (after, own_after) = (way.usage()?, process::usage(std::process::id())?);
+    let idle = Cores::now()?.idle_since(&cores_before);
     latencies.sort_unstable();
     Ok(Outcome {
         bytes,
@@ -121,6 +125,7 @@ pub async fn load(
         latencies,
         usage: Usage { cpu: after.cpu.saturating_sub(before.cpu), ..after },
         own_cpu: own_after.cpu.saturating_sub(own_before.cpu),
+        idle,
     })
 }
 

@@ -17,6 +17,8 @@ pub enum Metric {
     CpuPerGigabyte,
     /// CPU time of clients and origin for a request: what measuring costs.
     OwnCpuPerRequest,
+    /// How much of all cores nobody used.
+    Idle,
     /// Most memory that the clients' end held: the edge.
     NearPeak,
     /// Most memory that the origin's end held: the connector.
@@ -52,6 +54,7 @@ impl Metric {
             Self::Throughput => "megabytes_per_second",
             Self::CpuPerGigabyte => "cpu_seconds_per_gigabyte",
             Self::OwnCpuPerRequest => "load_cpu_us_per_request",
+            Self::Idle => "idle_percent",
             Self::NearPeak => "near_peak_mib",
             Self::FarPeak => "far_peak_mib",
             Self::EdgeIdle => "edge_idle_mib",
@@ -76,6 +79,7 @@ impl Metric {
             Self::Throughput => "MB/s",
             Self::CpuPerGigabyte => "CPU s/GB",
             Self::OwnCpuPerRequest => "load CPU µs",
+            Self::Idle => "idle %",
             Self::NearPeak => "near end MiB",
             Self::FarPeak => "far end MiB",
             Self::EdgeIdle => "edge idle MiB",

@@ -45,9 +45,10 @@ pub fn goals(results: &Results) -> (Table, String) {
     let shown = judged.iter().filter(|goal| is_whole || goal.is_met.is_some());
     let rows = shown.map(|goal| {
         let (what, way, outcome) = (goal.what.to_owned(), goal.way.to_owned(), goal.outcome());
-        vec![what, way, goal.goal.clone(), outcome, goal.verdict().to_owned()]
+        vec![what, way, goal.goal.clone(), outcome, goal.floor(), goal.verdict().to_owned()]
     });
-    let header = ["goal", "way", "bound", "this run", ""].map(str::to_owned).to_vec();
+    let header =
+        ["goal", "way", "bound", "this run", "libraries alone", ""].map(str::to_owned).to_vec();
     let count = |is_met| judged.iter().filter(|goal| goal.is_met == is_met).count();
     let summary = format!(
         "{} goals met, {} missed, {} not measured.",

@@ -70,6 +70,7 @@ impl Results {
         add(Metric::P50, us(0.5));
         add(Metric::P99, us(0.99));
         add(Metric::OwnCpuPerRequest, outcome.own_cpu.as_secs_f64() * 1e6 / outcome.requests());
+        add(Metric::Idle, outcome.idle * 100.0);
         let gigabytes = outcome.bytes as f64 / 1e9;
         if gigabytes > 0.0 {
             add(Metric::Throughput, gigabytes * 1e3 / seconds);

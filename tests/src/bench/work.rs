@@ -44,7 +44,8 @@ pub enum Kind {
     UdpDeath,
 }
 
-const REQUESTS: &[Metric] = &[Rate, P50, P99, CpuPerRequest, NearPeak, FarPeak, OwnCpuPerRequest];
+const REQUESTS: &[Metric] =
+    &[Rate, P50, P99, CpuPerRequest, NearPeak, FarPeak, OwnCpuPerRequest, Idle];
 const BODIES: &[Metric] = &[Throughput, CpuPerGigabyte, NearPeak, FarPeak];
 
 /// Everything that `make bench` measures, in this order.

@@ -8,10 +8,8 @@ use postern_tests::bench::peers::bare::Bare;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// One thread, as an edge and a connector have.
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
-    match Bare::parse().run().await {
+fn main() -> ExitCode {
+    match Bare::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");

@@ -6,6 +6,8 @@
 //! ```text
 //! clients ── HTTP/1.1 ──► near ══ two links, which far has dialled ══► far ── HTTP/1.1 ──► origin
 //! ```
+//!
+//! Each link has a thread of its own at either end, where its clients and its connections to origins are, too.
 
 use std::{
     net::SocketAddr,
@@ -35,12 +37,20 @@ mod near;
 mod quic;
 
 /// Links: as many as an edge has of a connector's four.
-const LINKS: usize = 2;
+const LINKS: u16 = 2;
 const FIRST_SUITE: CipherSuite = CipherSuite::TLS13_AES_128_GCM_SHA256;
 const CERTIFICATE: &str = "certificate.pem";
 const KEY: &str = "key.pem";
-/// What the near end says once it can be dialled.
-const READY: &str = "waiting for links";
+
+/// Where each link is dialled; one behind the other.
+fn links(first: SocketAddr) -> impl Iterator<Item = SocketAddr> {
+    (0..LINKS).map(move |n| SocketAddr::new(first.ip(), first.port() + n))
+}
+
+/// What the near end says once a link can be dialled.
+fn waiting_at(link: SocketAddr) -> String {
+    format!("waiting at {link}")
+}
 
 pub(super) async fn start(place: &Place, carrier: Transport) -> anyhow::Result<Ends> {
     let (clients, link) = place.addresses(match carrier {
@@ -58,14 +68,17 @@ pub(super) async fn start(place: &Place, carrier: Transport) -> anyhow::Result<E
         Process::start(end, command)
     };
     let near = run("near")?;
-    near.find(|line| (line == READY).then_some(())).await?;
+    for link in links(link) {
+        let waiting = waiting_at(link);
+        near.find(|line| (line == waiting).then_some(())).await?;
+    }
     let far = run("far")?;
     listens(clients, &[&near, &far]).await?;
     Ok((clients, near, far))
 }
 
 /// One end of a bare relay. Both are told the same.
-#[derive(Debug, clap::Parser)]
+#[derive(Debug, Clone, clap::Parser)]
 #[command(name = "bare")]
 pub struct Bare {
     /// Which one
@@ -73,7 +86,7 @@ pub struct Bare {
     /// What carries the links: quic or http2
     #[arg(value_parser = carrier)]
     carrier: Transport,
-    /// Where the near end waits for links
+    /// Where the near end waits for the first link; the others follow
     link: SocketAddr,
     /// Where the near end serves clients, once it has its links
     clients: SocketAddr,
@@ -97,8 +110,22 @@ impl Bare {
     ///
     /// # Errors
     /// If it cannot listen or dial, or a link ends.
-    pub async fn run(self) -> anyhow::Result<()> {
-        let Self { end, carrier, link, clients, files } = self;
+    pub fn run(self) -> anyhow::Result<()> {
+        let (ended, end) = std::sync::mpsc::channel();
+        for link in links(self.link) {
+            let (bare, ended) = (self.clone(), ended.clone());
+            std::thread::Builder::new().spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let done = runtime.map_err(Into::into).and_then(|rt| rt.block_on(bare.relay(link)));
+                // The other threads end with the process.
+                let _ = ended.send(done);
+            })?;
+        }
+        end.recv()?
+    }
+
+    async fn relay(self, link: SocketAddr) -> anyhow::Result<()> {
+        let Self { end, carrier, clients, files, .. } = self;
         let mut provider = aws_lc_rs::default_provider();
         // As Postern's links do.
         provider.cipher_suites.sort_by_key(|suite| suite.suite() != FIRST_SUITE);

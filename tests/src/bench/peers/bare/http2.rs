@@ -23,7 +23,7 @@ use tokio_rustls::{
     rustls::{ClientConfig, ServerConfig},
 };
 
-use super::{Body, LINKS, READY, SERVER_NAME, Source, far::Origins, upload};
+use super::{Body, SERVER_NAME, Source, far::Origins, upload, waiting_at};
 
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
@@ -34,35 +34,31 @@ const READ: usize = 64 * 1024;
 const TLS_BUFFER: usize = 256 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// Near: the links, once the other end has dialled them. `tasks` moves their bytes.
+/// Near: a link, once the other end has dialled it. `tasks` moves its bytes.
 pub(super) async fn accept(
     address: SocketAddr,
     tls: ServerConfig,
     tasks: &mut JoinSet<()>,
-) -> anyhow::Result<Vec<h2::client::SendRequest<Bytes>>> {
+) -> anyhow::Result<h2::client::SendRequest<Bytes>> {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let listener = TcpListener::bind(address).await?;
-    println!("{READY}");
-    let mut links = Vec::new();
-    while links.len() < LINKS {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        let mut stream = acceptor.accept(BufReader::with_capacity(READ, stream)).await?;
-        stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
-        let (requests, connection) = h2::client::Builder::new()
-            .enable_push(false)
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .initial_max_send_streams(STREAMS as usize)
-            .max_header_list_size(HEADER_LIST)
-            .max_frame_size(FRAME)
-            .max_send_buffer_size(SEND_BUFFER)
-            .handshake(stream)
-            .await?;
-        tasks.spawn(async { drop(connection.await) });
-        links.push(requests);
-    }
-    Ok(links)
+    println!("{}", waiting_at(address));
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    let mut stream = acceptor.accept(BufReader::with_capacity(READ, stream)).await?;
+    stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
+    let (requests, connection) = h2::client::Builder::new()
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_max_send_streams(STREAMS as usize)
+        .max_header_list_size(HEADER_LIST)
+        .max_frame_size(FRAME)
+        .max_send_buffer_size(SEND_BUFFER)
+        .handshake(stream)
+        .await?;
+    tasks.spawn(async { drop(connection.await) });
+    Ok(requests)
 }
 
 /// Near: sends a request, and waits for the head of the answer.
@@ -82,40 +78,33 @@ pub(super) async fn send(
     Ok(Response::from_parts(parts, body))
 }
 
-/// Far: dials the links and serves what comes over them.
+/// Far: dials a link and serves what comes over it.
 pub(super) async fn dial(
     address: SocketAddr,
     tls: ClientConfig,
     origins: Origins,
 ) -> anyhow::Result<()> {
     let connector = TlsConnector::from(Arc::new(tls));
-    let mut links = JoinSet::new();
-    for _ in 0..LINKS {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let stream = BufReader::with_capacity(READ, stream);
-        let mut stream = connector.connect(SERVER_NAME.try_into()?, stream).await?;
-        stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
-        let mut link = h2::server::Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_concurrent_streams(STREAMS)
-            .max_header_list_size(HEADER_LIST)
-            .max_frame_size(FRAME)
-            .max_send_buffer_size(SEND_BUFFER)
-            .handshake(stream)
-            .await?;
-        let origins = origins.clone();
-        links.spawn(async move {
-            let mut exchanges = JoinSet::new();
-            loop {
-                let (request, respond) = link.accept().await.context("the link ended")??;
-                exchanges.spawn(exchange(origins.clone(), request, respond));
-                while exchanges.try_join_next().is_some() {}
-            }
-        });
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let stream = BufReader::with_capacity(READ, stream);
+    let mut stream = connector.connect(SERVER_NAME.try_into()?, stream).await?;
+    stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
+    let mut link = h2::server::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADER_LIST)
+        .max_frame_size(FRAME)
+        .max_send_buffer_size(SEND_BUFFER)
+        .handshake(stream)
+        .await?;
+    let mut exchanges = JoinSet::new();
+    loop {
+        let (request, respond) = link.accept().await.context("the link ended")??;
+        exchanges.spawn(exchange(origins.clone(), request, respond));
+        while exchanges.try_join_next().is_some() {}
     }
-    links.join_next().await.context("no links")??
 }
 
 async fn exchange(

@@ -28,7 +28,7 @@ use socket2::SockRef;
 use tokio::task::JoinSet;
 use tokio_rustls::rustls;
 
-use super::{Body, LINKS, READY, SERVER_NAME, Source, far::Origins, upload};
+use super::{Body, SERVER_NAME, Source, far::Origins, upload, waiting_at};
 
 const STREAM_WINDOW: u32 = 512 * 1024;
 const SEND_WINDOW: u64 = 4 * 1024 * 1024;
@@ -70,20 +70,16 @@ fn endpoint(address: SocketAddr, server: Option<quinn::ServerConfig>) -> anyhow:
     Ok(Endpoint::new(config, server, socket, Arc::new(quinn::TokioRuntime))?)
 }
 
-/// Near: the links, once the other end has dialled them.
+/// Near: a link, once the other end has dialled it.
 pub(super) async fn accept(
     address: SocketAddr,
     tls: rustls::ServerConfig,
-) -> anyhow::Result<Vec<Connection>> {
+) -> anyhow::Result<Connection> {
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     server.transport_config(transport(0));
     let endpoint = endpoint(address, Some(server))?;
-    println!("{READY}");
-    let mut links = Vec::new();
-    while links.len() < LINKS {
-        links.push(endpoint.accept().await.context("no longer listening")?.await?);
-    }
-    Ok(links)
+    println!("{}", waiting_at(address));
+    Ok(endpoint.accept().await.context("no longer listening")?.await?)
 }
 
 /// Near: sends a request, and waits for the head of the answer.
@@ -109,7 +105,7 @@ pub(super) async fn send(
     Ok(response.map(|()| body))
 }
 
-/// Far: dials the links and serves what comes over them.
+/// Far: dials a link and serves what comes over it.
 pub(super) async fn dial(
     address: SocketAddr,
     tls: rustls::ClientConfig,
@@ -118,20 +114,13 @@ pub(super) async fn dial(
     let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     client.transport_config(transport(STREAMS));
     let endpoint = endpoint((Ipv4Addr::UNSPECIFIED, 0).into(), None)?;
-    let mut links = JoinSet::new();
-    for _ in 0..LINKS {
-        let link = endpoint.connect_with(client.clone(), address, SERVER_NAME)?.await?;
-        let origins = origins.clone();
-        links.spawn(async move {
-            let mut exchanges = JoinSet::new();
-            loop {
-                let (sending, receiving) = link.accept_bi().await?;
-                exchanges.spawn(exchange(origins.clone(), sending, receiving));
-                while exchanges.try_join_next().is_some() {}
-            }
-        });
+    let link = endpoint.connect_with(client, address, SERVER_NAME)?.await?;
+    let mut exchanges = JoinSet::new();
+    loop {
+        let (sending, receiving) = link.accept_bi().await?;
+        exchanges.spawn(exchange(origins.clone(), sending, receiving));
+        while exchanges.try_join_next().is_some() {}
     }
-    links.join_next().await.context("no links")??
 }
 
 async fn exchange(
