@@ -92,13 +92,12 @@ impl Origin {
         meter: Arc<Meter>,
     ) -> Result<Self, rustls::Error> {
         let connector = Arc::new(Connector::new(authorities, files)?);
-        Ok(Self { connector, pool: Pool::new(1), meter })
+        Ok(Self { connector, pool: Pool::new(), meter })
     }
 
-    /// The same with connections of its own, for one of so many workers.
-    pub(crate) fn apart(&self, workers: usize) -> Self {
-        let pool = Pool::new(workers);
-        Self { connector: self.connector.clone(), pool, meter: self.meter.clone() }
+    /// The same with connections of its own, for another worker.
+    pub(crate) fn apart(&self) -> Self {
+        Self { connector: self.connector.clone(), pool: Pool::new(), meter: self.meter.clone() }
     }
 
     /// Serves one exchange to its end and counts what became of it.

@@ -1,4 +1,5 @@
-//! The supervisor's hands: executes its effects, tells it what happened, and decides nothing but where a link lives.
+//! The supervisor's hands: executes its effects, tells it what happened, and decides nothing but which
+//! worker a link lives on.
 
 mod link;
 mod say;
@@ -54,8 +55,8 @@ struct Home {
 }
 
 impl Home {
-    fn new(worker: &Worker, of: usize, outlet: &Outlet, origin: &Origin) -> Self {
-        let (outlet, origin) = (Arc::new(outlet.apart()), origin.apart(of));
+    fn new(worker: &Worker, outlet: &Outlet, origin: &Origin) -> Self {
+        let (outlet, origin) = (Arc::new(outlet.apart()), origin.apart());
         Self { runtime: worker.runtime.clone(), outlet, origin }
     }
 }
@@ -87,8 +88,7 @@ impl Shell {
         meter: Arc<Meter>,
     ) -> Self {
         let (sender, reports) = mpsc::channel(REPORTS);
-        let count = workers.iter().count();
-        let home = |worker| Home::new(worker, count, outlet, origin);
+        let home = |worker| Home::new(worker, outlet, origin);
         let homes = workers.iter().map(home).collect();
         let capacity = Arc::new(Semaphore::new(MAX_REQUESTS));
         Self {

@@ -1,4 +1,4 @@
-//! Connections to origins that are at rest between two requests.
+//! Connections to origins that are at rest between two requests. Each worker has a pool of its own.
 //!
 //! A connection is given back when its answer's body has been read to its end; if it is not, the
 //! connection ends with it. What rests too long is closed, before the origin can close it: a request that
@@ -25,7 +25,7 @@ use super::{
 const REST: Duration = Duration::from_secs(4);
 /// How often what has rested too long is looked for. It may be closed this much later.
 const SWEEP: Duration = Duration::from_millis(500);
-/// Most connections at rest for one destination, on all workers together: a crowd that calls one server must not dial anew for
+/// Most connections at rest for one destination: a crowd that calls one server must not dial anew for
 /// each request.
 const MAX_PER_DESTINATION: usize = 256;
 /// Most connections at rest altogether.
@@ -44,13 +44,11 @@ pub(super) struct Lent {
     pub(super) connection: Connection,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Pool(pub(super) Arc<Inner>);
 
 #[derive(Default)]
 pub(super) struct Inner {
-    /// Workers, each with a pool like this: together they keep to the bounds.
-    of: usize,
     resting: Mutex<Resting>,
     /// Connections that carry many requests at a time.
     pub(super) shared: Mutex<HashMap<Destination, Shared>>,
@@ -67,9 +65,8 @@ struct Resting {
 }
 
 impl Pool {
-    /// One of so many pools.
-    pub(super) fn new(of: usize) -> Self {
-        Self(Arc::new(Inner { of: of.max(1), ..Inner::default() }))
+    pub(super) fn new() -> Self {
+        Self::default()
     }
 
     /// A connection that seems to be alive, the one used last first; one that the terms do not admit is
@@ -98,12 +95,12 @@ impl Pool {
         }
         let mut resting = self.resting();
         let Resting { connections, count } = &mut *resting;
-        if *count >= MAX / self.0.of {
+        if *count >= MAX {
             return;
         }
         let is_first = connections.is_empty();
         let connections = connections.entry(destination).or_default();
-        if connections.len() >= MAX_PER_DESTINATION / self.0.of {
+        if connections.len() >= MAX_PER_DESTINATION {
             return;
         }
         connections.push((Instant::now(), connection));

@@ -10,7 +10,13 @@ use std::{
 use super::{WorkerId, Workers};
 
 /// How many links each worker has, or is about to have; by what they have in common, such as the other end.
-pub struct Spread<K>(Arc<Mutex<Vec<HashMap<K, usize>>>>);
+pub struct Spread<K>(Arc<Mutex<Vec<Crowd<K>>>>);
+
+/// The links of one worker.
+struct Crowd<K> {
+    all: usize,
+    alike: HashMap<K, usize>,
+}
 
 /// A link's place on a worker, until this is dropped.
 pub struct Place<K: Eq + Hash> {
@@ -34,26 +40,26 @@ impl<K> fmt::Debug for Spread<K> {
 impl<K: Eq + Hash + Clone> Spread<K> {
     /// Over these workers, none of which has a link yet.
     pub fn new(workers: &Workers) -> Self {
-        Self(Arc::new(Mutex::new(workers.iter().map(|_| HashMap::new()).collect())))
+        let nobody = |_| Crowd { all: 0, alike: HashMap::new() };
+        Self(Arc::new(Mutex::new(workers.iter().map(nobody).collect())))
     }
 
     /// A place on the worker with the fewest links of this key, of those on the one with the fewest links, and
     /// of those on the first one.
     pub fn settle(&self, key: K) -> Place<K> {
-        let mut links = self.links();
-        let crowd = |links: &HashMap<K, usize>| {
-            (links.get(&key).copied().unwrap_or_default(), links.values().sum::<usize>())
-        };
-        let best = links.iter().enumerate().min_by_key(|(_, links)| crowd(links));
+        let mut crowds = self.crowds();
+        let count = |crowd: &Crowd<K>| (crowd.alike.get(&key).copied().unwrap_or(0), crowd.all);
+        let best = crowds.iter().enumerate().min_by_key(|(_, crowd)| count(crowd));
         let best = best.map_or(0, |(at, _)| at);
-        *links[best].entry(key.clone()).or_default() += 1;
-        drop(links);
+        crowds[best].all += 1;
+        *crowds[best].alike.entry(key.clone()).or_default() += 1;
+        drop(crowds);
         Place { spread: self.clone(), worker: WorkerId(best as u8), key }
     }
 }
 
 impl<K> Spread<K> {
-    fn links(&self) -> MutexGuard<'_, Vec<HashMap<K, usize>>> {
+    fn crowds(&self) -> MutexGuard<'_, Vec<Crowd<K>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -67,12 +73,13 @@ impl<K: Eq + Hash> Place<K> {
 
 impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
-        let mut links = self.spread.links();
-        let links = &mut links[self.worker.index()];
-        if let Some(count) = links.get_mut(&self.key) {
+        let mut crowds = self.spread.crowds();
+        let crowd = &mut crowds[self.worker.index()];
+        crowd.all -= 1;
+        if let Some(count) = crowd.alike.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {
-                links.remove(&self.key);
+                crowd.alike.remove(&self.key);
             }
         }
     }
@@ -95,6 +102,7 @@ mod tests {
         drop(first);
         assert_eq!(at(&spread.settle("a")), 0, "its place is free again");
         drop((crowd, second));
-        assert!(spread.links().iter().all(HashMap::is_empty), "nothing is kept of what is gone");
+        let is_empty = |crowd: &Crowd<&str>| crowd.all == 0 && crowd.alike.is_empty();
+        assert!(spread.crowds().iter().all(is_empty), "nothing is kept of what is gone");
     }
 }
