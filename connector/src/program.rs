@@ -17,6 +17,7 @@ use crate::{
     log::{self, Level},
     metrics,
     run::{StartError, run},
+    shell::FAREWELL,
 };
 
 /// A setting that cannot be used.
@@ -104,6 +105,8 @@ fn start(mut options: Options) -> anyhow::Result<ExitCode> {
             }
             if shutdown.is_cancelled() {
                 tracing::warn!("second signal, leaving at once");
+                // Links on other workers may just be saying goodbye.
+                tokio::time::sleep(FAREWELL).await;
                 return Ok(ExitCode::SUCCESS);
             }
             shutdown.cancel();

@@ -38,7 +38,7 @@ const REPORTS: usize = 64;
 
 /// For the packets that tell edges of closed links: they leave in tasks of the carrier's own, and
 /// without them an edge would take the silence for an outage.
-const FAREWELL: Duration = Duration::from_millis(100);
+pub(crate) const FAREWELL: Duration = Duration::from_millis(100);
 
 /// Who dials, and what it tells of itself, which changes.
 pub(crate) struct Caller {
