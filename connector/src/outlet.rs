@@ -47,13 +47,14 @@ impl Outlet {
         target: &HostPort,
         transport: Transport,
         slot: u8,
+        lane: u8,
     ) -> Result<Dialled, NoLink> {
         let dialled = match self.proxies.before(target) {
             None => {
                 let addresses = resolve(target).await.map_err(NoLink::Failed)?;
                 race(addresses, NEXT_ADDRESS, |address| async move {
                     let server_name = target.host.clone();
-                    let target = Target { transport, address, server_name, slot };
+                    let target = Target { transport, address, server_name, slot, lane };
                     settle(self.dialer.dial(&target, identity).await)
                 })
                 .await

@@ -67,6 +67,8 @@ pub(crate) struct Shell {
     homes: Vec<Home>,
     /// By the edge's address: an edge spreads its requests over its links, and so over their workers.
     spread: Spread<HostPort>,
+    /// Added to the lanes of places, so that not all connectors come to the same workers of an edge.
+    first_lane: u8,
     identity: Identity,
     shared: Shared,
     reports: mpsc::Receiver<Input>,
@@ -97,6 +99,7 @@ impl Shell {
             started: Instant::now(),
             homes,
             spread: Spread::new(workers),
+            first_lane: rand::random(),
             identity: caller.identity,
             shared: Shared { meter, capacity, reports: sender, facts: caller.facts },
             reports,
@@ -212,10 +215,11 @@ impl Shell {
                 let place = self.spread.settle(target.clone());
                 let home = &self.homes[place.worker().index()];
                 let outlet = home.outlet.clone();
+                let lane = self.first_lane.wrapping_add(place.lane());
                 let facts = self.shared.facts.borrow().clone();
                 let identity = Identity { facts, ..self.identity.clone() };
                 let dial = async move {
-                    let dialled = outlet.dial(&identity, &target, transport, slot).await;
+                    let dialled = outlet.dial(&identity, &target, transport, slot, lane).await;
                     (link, place, dialled)
                 };
                 let task = self.dials.spawn_on(dial, &home.runtime);

@@ -197,7 +197,7 @@ impl Edge {
         for (worker, doors) in workers.iter().zip(doors) {
             if let Some(listener) = doors.quic {
                 quic.push(listener.clone());
-                let accept = links.clone().accept_quic(listener);
+                let accept = links.clone().accept_quic(listener, worker.id);
                 link_tasks.spawn_on(&worker.runtime, accept);
             }
             for listener in doors.http2 {

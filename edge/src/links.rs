@@ -10,8 +10,8 @@ use std::{
 
 use link::{
     CloseReason, LinkError,
-    listen::{Candidate, Http2Listener, Pending, QuicListener},
-    workers::{Place, Spread, Workers},
+    listen::{Candidate, Http2Listener, Pending, QuicListener, Shard},
+    workers::{Place, Spread, WorkerId, Workers},
 };
 use protocol::{
     LINK_VERSION, SLOTS,
@@ -75,10 +75,20 @@ impl Links {
         self.draining.cancel();
     }
 
-    /// Accepts QUIC links until the listener is closed.
-    pub(crate) async fn accept_quic(self: Arc<Self>, listener: Arc<QuicListener>) {
+    /// Accepts QUIC links until the listener, which `worker` polls, is closed.
+    pub(crate) async fn accept_quic(
+        self: Arc<Self>,
+        listener: Arc<QuicListener>,
+        worker: WorkerId,
+    ) {
         while let Some(pending) = listener.accept().await {
-            self.begin(pending);
+            let from = pending.remote().ip();
+            // The connector has seen to it that its links come to different workers.
+            let place = match listener.shard() {
+                Shard::WHOLE => self.spread.settle(from),
+                _ => self.spread.settle_on(worker, from),
+            };
+            self.begin(pending, place);
         }
     }
 
@@ -87,18 +97,18 @@ impl Links {
         let mut trouble = AcceptTrouble::default();
         loop {
             if let Some(pending) = trouble.pass(listener.accept().await).await {
-                self.begin(pending);
+                let place = self.spread.settle(pending.remote().ip());
+                self.begin(pending, place);
             }
         }
     }
 
-    fn begin(self: &Arc<Self>, pending: Pending) {
+    fn begin(self: &Arc<Self>, pending: Pending, place: Place<IpAddr>) {
         let Ok(permit) = self.half_open.clone().try_acquire_owned() else {
             self.core.metrics.handshakes_dropped.increment(1);
             return;
         };
         let links = self.clone();
-        let place = self.spread.settle(pending.remote().ip());
         self.tasks.spawn_on(&self.runtimes[place.worker().index()], async move {
             let remote = pending.remote();
             let (edge, region) = (links.core.edge, links.core.region.clone());

@@ -38,7 +38,7 @@ impl Crowd {
         let server_name = address.host.clone();
         let address = lookup_host((server_name.as_str(), address.port)).await?.next();
         let address = address.context("the edge has no address")?;
-        let target = Target { transport, address, server_name, slot: 0 };
+        let target = Target { transport, address, server_name, slot: 0, lane: 0 };
         Ok(Self { dialer: Dialer::new(&Trust::Pinned(pin))?, secret, target })
     }
 

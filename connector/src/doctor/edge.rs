@@ -138,7 +138,7 @@ async fn ask(
         Transport::Quic => {
             let probes = race(addresses, NEXT_ADDRESS, |address| async move {
                 let server_name = server_name.clone();
-                let target = Target { transport, address, server_name, slot: 0 };
+                let target = Target { transport, address, server_name, slot: 0, lane: 0 };
                 outlet.dialer.probe(&target, identity).await
             });
             match timeout(CONNECT, probes).await {

@@ -53,6 +53,10 @@ pub struct Target {
     pub server_name: String,
     /// Which link this is to be, from 0.
     pub slot: u8,
+    /// Over QUIC, the first byte of the connection id that the link begins with: an edge with several
+    /// workers goes by it. Links of different lanes come to different workers, as long as there are enough;
+    /// those to one edge from one [`Dialer`] must be of the same.
+    pub lane: u8,
 }
 
 /// An edge that would take a link.
@@ -174,7 +178,7 @@ impl Dialer {
         let endpoint = self.endpoint(target.address).await.map_err(DialError::Connect)?;
         let connecting = endpoint
             .connect_with(
-                quic::client_config_for(&self.quic, target.address),
+                quic::client_config_for(&self.quic, target.address, target.lane),
                 target.address,
                 &target.server_name,
             )

@@ -43,6 +43,7 @@ pub struct QuicListener {
     endpoint: quinn::Endpoint,
     config: Arc<quinn::ServerConfig>,
     address: SocketAddr,
+    shard: Shard,
 }
 
 /// Accepts links over HTTP/2.
@@ -94,12 +95,17 @@ impl QuicListener {
     pub fn new(socket: UdpSocket, identity: &ServerIdentity, shard: Shard) -> io::Result<Self> {
         let (endpoint, config) = quic::server_endpoint(socket, identity, shard)?;
         let address = endpoint.local_addr()?;
-        Ok(Self { endpoint, config: Arc::new(config), address })
+        Ok(Self { endpoint, config: Arc::new(config), address, shard })
     }
 
     /// The address that is listened on.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Which packets come here.
+    pub fn shard(&self) -> Shard {
+        self.shard
     }
 
     /// The next connection whose address is known to be real; `None` once closed. Cancel-safe.

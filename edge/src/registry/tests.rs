@@ -39,6 +39,7 @@ async fn links<const N: usize>(workers: [WorkerId; N]) -> [Arc<Link>; N] {
         address: listener.local_addr(),
         server_name: "127.0.0.1".into(),
         slot: 0,
+        lane: 0,
     };
     let identity = Identity {
         tunnel: TunnelId::from_bytes([1; 16]),

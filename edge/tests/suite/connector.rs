@@ -84,7 +84,8 @@ impl Connector {
 
     pub async fn dial(&self, transport: Transport, slot: u8) -> Result<Held, DialError> {
         let (address, server_name) = (self.address, "127.0.0.1".to_owned());
-        let target = Target { transport, address, server_name, slot };
+        let [lane, ..] = *self.identity.connector.as_bytes();
+        let target = Target { transport, address, server_name, slot, lane };
         let dialled = patiently(self.dialer.dial(&target, &self.identity)).await?;
         let served = Arc::new(Served {
             begun: Semaphore::new(0),

@@ -15,7 +15,7 @@ use socket2::SockRef;
 
 use crate::{
     quic::{
-        shard::{Ids, Shard},
+        shard::{self, Ids, Shard},
         socket,
     },
     tls::ServerIdentity,
@@ -150,8 +150,10 @@ pub(crate) fn client_config(
 pub(crate) fn client_config_for(
     config: &quinn::ClientConfig,
     remote: SocketAddr,
+    lane: u8,
 ) -> quinn::ClientConfig {
     let mut config = config.clone();
     config.transport_config(transport(STREAMS, remote));
+    config.initial_dst_cid_provider(Arc::new(move || shard::beginning(lane)));
     config
 }

@@ -1,20 +1,21 @@
 //! One UDP address with several sockets, each polled by a thread of its own: every packet of a link must
 //! come to the socket that has the link, also after the connector's address has changed.
 //!
-//! ```text
-//!  long header (a link begins)   the kernel's hash of both addresses: the same socket each time
-//!  short header (ever after)     first byte of the connection id, modulo the number of sockets
-//! ```
+//! A packet goes by the first byte of the connection id that it is sent to, modulo the number of sockets:
+//! a filter in the kernel reads it ([`Shard::split`]). The id that a link begins with is the connector's
+//! ([`beginning`]), so it is the connector that has its links come to different sockets; a listener then
+//! hands out only ids that lead to itself ([`Ids`]).
 //!
-//! A listener hands out only connection ids that lead to itself ([`Ids`]); a filter in the kernel reads
-//! them ([`Shard::split`]). Beginnings go by addresses and not by the ids that connectors make up, for
-//! two reasons. The kernel joins packets that arrive together from one address (GRO) and looks at the
-//! first one alone, so links that share a connector's socket should share ours. And nobody can aim all his
-//! handshakes at one thread.
+//! The kernel joins packets that arrive together from one address (GRO), and the filter sees the first one
+//! alone. So links to one edge that share a connector's socket must share the edge's: they begin with one
+//! and the same byte.
 
 use std::{io, net::UdpSocket};
 
 use quinn_proto::{ConnectionId, ConnectionIdGenerator, InvalidCid, RandomConnectionIdGenerator};
+
+/// Longest connection id of QUIC version 1, in bytes.
+const LONGEST_ID: usize = 20;
 
 /// Which of the sockets of one UDP address a listener has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,13 @@ impl ConnectionIdGenerator for Ids {
     }
 }
 
+/// The id that a link begins with, at the connector: `lane`, and random bytes.
+pub(super) fn beginning(lane: u8) -> ConnectionId {
+    let mut id = RandomConnectionIdGenerator::new(LONGEST_ID).generate_cid();
+    id[0] = lane;
+    id
+}
+
 /// Attaches the filter to the group of sockets that `socket` is in (`SO_ATTACH_REUSEPORT_CBPF`, Linux
 /// 4.5). Its result is the index of a socket, in the order of binding.
 #[cfg(target_os = "linux")]
@@ -92,18 +100,20 @@ fn attach_filter(socket: &UdpSocket, of: u8) -> io::Result<()> {
         sys::socket::{setsockopt, sockopt::AttachReusePortCbpf},
     };
 
-    /// The packet's first bit tells the headers apart (RFC 9000 §17); after a short header's first byte
-    /// comes the connection id.
+    /// The packet's first bit tells the headers apart (RFC 9000 §17).
     const LONG_HEADER: u32 = 0x80;
-    /// No socket's index: the kernel then goes by its hash.
-    const BY_HASH: u32 = u32::MAX;
+    /// Where the connection id is that a packet is sent to. Beyond the end of one that is too short for
+    /// it, the filter ends with 0: the first socket.
+    const LONG_ID: u32 = 6;
+    const SHORT_ID: u32 = 1;
     let op = |code: u32, k: u32| sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let load_byte = |at| op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, at);
     let mut program = [
         load_byte(0),
-        sock_filter { jf: 1, ..op(libc::BPF_JMP | libc::BPF_JSET, LONG_HEADER) },
-        op(libc::BPF_RET, BY_HASH),
-        load_byte(1),
+        sock_filter { jf: 2, ..op(libc::BPF_JMP | libc::BPF_JSET, LONG_HEADER) },
+        load_byte(LONG_ID),
+        op(libc::BPF_JMP | libc::BPF_JA, 1),
+        load_byte(SHORT_ID),
         op(libc::BPF_ALU | libc::BPF_MOD, of.into()),
         op(libc::BPF_RET | libc::BPF_A, 0),
     ];

@@ -103,7 +103,7 @@ pub fn identity() -> Identity {
 }
 
 pub fn target(transport: Transport, address: SocketAddr) -> Target {
-    Target { transport, address, server_name: "localhost".into(), slot: 0 }
+    Target { transport, address, server_name: "localhost".into(), slot: 0, lane: 0 }
 }
 
 /// Both ends of one link.
