@@ -15,6 +15,12 @@ HOST_ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
 ARCH ?= $(HOST_ARCH)
 TAG ?= latest
 
+# What the programs do under load, as `make profile` has seen it. Where it is there, images and the programs of
+# `make bench` are built by it. Only the same compiler and the same choice of packages find their functions in
+# it: all packages of the workspace, for a machine that is named.
+PROFILE := target/profile/postern.profdata
+BY_PROFILE = $$(test ! -e $(PROFILE) || echo '-C profile-use=$(CURDIR)/$(PROFILE)')
+
 # Where `make bench` writes its results: for a whole run, where they are committed; for a part, nowhere.
 BENCH_OUT ?= $(if $(BENCH_ONLY)$(BENCH_WAYS)$(BENCH_ROUNDS)$(BENCH_SECONDS),,docs/performance)
 
@@ -59,8 +65,9 @@ check: ## Judge style, lints, dependencies and generated files
 # another kind of machine than this one Docker needs BuildKit.
 TRIPLE := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
 define image
-	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release \
-		--target $(TRIPLE) --target-dir target/static -p $(1)
+	RUSTFLAGS="-C target-feature=+crt-static $(BY_PROFILE)" cargo build --locked --release --workspace \
+		--target $(TRIPLE) --target-dir target/static --bin $(1)
+	test -e $(PROFILE) || echo 'Built without a profile: with `make profile` first, a request costs a quarter less.'
 	mkdir -p target/image/$(1)-$(ARCH)/data
 	ln -f target/static/$(TRIPLE)/release/$(1) target/image/$(1)-$(ARCH)/
 	docker build --quiet $(if $(filter-out $(HOST_ARCH),$(ARCH)),--platform linux/$(ARCH)) --tag $(2):$(TAG) --file $(3) \
@@ -87,10 +94,16 @@ fmt: ## Format all Rust
 generate: ## Rewrite the files that are generated
 	POSTERN_UPDATE=1 $(GENERATED)
 
+.PHONY: profile
+profile: ## See what the programs do under load, so that images are built by it (a quarter of an hour)
+	tests/tools/profile $(PROFILE)
+
 .PHONY: bench
 bench: ## Compare with a direct connection and other software (BENCH_ONLY=small BENCH_WAYS=quic,rathole: a part)
-	cargo build --locked --release --bins
-	cargo run --locked --release -p postern-tests --bin bench -- $(if $(BENCH_OUT),--out $(BENCH_OUT))
+	test -e $(PROFILE) || $(MAKE) profile || echo 'MEASURED WITHOUT A PROFILE: see what `make profile` says above.' >&2
+	host=$$(rustc --print host-tuple); \
+	RUSTFLAGS="$(BY_PROFILE)" cargo build --locked --release --workspace --target $$host --target-dir target/profile --bins; \
+	target/profile/$$host/release/bench $$(test ! -e $(PROFILE) || echo --by-profile) $(if $(BENCH_OUT),--out $(BENCH_OUT))
 
 .PHONY: soak
 soak: ## Run what takes too long for `make test`: many property cases, thousands of connections, long fuzzing

@@ -69,7 +69,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
             println!("\n{} ({})\n{}", work.title, work.key, table.text());
         }
     }
-    bench.tell()
+    bench.tell()?;
+    bench.end().await
 }
 
 struct Bench {
@@ -88,6 +89,7 @@ impl Bench {
     async fn start(options: Options) -> anyhow::Result<Self> {
         let mut machine = Machine::this();
         machine.note("postern", std::process::Command::new(program("postern")?).arg("--version"));
+        machine.by_profile = options.by_profile;
         let results = Results::new(machine, options.rounds, options.seconds, options.works());
         let origin = Origin::start(own_address())?;
         let (deployments, peers, ways) = Default::default();
@@ -223,6 +225,18 @@ impl Bench {
         let why = format!("{error:#}");
         eprintln!("left out: {what}: {why}");
         self.results.leave_out(what, why);
+    }
+
+    /// Ends what was started, in good order: a program that counts what it does writes it down at its end.
+    async fn end(self) -> anyhow::Result<()> {
+        for Postern { connector, world, .. } in self.deployments {
+            connector.end().await?;
+            world.end().await?;
+        }
+        for peer in self.peers {
+            peer.end().await?;
+        }
+        Ok(())
     }
 
     fn tell(&self) -> anyhow::Result<()> {

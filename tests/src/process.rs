@@ -131,6 +131,16 @@ impl Process {
             .context("cannot wait for it")
     }
 
+    /// Has it end in good order, and waits until it has.
+    ///
+    /// # Errors
+    /// If it does not, or was gone before.
+    pub async fn end(mut self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        self.ended().await?;
+        Ok(())
+    }
+
     /// Process id.
     ///
     /// # Errors

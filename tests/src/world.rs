@@ -191,6 +191,17 @@ impl World {
         Ok(())
     }
 
+    /// Ends its processes in good order.
+    ///
+    /// # Errors
+    /// If one does not end.
+    pub async fn end(self) -> anyhow::Result<()> {
+        for process in self.edges.into_iter().chain([self.postern]) {
+            process.end().await?;
+        }
+        Ok(())
+    }
+
     /// A connector with nothing but the tunnel's secret; `transport` is `auto`, `quic` or `http2`.
     ///
     /// # Errors

@@ -52,6 +52,29 @@ async fn a_workflow_reaches_the_private_server_over_http2() {
 }
 
 #[tokio::test]
+async fn the_links_of_one_connector_come_to_all_workers_of_an_edge() {
+    for transport in ["quic", "http2"] {
+        let world = World::start().await.unwrap();
+        let mut command = world.connector(transport).unwrap();
+        command.env("TUNNEL_WORKERS", "2");
+        let _connector = Process::start("connector", command).unwrap();
+        world.wait_for_health("Healthy").await.unwrap();
+        for port in [9001, 9002] {
+            let metrics = format!("http://{}:{port}/metrics", world.host());
+            let metrics = reqwest::get(metrics).await.unwrap().text().await.unwrap();
+            let lines =
+                metrics.lines().filter(|line| line.starts_with("postern_edge_worker_links{"));
+            let links: Vec<u32> =
+                lines.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+            assert_eq!(links.iter().sum::<u32>(), 2, "{transport}: {links:?}");
+            // Of each edge's two links, one comes to each of two workers.
+            let most = if links.len() > 1 { 1 } else { 2 };
+            assert!(links.iter().all(|links| *links <= most), "{transport}: {links:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_team_whose_access_is_taken_away_is_refused_and_its_live_streams_are_cut() {
     let world = World::start().await.unwrap();
     let _connector = world.connect("auto").await.unwrap();

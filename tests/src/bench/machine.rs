@@ -15,6 +15,8 @@ pub struct Machine {
     pub memory_gib: u64,
     /// The kernel's version.
     pub kernel: String,
+    /// Are Postern's programs built by a profile of what they do under load?
+    pub by_profile: bool,
     /// Versions of what was measured, by the key of its way.
     pub software: BTreeMap<&'static str, String>,
 }
@@ -37,6 +39,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_gib: kib.div_ceil(1024 * 1024),
             kernel,
+            by_profile: false,
             software: BTreeMap::new(),
         }
     }
@@ -69,6 +72,7 @@ impl Machine {
             "cores": self.cores,
             "memory_gib": self.memory_gib,
             "kernel": self.kernel,
+            "by_profile": self.by_profile,
             "software": self.software,
         })
     }

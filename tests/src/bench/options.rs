@@ -28,6 +28,9 @@ pub struct Options {
     /// Directory for results.json, results.md and the plots; none are written unless it is named.
     #[arg(long, env = "BENCH_OUT")]
     pub out: Option<PathBuf>,
+    /// Say in the results that the programs are built by a profile (`make profile`).
+    #[arg(long)]
+    pub by_profile: bool,
     /// Print the names of all works and ways, and end.
     #[arg(long)]
     pub list: bool,

@@ -59,8 +59,21 @@ pub const KINDS: [Kind; 6] = [
 pub struct Peer {
     /// The way through it.
     pub way: Way,
-    _processes: Vec<Process>,
+    processes: Vec<Process>,
     _dir: TempDir,
+}
+
+impl Peer {
+    /// Ends it.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn end(self) -> anyhow::Result<()> {
+        for process in self.processes {
+            process.end().await?;
+        }
+        Ok(())
+    }
 }
 
 /// Where a peer is to stand.
@@ -158,7 +171,7 @@ impl Kind {
             way.prefix = format!("http://{origin}");
             way.has_upgrades = false;
         }
-        Ok(Peer { way, _processes: vec![near, far], _dir: place.dir })
+        Ok(Peer { way, processes: vec![near, far], _dir: place.dir })
     }
 }
 

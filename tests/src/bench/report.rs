@@ -63,8 +63,12 @@ pub fn goals(results: &Results) -> (Table, String) {
 pub fn conditions(results: &Results) -> String {
     let Results { machine, rounds, seconds, .. } = results;
     let software = machine.software.iter().map(|(name, version)| format!("{name} {version}"));
+    let build = match machine.by_profile {
+        true => "Postern's programs are built by a profile (`make profile`)",
+        false => "Postern's programs are built without a profile",
+    };
     format!(
-        "{}. {rounds} rounds, {seconds} s a measurement, medians. {}.",
+        "{}. {rounds} rounds, {seconds} s a measurement, medians. {}. {build}.",
         machine.line(),
         software.collect::<Vec<_>>().join(", ")
     )

@@ -21,7 +21,11 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use http_body::Frame;
 use protocol::{ALPN_HTTP2, ALPN_QUIC, presence::Transport};
-use tokio::{process::Command, task::JoinSet};
+use tokio::{
+    process::Command,
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
 use tokio_rustls::rustls::{
     self, CipherSuite, ClientConfig, RootCertStore, ServerConfig,
     crypto::aws_lc_rs,
@@ -105,8 +109,17 @@ fn carrier(name: &str) -> anyhow::Result<Transport> {
     carriers.find(|carrier| carrier.as_str() == name).context("neither quic nor http2")
 }
 
+/// Waits until the process is told to end.
+fn terminated() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        signal(SignalKind::terminate())?.recv().await;
+        Ok(())
+    })
+}
+
 impl Bare {
-    /// Relays until it is killed.
+    /// Relays until it is told to end.
     ///
     /// # Errors
     /// If it cannot listen or dial, or a link ends.
@@ -121,6 +134,7 @@ impl Bare {
                 let _ = ended.send(done);
             })?;
         }
+        std::thread::Builder::new().spawn(move || drop(ended.send(terminated())))?;
         end.recv()?
     }
 
