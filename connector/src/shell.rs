@@ -67,7 +67,8 @@ pub(crate) struct Shell {
     homes: Vec<Home>,
     /// By the edge's address: an edge spreads its requests over its links, and so over their workers.
     spread: Spread<HostPort>,
-    /// Added to the lanes of places, so that not all connectors come to the same workers of an edge.
+    /// Added to the lanes of places, so that not all connectors come to the same workers of an edge; with few
+    /// enough of those the sum fits a byte.
     first_lane: u8,
     identity: Identity,
     shared: Shared,
@@ -99,7 +100,7 @@ impl Shell {
             started: Instant::now(),
             homes,
             spread: Spread::new(workers),
-            first_lane: rand::random(),
+            first_lane: rand::random_range(0..128),
             identity: caller.identity,
             shared: Shared { meter, capacity, reports: sender, facts: caller.facts },
             reports,
@@ -215,7 +216,7 @@ impl Shell {
                 let place = self.spread.settle(target.clone());
                 let home = &self.homes[place.worker().index()];
                 let outlet = home.outlet.clone();
-                let lane = self.first_lane.wrapping_add(place.lane());
+                let lane = self.first_lane + place.lane();
                 let facts = self.shared.facts.borrow().clone();
                 let identity = Identity { facts, ..self.identity.clone() };
                 let dial = async move {

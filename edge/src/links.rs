@@ -47,8 +47,8 @@ const FRESH: Duration = Duration::from_secs(10);
 pub(crate) struct Links {
     core: Arc<Core>,
     tasks: Tasks,
-    /// By the connector's address: its few links should not come to one and the same worker, as the hash by
-    /// which the system shares out connections would often have it.
+    /// By the connector's address: its few links over HTTP/2 should not come to one and the same worker, as the
+    /// hash by which the system shares out connections would often have it.
     spread: Spread<IpAddr>,
     runtimes: Vec<Handle>,
     half_open: Arc<Semaphore>,

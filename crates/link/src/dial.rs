@@ -1,9 +1,10 @@
 //! The connector dials: TCP or UDP, TLS, the proof, and a link is up.
 
 use std::{
+    collections::HashMap,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use protocol::{
@@ -54,8 +55,8 @@ pub struct Target {
     /// Which link this is to be, from 0.
     pub slot: u8,
     /// Over QUIC, the first byte of the connection id that the link begins with: an edge with several
-    /// workers goes by it. Links of different lanes come to different workers, as long as there are enough;
-    /// those to one edge from one [`Dialer`] must be of the same.
+    /// workers goes by it. Links of different lanes come to different workers, as long as there are enough.
+    /// All links from one [`Dialer`] to one address have the lane of the first.
     pub lane: u8,
 }
 
@@ -86,12 +87,16 @@ pub struct Dialled {
     pub control_receiver: ControlReceiver<FromEdge>,
 }
 
+/// Addresses whose lane is remembered: more than a connector finds its edges at.
+const MAX_LANES: usize = 256;
+
 /// Dials edges. Holds one UDP socket for each address family, made when first needed.
 pub struct Dialer {
     quic: quinn::ClientConfig,
     tls: TlsConnector,
     v4: tokio::sync::OnceCell<quinn::Endpoint>,
     v6: tokio::sync::OnceCell<quinn::Endpoint>,
+    lanes: Mutex<HashMap<SocketAddr, u8>>,
 }
 
 impl Dialer {
@@ -101,22 +106,17 @@ impl Dialer {
     /// When TLS cannot be set up.
     pub fn new(trust: &Trust) -> Result<Self, TlsError> {
         let (quic, tls) = client_configs(trust)?;
-        Ok(Self {
-            quic: quic::client_config(quic)?,
-            tls: TlsConnector::from(Arc::new(tls)),
-            v4: tokio::sync::OnceCell::new(),
-            v6: tokio::sync::OnceCell::new(),
-        })
+        Ok(Self::with(quic::client_config(quic)?, TlsConnector::from(Arc::new(tls))))
+    }
+
+    fn with(quic: quinn::ClientConfig, tls: TlsConnector) -> Self {
+        let (v4, v6, lanes) = Default::default();
+        Self { quic, tls, v4, v6, lanes }
     }
 
     /// Another one that judges edges alike, with sockets of its own: for another worker.
     pub fn apart(&self) -> Self {
-        Self {
-            quic: self.quic.clone(),
-            tls: self.tls.clone(),
-            v4: tokio::sync::OnceCell::new(),
-            v6: tokio::sync::OnceCell::new(),
-        }
+        Self::with(self.quic.clone(), self.tls.clone())
     }
 
     /// Dials, proves, registers. Has no deadline of its own; dropping the future gives up.
@@ -178,7 +178,7 @@ impl Dialer {
         let endpoint = self.endpoint(target.address).await.map_err(DialError::Connect)?;
         let connecting = endpoint
             .connect_with(
-                quic::client_config_for(&self.quic, target.address, target.lane),
+                quic::client_config_for(&self.quic, target.address, self.lane(target)),
                 target.address,
                 &target.server_name,
             )
@@ -196,6 +196,15 @@ impl Dialer {
             receiver: ControlReceiver::new(ReceiveCarrier::Quic(receiving)),
         };
         Ok(Opened { inbound, control, exporter })
+    }
+
+    /// The lane that the address has here: an edge may be known by more than one name.
+    fn lane(&self, target: &Target) -> u8 {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if lanes.len() >= MAX_LANES && !lanes.contains_key(&target.address) {
+            lanes.clear();
+        }
+        *lanes.entry(target.address).or_insert(target.lane)
     }
 
     async fn open_on(&self, stream: TcpStream, server_name: &str) -> Result<Opened, DialError> {
@@ -335,5 +344,31 @@ fn tls_dial_error(error: io::Error) -> DialError {
     match error.downcast::<rustls::Error>() {
         Ok(error) => DialError::Tls(error.into()),
         Err(error) => DialError::Connect(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::address::CaPin;
+
+    use super::*;
+
+    #[test]
+    fn an_address_has_one_lane_whatever_it_is_called() {
+        let dialer = Dialer::new(&Trust::Pinned(CaPin::from_bytes([1; 32]))).unwrap();
+        let target = |name: &str, port, lane| Target {
+            transport: Transport::Quic,
+            address: (Ipv4Addr::LOCALHOST, port).into(),
+            server_name: name.into(),
+            slot: 0,
+            lane,
+        };
+        let lanes = [target("a", 1, 3), target("b", 1, 4), target("a", 2, 4)];
+        assert_eq!(lanes.map(|target| dialer.lane(&target)), [3, 3, 4]);
+        assert_eq!(dialer.apart().lane(&target("a", 1, 9)), 9, "it has another socket");
+        for port in 0..1_000 {
+            dialer.lane(&target("a", port, 0));
+        }
+        assert!(dialer.lanes.lock().unwrap().len() <= MAX_LANES);
     }
 }

@@ -50,6 +50,15 @@ async fn links_of_both_carriers_are_spread_over_every_worker() {
 }
 
 #[tokio::test]
+async fn a_quic_link_lives_where_its_packets_come() {
+    let world = World::with_workers(WORKERS).await;
+    // Both begin in a lane that leads to the first worker; by crowds, they would come to different ones.
+    let hold = async |id| Connector::new(&world, id).hold(&world, Transport::Quic, 0).await;
+    let _held = join_all([WORKERS, 2 * WORKERS].map(hold)).await;
+    assert_eq!(by_worker(&world, "links").await, [2, 0, 0]);
+}
+
+#[tokio::test]
 async fn a_link_serves_the_clients_of_every_worker() {
     for carrier in CARRIERS {
         let world = World::with_workers(WORKERS).await;

@@ -21,7 +21,6 @@ struct Crowd<K> {
 }
 
 /// Links of one kind on one worker.
-#[derive(Clone, Copy)]
 struct Alike {
     count: usize,
     lane: u8,
@@ -71,9 +70,12 @@ impl<K: Eq + Hash + Clone> Spread<K> {
     }
 
     fn take(&self, mut crowds: Crowds<'_, K>, worker: WorkerId, key: K) -> Place<K> {
-        let lanes = crowds.iter().filter_map(|crowd| crowd.alike.get(&key)).map(|alike| alike.lane);
-        let lanes: Vec<u8> = lanes.collect();
-        let free = (0..u8::MAX).find(|lane| !lanes.contains(lane)).unwrap_or_default();
+        let is_taken = |lane: &u8| {
+            crowds
+                .iter()
+                .any(|crowd| crowd.alike.get(&key).is_some_and(|alike| alike.lane == *lane))
+        };
+        let free = (0..u8::MAX).find(|lane| !is_taken(lane)).unwrap_or_default();
         let crowd = &mut crowds[worker.index()];
         crowd.all += 1;
         let alike = crowd.alike.entry(key.clone()).or_insert(Alike { count: 0, lane: free });
