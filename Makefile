@@ -16,9 +16,9 @@ ARCH ?= $(HOST_ARCH)
 TAG ?= latest
 
 # What the programs do under load, as `make profile` has seen it. Where it is there, images and the programs of
-# `make bench` are built by it. Only the same compiler and the same choice of packages find their functions in
-# it: all packages of the workspace, for a machine that is named.
-PROFILE := target/profile/postern.profdata
+# `make bench` are built by it. Only the same compiler, kind of machine and choice of packages find their functions
+# in it: all packages of the workspace, for a machine that is named.
+PROFILE := target/profile/postern-$(shell rustc -vV 2>/dev/null | sed -n 's/^commit-hash: //p').profdata
 BY_PROFILE = $$(test ! -e $(PROFILE) || echo '-C profile-use=$(CURDIR)/$(PROFILE)')
 
 # Where `make bench` writes its results: for a whole run, where they are committed; for a part, nowhere.
@@ -65,9 +65,9 @@ check: ## Judge style, lints, dependencies and generated files
 # another kind of machine than this one Docker needs BuildKit.
 TRIPLE := $(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-gnu
 define image
-	RUSTFLAGS="-C target-feature=+crt-static $(BY_PROFILE)" cargo build --locked --release --workspace \
+	RUSTFLAGS="-C target-feature=+crt-static $(if $(filter $(HOST_ARCH),$(ARCH)),$(BY_PROFILE))" cargo build --locked --release --workspace \
 		--target $(TRIPLE) --target-dir target/static --bin $(1)
-	test -e $(PROFILE) || echo 'Built without a profile: with `make profile` first, a request costs a quarter less.'
+	@test -e $(PROFILE) -a $(ARCH) = $(HOST_ARCH) || echo 'Built without a profile, see `make profile`.'
 	mkdir -p target/image/$(1)-$(ARCH)/data
 	ln -f target/static/$(TRIPLE)/release/$(1) target/image/$(1)-$(ARCH)/
 	docker build --quiet $(if $(filter-out $(HOST_ARCH),$(ARCH)),--platform linux/$(ARCH)) --tag $(2):$(TAG) --file $(3) \
@@ -100,7 +100,7 @@ profile: ## See what the programs do under load, so that images are built by it 
 
 .PHONY: bench
 bench: ## Compare with a direct connection and other software (BENCH_ONLY=small BENCH_WAYS=quic,rathole: a part)
-	test -e $(PROFILE) || $(MAKE) profile || echo 'MEASURED WITHOUT A PROFILE: see what `make profile` says above.' >&2
+	@test -e $(PROFILE) || $(MAKE) profile || echo 'MEASURED WITHOUT A PROFILE: see what `make profile` says above.' >&2
 	host=$$(rustc --print host-tuple); \
 	RUSTFLAGS="$(BY_PROFILE)" cargo build --locked --release --workspace --target $$host --target-dir target/profile --bins; \
 	target/profile/$$host/release/bench $$(test ! -e $(PROFILE) || echo --by-profile) $(if $(BENCH_OUT),--out $(BENCH_OUT))

@@ -234,7 +234,9 @@ impl Bench {
             world.end().await?;
         }
         for peer in self.peers {
-            peer.end().await?;
+            if let Err(error) = peer.end().await {
+                eprintln!("a peer did not end well: {error:#}");
+            }
         }
         Ok(())
     }

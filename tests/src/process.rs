@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -134,10 +134,11 @@ impl Process {
     /// Has it end in good order, and waits until it has.
     ///
     /// # Errors
-    /// If it does not, or was gone before.
+    /// If it does not.
     pub async fn end(mut self) -> anyhow::Result<()> {
         self.signal(Signal::SIGTERM)?;
-        self.ended().await?;
+        let status = self.ended().await?;
+        ensure!(status.success(), "{}: {status}\n{}", self.name, self.said());
         Ok(())
     }
 

@@ -48,12 +48,11 @@ pub async fn cold_start(
         for carrier in carriers {
             answers(&way, 503).await?;
             let start = Instant::now();
-            let mut connector = world.start_connector(carrier.as_str())?;
+            let connector = world.start_connector(carrier.as_str())?;
             answers(&way, 200).await.with_context(|| connector.said())?;
             let took = start.elapsed().as_secs_f64() * 1e3;
             results.add(work, carrier.as_str(), Metric::ColdStart, took);
-            connector.signal(Signal::SIGTERM)?;
-            connector.ended().await?;
+            connector.end().await?;
         }
     }
     Ok(())
