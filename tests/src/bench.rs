@@ -235,7 +235,7 @@ impl Bench {
         }
         for peer in self.peers {
             if let Err(error) = peer.end().await {
-                eprintln!("a peer did not end well: {error:#}");
+                eprintln!("a peer does not end: {error:#}");
             }
         }
         Ok(())

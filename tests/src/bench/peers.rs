@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use nix::sys::signal::Signal;
 use protocol::presence::Transport;
 use tempfile::TempDir;
 use tokio::{net::TcpStream, process::Command};
@@ -69,8 +70,10 @@ impl Peer {
     /// # Errors
     /// If it does not.
     pub async fn end(self) -> anyhow::Result<()> {
-        for process in self.processes {
-            process.end().await?;
+        for mut process in self.processes {
+            process.signal(Signal::SIGTERM)?;
+            // Many of them do not call a signal success.
+            process.ended().await?;
         }
         Ok(())
     }
