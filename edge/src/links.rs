@@ -83,9 +83,9 @@ impl Links {
     ) {
         while let Some(pending) = listener.accept().await {
             let from = pending.remote().ip();
-            // The connector has seen to it that its links come to different workers.
             let place = match listener.shard() {
                 Shard::WHOLE => self.spread.settle(from),
+                // The connector has seen to it that its links come to different workers.
                 _ => self.spread.settle_on(worker, from),
             };
             self.begin(pending, place);
