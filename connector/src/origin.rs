@@ -26,6 +26,7 @@ mod whole;
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::Either;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
 };
@@ -52,6 +53,7 @@ use self::{
 };
 pub(crate) use self::{connect::Destination, settings::Origins};
 use crate::{
+    boxed::boxed,
     files::InForce,
     metrics::{Meter, Outcome},
 };
@@ -74,6 +76,31 @@ pub(crate) struct Origin {
     connector: Arc<Connector>,
     pool: Pool,
     meter: Arc<Meter>,
+}
+
+/// A request on its way to its origin, and all that this goes by.
+struct Call {
+    destination: Destination,
+    terms: Terms,
+    /// Not here while it is under way.
+    request: Option<Request<RequestBody>>,
+    request_end: RequestEnd,
+    /// In a box, because most requests have none.
+    spare: Option<Box<Spare<link::Body>>>,
+    http2: Http2,
+    wants_http2: bool,
+    is_upgrade: bool,
+    /// Proves who is at the end of the connection.
+    is_personal: bool,
+    /// Connections that turned out to be closed.
+    met_closed: usize,
+}
+
+impl Call {
+    /// May it go over a connection that others have used?
+    fn may_share(&self) -> bool {
+        self.met_closed < MAX_CLOSED
+    }
 }
 
 /// An origin's answer, with what it took.
@@ -101,40 +128,45 @@ impl Origin {
     }
 
     /// Serves one exchange to its end and counts what became of it.
-    pub(crate) async fn serve(&self, exchange: Exchange) {
+    ///
+    /// What takes much room and is not needed from first to last has a box of its own: many requests are under
+    /// way together, and the less of a request's memory is touched, the more of them a core has at hand.
+    pub(crate) async fn serve(&self, exchange: Box<Exchange>) {
         let _in_flight = self.meter.enter();
-        let Exchange { request, reply } = exchange;
-        let outcome = if request.method() == Method::CONNECT {
-            Box::pin(self.connect(request, reply)).await
-        } else if request.extensions().get::<Protocol>().is_some() {
-            Box::pin(self.upgrade(request, reply)).await
+        let outcome = if exchange.request.method() == Method::CONNECT {
+            boxed(|| self.connect(*exchange)).await
+        } else if exchange.request.extensions().get::<Protocol>().is_some() {
+            boxed(|| self.upgrade(*exchange)).await
         } else {
-            self.request(request, reply).await
+            self.request(exchange).await
         };
         self.meter.outcome(outcome);
     }
 
-    async fn request(&self, request: Request<link::Body>, mut reply: Reply) -> Outcome {
+    async fn request(&self, exchange: Box<Exchange>) -> Outcome {
+        let Exchange { request, mut reply } = *exchange;
         let interim = Interim::default();
-        let answer = {
-            // Boxed, like all that is large and not always there: what serves a request is moved.
-            let mut answer = Box::pin(self.send(request, None, interim.clone()));
-            loop {
-                tokio::select! {
-                    biased;
-                    head = interim.next() => {
-                        if reply.inform(head).await.is_err() {
-                            return Outcome::Cancelled;
+        let answer = match self.prepare(request, None, interim.clone()) {
+            Err(refusal) => Err(refusal),
+            Ok(call) => {
+                let mut answer = boxed(|| self.send(call));
+                loop {
+                    tokio::select! {
+                        biased;
+                        head = interim.next() => {
+                            if boxed(|| reply.inform(head)).await.is_err() {
+                                return Outcome::Cancelled;
+                            }
                         }
+                        answer = &mut answer => break answer,
+                        () = reply.cancelled() => return Outcome::Cancelled,
                     }
-                    answer = &mut answer => break answer,
-                    () = reply.cancelled() => return Outcome::Cancelled,
                 }
             }
         };
         match answer {
-            Ok(answer) => self.respond(answer, reply).await,
-            Err(refusal) => Box::pin(refuse(refusal, reply)).await,
+            Ok(answer) => boxed(|| self.respond(answer, reply)).await,
+            Err(refusal) => boxed(|| refuse(refusal, reply)).await,
         }
     }
 
@@ -159,15 +191,15 @@ impl Origin {
         }
     }
 
-    /// Sends a request, and waits for the head of the answer. With a `protocol`, asks the origin to
-    /// upgrade to it.
-    async fn send(
+    /// Makes a request what its origin is to see, and settles how it goes there. With a `protocol`, it asks
+    /// the origin to upgrade to that.
+    fn prepare(
         &self,
         request: Request<link::Body>,
         protocol: Option<Protocol>,
         interim: Interim,
-    ) -> Result<Answer, Refusal> {
-        let (destination, mut request) = prepare(request)?;
+    ) -> Result<Box<Call>, Refusal> {
+        let (destination, mut request) = in_origin_form(request)?;
         let settings = self.connector.settings(&destination);
         let pass = self.connector.guard.judge(&destination, &request, protocol.as_ref())?;
         if let Some(settings) = &settings {
@@ -186,7 +218,7 @@ impl Origin {
         } else {
             (Again::never(body), None)
         };
-        let (mut request, mut request_end) = self.metered(Request::from_parts(parts, body));
+        let (mut request, request_end) = self.metered(Request::from_parts(parts, body));
         if let Some(protocol) = protocol {
             tunnel::ask_for(&mut request, protocol);
         }
@@ -197,52 +229,54 @@ impl Origin {
             fields::strip(response.headers_mut());
             interim.put(response);
         });
-        let mut spare = back.map(|back| Box::new(Spare::new(&request, back)));
-        let mut met_closed = 0;
+        let spare = back.map(|back| Box::new(Spare::new(&request, back)));
+        Ok(Box::new(Call {
+            destination,
+            terms,
+            request: Some(request),
+            request_end,
+            spare,
+            http2,
+            wants_http2,
+            is_upgrade,
+            is_personal,
+            met_closed: 0,
+        }))
+    }
+
+    /// Sends a request, and waits for the head of the answer.
+    async fn send(&self, mut call: Box<Call>) -> Result<Answer, Refusal> {
         loop {
-            let may_share = met_closed < MAX_CLOSED;
-            let shared = (wants_http2 && may_share)
-                .then(|| self.pool.share_of(&destination, &terms))
-                .flatten();
-            let resting = shared.map(Sender::Http2).or_else(|| {
-                let may_be_http1 = !wants_http2 || http2 == Http2::Always;
-                let taken =
-                    (may_be_http1 && may_share).then(|| self.pool.take(&destination, &terms));
-                taken.flatten().map(Sender::Http1)
-            });
-            let (mut sender, mut phases) = match resting {
+            let (mut sender, mut phases) = match self.resting(&call) {
                 Some(sender) => (sender, Phases::default()),
-                None if wants_http2 && may_share => {
-                    Box::pin(self.call_first(&destination, &terms)).await?
-                }
-                None => Box::pin(self.dial(&destination, &terms, wants_http2)).await?,
+                None => boxed(|| self.open(&call)).await?,
             };
             let is_pooled = phases == Phases::default();
-            sender.fit(&mut request, &destination)?;
             let began = Instant::now();
+            let response = sender.send(&mut call)?;
             let response = tokio::select! {
                 biased;
-                response = sender.send(request) => response,
-                () = request_end.silence(RESPONSE_HEAD) => {
-                    sender.leave(&self.pool, &destination);
-                    return Err(failure::late(&destination, "the response", RESPONSE_HEAD));
+                response = response => response,
+                () = call.request_end.silence(RESPONSE_HEAD) => {
+                    sender.leave(&self.pool, &call.destination);
+                    return Err(failure::late(&call.destination, "the response", RESPONSE_HEAD));
                 }
             };
             match response {
-                Ok(response) if is_uninvited(&response, is_upgrade) => {
-                    let detail =
-                        format!("{}: a 101 that nobody asked for", destination.authority());
+                Ok(response) if is_uninvited(&response, call.is_upgrade) => {
+                    let authority = call.destination.authority();
+                    let detail = format!("{authority}: a 101 that nobody asked for");
                     return Err(Refusal::new(Code::OriginGarbage, detail));
                 }
                 Ok(response) => {
-                    let since = request_end.at().unwrap_or(began);
+                    let since = call.request_end.at().unwrap_or(began);
                     phases.set(Phase::FirstByte, since.elapsed().as_micros() as u64);
                     let headers = response.headers();
-                    let may_return =
-                        !is_personal && !speaks_for_connection(headers, &header::WWW_AUTHENTICATE);
+                    let may_return = !call.is_personal
+                        && !speaks_for_connection(headers, &header::WWW_AUTHENTICATE);
                     let lent = match sender {
                         Sender::Http1(connection) if may_return => {
-                            Some(Lent { destination, connection })
+                            Some(Lent { destination: call.destination, connection })
                         }
                         Sender::Http1(_) | Sender::Http2(_) => None,
                     };
@@ -251,23 +285,48 @@ impl Origin {
                 Err(mut error) => match error.take_message() {
                     // It never left: the pooled connection was closed already.
                     Some(again) if is_pooled => {
-                        met_closed += 1;
-                        sender.leave(&self.pool, &destination);
-                        request = again;
+                        call.met_closed += 1;
+                        sender.leave(&self.pool, &call.destination);
+                        call.request = Some(again);
                     }
                     Some(_) | None => {
-                        let refusal = failure::http(&destination, error.error());
-                        let spare = spare.take().filter(|_| http2::is_untouched(error.error()));
+                        let refusal = failure::http(&call.destination, error.error());
+                        let spare = call.spare.take();
+                        let spare = spare.filter(|_| http2::is_untouched(error.error()));
                         let Some(spare) = spare else { return Err(refusal) };
-                        let Some(again) = Box::pin(spare.request()).await else {
+                        let Some(again) = boxed(|| spare.request()).await else {
                             return Err(refusal);
                         };
-                        sender.leave(&self.pool, &destination);
-                        (request, request_end) = self.metered(again);
+                        sender.leave(&self.pool, &call.destination);
+                        let (request, request_end) = self.metered(again);
+                        (call.request, call.request_end) = (Some(request), request_end);
                     }
                 },
             }
         }
+    }
+
+    /// A connection that is there already.
+    fn resting(&self, call: &Call) -> Option<Sender> {
+        let Call { destination, terms, .. } = call;
+        if !call.may_share() {
+            return None;
+        }
+        let shared = call.wants_http2.then(|| self.pool.share_of(destination, terms)).flatten();
+        shared.map(Sender::Http2).or_else(|| {
+            let may_be_http1 = !call.wants_http2 || call.http2 == Http2::Always;
+            let taken = may_be_http1.then(|| self.pool.take(destination, terms)).flatten();
+            taken.map(Sender::Http1)
+        })
+    }
+
+    /// A new connection, perhaps one that others are waiting for, too; with what it took.
+    async fn open(&self, call: &Call) -> Result<(Sender, Phases), Refusal> {
+        let Call { destination, terms, wants_http2, .. } = call;
+        if *wants_http2 && call.may_share() {
+            return self.call_first(destination, terms).await;
+        }
+        self.dial(destination, terms, *wants_http2).await
     }
 
     fn metered(&self, request: Request<Again<link::Body>>) -> (Request<RequestBody>, RequestEnd) {
@@ -303,6 +362,9 @@ impl Origin {
     }
 }
 
+/// What has come of sending a request; one that has not left comes back.
+type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
 /// Who takes a request.
 enum Sender {
     Http1(Connection),
@@ -310,29 +372,21 @@ enum Sender {
 }
 
 impl Sender {
-    /// Gives the request the form that this version of HTTP wants; [`prepare`] made it one of HTTP/1.1.
-    fn fit(
-        &self,
-        request: &mut Request<RequestBody>,
-        destination: &Destination,
-    ) -> Result<(), Refusal> {
+    /// Sends the call's request, which must be there, in the form that this version of HTTP wants.
+    fn send(&mut self, call: &mut Call) -> Result<impl Future<Output = Sent> + use<>, Refusal> {
+        let mut request = call.request.take().expect("it has not been sent, or came back");
         match self {
-            Self::Http2(_) => http2::fit(request, destination),
-            // Its HTTP/2 connection was gone, and the origin wants HTTP/1.1 now.
-            Self::Http1(_) if request.version() == Version::HTTP_2 => {
-                http2::unfit(request, destination)
+            Self::Http1(connection) => {
+                // Its HTTP/2 connection was gone, and the origin wants HTTP/1.1 now.
+                if request.version() == Version::HTTP_2 {
+                    http2::unfit(&mut request, &call.destination)?;
+                }
+                Ok(Either::Left(connection.sender.try_send_request(request)))
             }
-            Self::Http1(_) => Ok(()),
-        }
-    }
-
-    async fn send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
-        match self {
-            Self::Http1(connection) => connection.sender.try_send_request(request).await,
-            Self::Http2(sender) => sender.send(request).await,
+            Self::Http2(sender) => {
+                http2::fit(&mut request, &call.destination)?;
+                Ok(Either::Right(boxed(|| sender.send(request))))
+            }
         }
     }
 
@@ -346,7 +400,9 @@ impl Sender {
 
 /// Where a request goes, and the request as the origin is to see it: in origin form, without what is
 /// not the origin's business.
-fn prepare(request: Request<link::Body>) -> Result<(Destination, Request<link::Body>), Refusal> {
+fn in_origin_form(
+    request: Request<link::Body>,
+) -> Result<(Destination, Request<link::Body>), Refusal> {
     let destination = Destination::of(request.uri())?;
     let (mut parts, body) = request.into_parts();
     fields::strip(&mut parts.headers);

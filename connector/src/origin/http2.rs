@@ -10,13 +10,9 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Response, Uri, Version, header, uri};
+use http::{HeaderValue, Request, Uri, Version, header, uri};
 use http_body::Body as _;
-use hyper::{
-    body::Incoming,
-    client::conn::{TrySendError, http2},
-    rt::Executor,
-};
+use hyper::{client::conn::http2, rt::Executor};
 use protocol::{
     fields,
     refusal::{Code, Refusal},
@@ -26,7 +22,7 @@ use tokio::{net::TcpStream, time::Instant};
 
 pub(super) use self::first::FirstCalls;
 use super::{
-    MAX_RESPONSE_HEAD, RequestBody,
+    MAX_RESPONSE_HEAD, RequestBody, Sent,
     connect::{Connected, Destination},
     failure,
     pool::{Inner, Pool},
@@ -60,11 +56,11 @@ struct Made {
 }
 
 impl Sender {
-    pub(super) async fn send(
+    pub(super) fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
-        self.requests.try_send_request(request).await
+    ) -> impl Future<Output = Sent> + use<> {
+        self.requests.try_send_request(request)
     }
 
     /// May it be used under these terms?

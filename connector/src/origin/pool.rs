@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use foldhash::quality::RandomState;
 use hyper::client::conn::http1::SendRequest;
 use tokio::{task::JoinSet, time::Instant};
 
@@ -60,7 +61,7 @@ pub(super) struct Inner {
 #[derive(Default)]
 struct Resting {
     /// Where something is in here, it is being swept.
-    connections: HashMap<Destination, Vec<(Instant, Connection)>>,
+    connections: HashMap<Destination, Vec<(Instant, Connection)>, RandomState>,
     count: usize,
 }
 

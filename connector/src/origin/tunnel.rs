@@ -3,7 +3,7 @@
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use link::{Reply, Upgraded};
+use link::{Exchange, Upgraded};
 use protocol::{fields, head::Protocol, refusal::Refusal};
 use tokio::{
     io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
@@ -17,7 +17,8 @@ use crate::metrics::Outcome;
 const BUFFER: usize = 32 * 1024;
 
 impl Origin {
-    pub(super) async fn connect(&self, request: Request<link::Body>, mut reply: Reply) -> Outcome {
+    pub(super) async fn connect(&self, exchange: Exchange) -> Outcome {
+        let Exchange { request, mut reply } = exchange;
         let connected = async {
             let destination = Destination::of(request.uri())?;
             let pass = self.connector.guard.judge(&destination, &request, None)?;
@@ -42,7 +43,8 @@ impl Origin {
         outcome
     }
 
-    pub(super) async fn upgrade(&self, request: Request<link::Body>, mut reply: Reply) -> Outcome {
+    pub(super) async fn upgrade(&self, exchange: Exchange) -> Outcome {
+        let Exchange { request, mut reply } = exchange;
         let answer = tokio::select! {
             answer = self.ask_to_upgrade(request) => answer,
             () = reply.cancelled() => return Outcome::Cancelled,
@@ -67,7 +69,7 @@ impl Origin {
 
     async fn ask_to_upgrade(&self, mut request: Request<link::Body>) -> Result<Answer, Refusal> {
         let protocol = request.extensions_mut().remove::<Protocol>();
-        self.send(request, protocol, Interim::default()).await
+        self.send(self.prepare(request, protocol, Interim::default())?).await
     }
 
     async fn relay<O>(&self, mut edge: Upgraded, origin: &mut O) -> Outcome

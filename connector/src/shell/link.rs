@@ -17,6 +17,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
+    boxed::boxed,
     metrics::{Meter, Outcome},
     origin::Origin,
     outlet::describe,
@@ -100,9 +101,8 @@ async fn serve(
                 let origin = origin.clone();
                 // Nobody waits for them to end, so that an end wakes nobody.
                 while exchanges.try_join_next().is_some() {}
-                // Boxed, because a future is moved several times while it becomes a task, and
-                // this one is large.
-                exchanges.spawn(Box::pin(async move {
+                // Boxed, because a future is moved several times while it becomes a task.
+                exchanges.spawn(boxed(|| async move {
                     let _permit = permit;
                     // An edge that gave up in the middle of a head has asked for nothing.
                     if let Ok(exchange) = arrival.exchange().await {

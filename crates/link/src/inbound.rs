@@ -49,7 +49,8 @@ enum Carrier {
 pub struct Arrival(Stream);
 
 enum Stream {
-    Quic(quic::Sending, quic::Receiving),
+    // In a box, like an exchange: what becomes of it is moved several times.
+    Quic(quic::Sending, Box<quic::Receiving>),
     Http2(Box<Request<h2::RecvStream>>, h2::server::SendResponse<Bytes>),
 }
 
@@ -108,7 +109,7 @@ impl Inbound {
         match &mut self.0 {
             Carrier::Quic(connection) => {
                 let (sending, receiving) = connection.accept_bi().await.ok()?;
-                let receiving = quic::Receiving::new(receiving, Role::Request);
+                let receiving = Box::new(quic::Receiving::new(receiving, Role::Request));
                 Some(Arrival(Stream::Quic(quic::Sending::new(sending), receiving)))
             }
             Carrier::Http2 { is_closed: true, .. } => None,
@@ -162,7 +163,7 @@ impl Arrival {
     ///
     /// # Errors
     /// When the edge gives up, or breaks the protocol.
-    pub async fn exchange(self) -> Result<Exchange, LinkError> {
+    pub async fn exchange(self) -> Result<Box<Exchange>, LinkError> {
         match self.0 {
             Stream::Quic(sending, mut receiving) => {
                 // It is there already, or about to be: most need no timer.
@@ -176,12 +177,13 @@ impl Arrival {
                     return Err(LinkError::Unexpected("no request"));
                 };
                 if leaves_http(&request) {
-                    let reply = Reply(Answer::Quic { sending, tunnel: Some(Box::new(receiving)) });
-                    return Ok(Exchange { request: request.map(|()| Body::empty()), reply });
+                    let reply = Reply(Answer::Quic { sending, tunnel: Some(receiving) });
+                    let request = request.map(|()| Body::empty());
+                    return Ok(Box::new(Exchange { request, reply }));
                 }
                 let body = receiving.into_body(follows);
                 let reply = Reply(Answer::Quic { sending, tunnel: None });
-                Ok(Exchange { request: request.map(|()| body), reply })
+                Ok(Box::new(Exchange { request: request.map(|()| body), reply }))
             }
             Stream::Http2(request, respond) => {
                 let respond = Responder { respond, is_over: false };
@@ -190,10 +192,11 @@ impl Arrival {
                     let (parts, stream) = request.into_parts();
                     let reply = Reply(Answer::Http2 { respond, tunnel: Some(stream) });
                     let request = Request::from_parts(parts, Body::empty());
-                    return Ok(Exchange { request, reply });
+                    return Ok(Box::new(Exchange { request, reply }));
                 }
                 let reply = Reply(Answer::Http2 { respond, tunnel: None });
-                Ok(Exchange { request: request.map(http2::into_body), reply })
+                let request = request.map(http2::into_body);
+                Ok(Box::new(Exchange { request, reply }))
             }
         }
     }

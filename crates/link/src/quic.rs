@@ -100,7 +100,7 @@ where
     B::Error: Into<BoxError>,
 {
     let (sending, receiving) = open_stream(connection).await?;
-    let mut receiving = Receiving::new(receiving, Role::Response);
+    let mut receiving = Box::new(Receiving::new(receiving, Role::Response));
     let mut sending = Sending::new(sending);
     let mut head = buffer(&body);
     let mut sender = if body.is_end_stream() {
@@ -139,7 +139,7 @@ pub(crate) async fn open(
     request: &Parts,
 ) -> Result<Opened, LinkError> {
     let (sending, receiving) = open_stream(connection).await?;
-    let mut receiving = Receiving::new(receiving, Role::Response);
+    let mut receiving = Box::new(Receiving::new(receiving, Role::Response));
     let mut sending = Sending::new(sending);
     let mut head = BytesMut::with_capacity(512);
     head::encode_request(request, Follows::More, &mut head);
@@ -151,7 +151,7 @@ pub(crate) async fn open(
                 if follows == Follows::Nothing {
                     return Err(LinkError::Unexpected("a tunnel that has ended already"));
                 }
-                return Ok(Opened::Tunnel(response, Upgraded::quic(sending, receiving)));
+                return Ok(Opened::Tunnel(response, Upgraded::quic(sending, *receiving)));
             }
             Message::Response(response, follows) => {
                 sending.finish();

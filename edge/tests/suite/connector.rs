@@ -150,7 +150,7 @@ async fn serve(mut inbound: Inbound, served: Arc<Served>) {
         let served = served.clone();
         exchanges.spawn(async move {
             if let Ok(exchange) = arrival.exchange().await {
-                answer(exchange, &served).await;
+                answer(*exchange, &served).await;
             }
         });
     }

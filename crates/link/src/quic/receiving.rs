@@ -162,14 +162,14 @@ impl Receiving {
     }
 
     /// What is behind the head, as a body.
-    pub(crate) fn into_body(mut self, follows: Follows) -> Body {
+    pub(crate) fn into_body(mut self: Box<Self>, follows: Follows) -> Body {
         match follows {
             Follows::Nothing => {
                 self.see_end();
                 self.is_ended = true;
                 Body::empty()
             }
-            Follows::More => Body::new(Source::Quic(Box::new(self))),
+            Follows::More => Body::new(Source::Quic(self)),
         }
     }
 

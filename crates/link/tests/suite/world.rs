@@ -163,7 +163,7 @@ impl World {
                 let handler = handler.clone();
                 exchanges.spawn(async move {
                     if let Ok(exchange) = arrival.exchange().await {
-                        handler(exchange).await;
+                        handler(*exchange).await;
                     }
                 });
             }
