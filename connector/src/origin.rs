@@ -351,8 +351,7 @@ impl Origin {
         // hyper takes 100 fields; a head on the link has room for some more.
         let (sender, connection) = hyper::client::conn::http1::Builder::new()
             .max_header_size(MAX_RESPONSE_HEAD)
-            // What is read ahead of a reader that stalls; hyper would take six times as much, and
-            // the allocator twice that for pieces just above this.
+            // What is read ahead of a reader that stalls; hyper would take six times as much.
             .max_buf_size(MAX_RESPONSE_HEAD)
             .handshake(connected.stream)
             .await
@@ -385,7 +384,7 @@ impl Sender {
             }
             Self::Http2(sender) => {
                 http2::fit(&mut request, &call.destination)?;
-                Ok(Either::Right(boxed(|| sender.send(request))))
+                Ok(Either::Right(sender.send(request)))
             }
         }
     }

@@ -2,6 +2,7 @@
 //! that passed, and shake hands in TLS if the URL says https.
 
 use std::{
+    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -44,6 +45,9 @@ const TLS: Duration = Duration::from_secs(10);
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 /// Most addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
+
+/// What there is for each destination. Hashed at every request, by a hash that is quick and seeded.
+pub(super) type ByDestination<T> = HashMap<Destination, T, foldhash::quality::RandomState>;
 
 /// Where a request goes. Connections are shared between requests that agree in all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -23,7 +23,7 @@ use tokio::{net::TcpStream, time::Instant};
 pub(super) use self::first::FirstCalls;
 use super::{
     MAX_RESPONSE_HEAD, RequestBody, Sent,
-    connect::{Connected, Destination},
+    connect::{ByDestination, Connected, Destination},
     failure,
     pool::{Inner, Pool},
     settings::{Settings, Terms},
@@ -149,7 +149,7 @@ impl Pool {
         });
     }
 
-    fn shared(&self) -> MutexGuard<'_, std::collections::HashMap<Destination, Shared>> {
+    fn shared(&self) -> MutexGuard<'_, ByDestination<Shared>> {
         self.0.shared.lock().expect("no panic while locked")
     }
 }

@@ -5,19 +5,17 @@
 //! meets a closing connection cannot always be sent again.
 
 use std::{
-    collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
-use foldhash::quality::RandomState;
 use hyper::client::conn::http1::SendRequest;
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
     RequestBody,
-    connect::Destination,
+    connect::{ByDestination, Destination},
     http2::{FirstCalls, Shared},
     settings::{Settings, Terms},
 };
@@ -52,7 +50,7 @@ pub(super) struct Pool(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     resting: Mutex<Resting>,
     /// Connections that carry many requests at a time.
-    pub(super) shared: Mutex<HashMap<Destination, Shared>>,
+    pub(super) shared: Mutex<ByDestination<Shared>>,
     pub(super) first_calls: FirstCalls,
     /// Drives connections and returns them here; whatever still runs ends with the pool.
     tasks: Mutex<JoinSet<()>>,
@@ -61,7 +59,7 @@ pub(super) struct Inner {
 #[derive(Default)]
 struct Resting {
     /// Where something is in here, it is being swept.
-    connections: HashMap<Destination, Vec<(Instant, Connection)>, RandomState>,
+    connections: ByDestination<Vec<(Instant, Connection)>>,
     count: usize,
 }
 

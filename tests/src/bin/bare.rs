@@ -6,7 +6,7 @@ use clap::Parser as _;
 use postern_tests::bench::peers::bare::Bare;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     match Bare::parse().run() {

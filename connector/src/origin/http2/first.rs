@@ -1,10 +1,7 @@
 //! The first calls to an origin: one of them dials, the others wait for what comes of it. If the one that
 //! dials is given up, the next one does.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, Weak},
-};
+use std::sync::{Arc, Mutex, Weak};
 
 use protocol::{
     phases::Phases,
@@ -15,15 +12,15 @@ use tokio::sync::OnceCell;
 use super::Sender;
 use crate::origin::{
     self, Origin,
-    connect::Destination,
+    connect::{ByDestination, Destination},
     settings::{Settings, Terms},
 };
 
 /// What is being dialled. Whoever waits holds it, so there is no more of it than requests.
 #[derive(Default)]
-pub(in crate::origin) struct FirstCalls(Mutex<HashMap<Destination, Weak<Call>>>);
+pub(in crate::origin) struct FirstCalls(Mutex<ByDestination<Weak<FirstCall>>>);
 
-struct Call {
+struct FirstCall {
     settings: Option<Arc<Settings>>,
     /// A connection if the origin speaks HTTP/2.
     outcome: OnceCell<Result<Option<Sender>, Refusal>>,
@@ -31,7 +28,7 @@ struct Call {
 
 impl FirstCalls {
     /// The one that is under way, or a new one.
-    fn join(&self, destination: &Destination, settings: Option<&Arc<Settings>>) -> Arc<Call> {
+    fn join(&self, destination: &Destination, settings: Option<&Arc<Settings>>) -> Arc<FirstCall> {
         let mut calls = self.0.lock().expect("no panic while locked");
         let under_way = calls.get(destination).and_then(Weak::upgrade).filter(|call| {
             !call.outcome.initialized()
@@ -39,7 +36,8 @@ impl FirstCalls {
         });
         under_way.unwrap_or_else(|| {
             calls.retain(|_, call| call.strong_count() > 0);
-            let call = Arc::new(Call { settings: settings.cloned(), outcome: OnceCell::new() });
+            let call =
+                Arc::new(FirstCall { settings: settings.cloned(), outcome: OnceCell::new() });
             calls.insert(destination.clone(), Arc::downgrade(&call));
             call
         })
