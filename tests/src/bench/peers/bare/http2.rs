@@ -32,7 +32,7 @@ const HEADER_LIST: u32 = protocol::frame::MAX_HEAD as u32;
 const FRAME: u32 = 128 * 1024;
 const READ: usize = 64 * 1024;
 const TLS_BUFFER: usize = 256 * 1024;
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 128 * 1024;
 
 /// Near: a link, once the other end has dialled it. `tasks` moves its bytes.
 pub(super) async fn accept(
