@@ -15,6 +15,8 @@ pub struct Machine {
     pub memory_gib: u64,
     /// The kernel's version.
     pub kernel: String,
+    /// How the kernel lets TCP share a network, unless a program chooses for itself: `cubic`, `bbr`.
+    pub congestion_control: String,
     /// Are Postern's programs built by a profile of what they do under load?
     pub by_profile: bool,
     /// Versions of what was measured, by the key of its way.
@@ -31,7 +33,9 @@ impl Machine {
         };
         let kib = field("/proc/meminfo", "MemTotal").unwrap_or_default();
         let kib = kib.split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0);
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let setting =
+            |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
+        let kernel = setting("kernel/osrelease");
         let numbers = |c: char| c.is_ascii_digit() || c == '.';
         let kernel = kernel.split(|c| !numbers(c)).next().unwrap_or_default().to_owned();
         Self {
@@ -39,6 +43,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_gib: kib.div_ceil(1024 * 1024),
             kernel,
+            congestion_control: setting("net/ipv4/tcp_congestion_control").trim().to_owned(),
             by_profile: false,
             software: BTreeMap::new(),
         }
@@ -62,8 +67,10 @@ impl Machine {
 
     /// In one line.
     pub fn line(&self) -> String {
-        let Self { processor, cores, memory_gib, kernel, .. } = self;
-        format!("{processor}, {cores} cores, {memory_gib} GiB, Linux {kernel}")
+        let Self { processor, cores, memory_gib, kernel, congestion_control, .. } = self;
+        format!(
+            "{processor}, {cores} cores, {memory_gib} GiB, Linux {kernel}, TCP with {congestion_control}"
+        )
     }
 
     pub(super) fn json(&self) -> Value {
@@ -72,6 +79,7 @@ impl Machine {
             "cores": self.cores,
             "memory_gib": self.memory_gib,
             "kernel": self.kernel,
+            "tcp_congestion_control": self.congestion_control,
             "by_profile": self.by_profile,
             "software": self.software,
         })

@@ -14,10 +14,10 @@ use super::{
 #[command(name = "bench")]
 pub struct Options {
     /// Rounds of which medians are taken.
-    #[arg(long, env = "BENCH_ROUNDS", default_value_t = 3)]
+    #[arg(long, env = "BENCH_ROUNDS", default_value_t = 7)]
     pub rounds: usize,
     /// How long each measurement of a round takes, in seconds.
-    #[arg(long, env = "BENCH_SECONDS", default_value_t = 1.5)]
+    #[arg(long, env = "BENCH_SECONDS", default_value_t = 0.6)]
     pub seconds: f64,
     /// Works to do, by name or family (`small,100k`); all of them, unless some are named.
     #[arg(long, env = "BENCH_ONLY", value_delimiter = ',')]
