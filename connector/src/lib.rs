@@ -14,7 +14,6 @@
 //! of the environment, [`proxy`] of what it says about the way out, and `files` of
 //! what the customer wrote down for the guard and for origins.
 
-mod boxed;
 pub mod config;
 mod doctor;
 mod files;

@@ -32,7 +32,7 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::TrySendError};
-use link::{Exchange, LinkError, Reply};
+use link::{Exchange, LinkError, Reply, boxed::boxed};
 use protocol::{
     fields,
     head::Protocol,
@@ -53,7 +53,6 @@ use self::{
 };
 pub(crate) use self::{connect::Destination, settings::Origins};
 use crate::{
-    boxed::boxed,
     files::InForce,
     metrics::{Meter, Outcome},
 };

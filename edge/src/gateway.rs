@@ -9,7 +9,7 @@
 //! answer    ─ the refusal, or the origin's response
 //! ```
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, service::service_fn};
@@ -17,7 +17,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
-use link::workers::WorkerId;
+use link::{boxed::boxed, workers::WorkerId};
 use protocol::refusal::{Code, Refusal};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -123,8 +123,7 @@ impl Gateway {
         let stream = ClientStream::new(stream, shared.broken.clone());
         let service = service_fn(|request: Request<Incoming>| {
             let client = Client::new(shared.clone(), request.version());
-            let gateway = self.clone();
-            async move { Ok::<_, Infallible>(gateway.respond(request, client).await) }
+            self.respond(request, client)
         });
         let builder = self.builder();
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
@@ -173,16 +172,22 @@ impl Gateway {
         builder
     }
 
-    async fn respond(
-        self: Arc<Self>,
+    /// Judges a request at once, so that the future begins with no more of it than a pointer. It has a box of
+    /// its own, which the next request finds warm.
+    fn respond(
+        self: &Arc<Self>,
         request: Request<Incoming>,
         client: Client,
-    ) -> Response<Answer> {
-        let account = Account::open(self.core.clone());
-        match exchange::forward(&self, request, client, account).await {
-            Ok(response) => response,
-            Err((refusal, account)) => answer::refuse(&refusal, account),
-        }
+    ) -> Pin<Box<impl Future<Output = Result<Response<Answer>, Infallible>> + use<>>> {
+        let begun = exchange::begin(self, request, client, Account::open(self.core.clone()));
+        let gateway = self.clone();
+        boxed(|| async move {
+            let answered = match begun {
+                Ok(exchange) => exchange.run(&gateway).await,
+                Err(refused) => Err(refused),
+            };
+            Ok(answered.unwrap_or_else(|(refusal, account)| answer::refuse(&refusal, account)))
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use link::{
     CloseReason, Inbound, LinkError,
+    boxed::boxed,
     control::{ControlReceiver, ControlSender},
     dial::Dialled,
 };
@@ -17,7 +18,6 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    boxed::boxed,
     metrics::{Meter, Outcome},
     origin::Origin,
     outlet::describe,

@@ -13,12 +13,13 @@
 //!  Response<Body> ◄────── its answer ────────── Reply::send
 //! ```
 //!
-//! Both ends spread their links over [`workers`].
+//! Both ends spread their links over [`workers`], and have futures made where they stay by [`boxed`](mod@boxed).
 //!
 //! Whether a request that failed may be sent again rests on [`SendError::is_not_delivered`]: true only
 //! if the connector did not begin it.
 
 mod body;
+pub mod boxed;
 pub mod control;
 pub mod dial;
 mod error;

@@ -54,7 +54,7 @@ pub(crate) enum Answer {
     /// A refusal's, or nothing.
     Whole(Option<Bytes>),
     /// An origin's, off a link.
-    Stream(Stream),
+    Stream(Box<Stream>),
 }
 
 /// An origin's body: streams until its end, until the link breaks, or until it is cut.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use link::SendError;
 use protocol::{
     fields,
@@ -35,8 +35,12 @@ use crate::{
 /// Links that one request may be tried on: a connector has four, and a client should not wait for more.
 const MAX_TRIES: usize = 4;
 
-/// What a request needs from here to its end.
-pub(crate) struct Journey {
+/// A request on its way. It stays where it is until its answer begins: what is handed on is a pointer to it.
+pub(crate) struct Exchange {
+    pub(crate) head: Parts,
+    source: Source,
+    target: Target,
+    pub(crate) upgrade: OnUpgrade,
     pub(crate) tunnel: Arc<Tunnel>,
     pub(crate) live: Live,
     pub(crate) client: Client,
@@ -51,18 +55,18 @@ pub(crate) struct Clock {
     judged_at: Instant,
 }
 
-/// Serves one request.
-pub(crate) async fn forward(
+/// Judges a request, which may then go its way.
+pub(crate) fn begin(
     gateway: &Gateway,
     mut request: Request<Incoming>,
     client: Client,
     account: Account,
-) -> Result<Response<Answer>, Refused> {
+) -> Result<Box<Exchange>, Refused> {
     let began_at = Instant::now();
     let upgrade = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
     let (is_http2, limit) = (client.is_http2(), gateway.max_request_body);
-    let mut source = Source::new(body, is_http2, limit, &gateway.core);
+    let source = Source::new(body, is_http2, limit, &gateway.core);
     let (target, tunnel, live) = match admit(gateway, &head, &source, &client) {
         Ok(admitted) => admitted,
         Err(refusal) => return Err((refusal, account)),
@@ -70,22 +74,13 @@ pub(crate) async fn forward(
     let judged_at = Instant::now();
     let judged_us = micros(began_at, judged_at);
     let clock = Clock { judged_us, judged_at };
-    let journey = Journey { tunnel, live, client, account, clock };
-    match target {
-        Target::Message => {
-            prepare(&mut head);
-            send(&head, &mut source, journey).await
-        }
-        Target::Connect => {
-            fields::strip(&mut head.headers);
-            head.headers.remove(header::EXPECT);
-            Box::pin(tunnel::open(gateway, head, None, upgrade, journey)).await
-        }
-        Target::Upgrade(protocol) => {
-            prepare(&mut head);
-            Box::pin(tunnel::open(gateway, head, Some(protocol), upgrade, journey)).await
-        }
+    fields::strip(&mut head.headers);
+    // hyper answers 100-continue as soon as the link asks for the body.
+    head.headers.remove(header::EXPECT);
+    if target != Target::Connect {
+        name_host(&mut head);
     }
+    Ok(Box::new(Exchange { head, source, target, upgrade, tunnel, live, client, account, clock }))
 }
 
 /// Everything that must hold before a link is asked.
@@ -121,55 +116,85 @@ fn enter(core: &Core, grant: Grant) -> Result<(Arc<Tunnel>, Live), Refusal> {
     Ok((tunnel, live))
 }
 
-/// Makes a head that may leave: what belongs to the client's connection is gone, and `Host` says what
-/// the target says (RFC 9112 §3.2.2).
-fn prepare(head: &mut Parts) {
-    fields::strip(&mut head.headers);
-    // hyper answers 100-continue as soon as the link asks for the body.
-    head.headers.remove(header::EXPECT);
+/// `Host` says what the target says (RFC 9112 §3.2.2).
+fn name_host(head: &mut Parts) {
     let authority = head.uri.authority().map_or("", |authority| authority.as_str());
     // A part of a URI can stand in a field.
     let _ = fields::set_host(&mut head.headers, authority);
 }
 
-async fn send(
-    head: &Parts,
-    source: &mut Source,
-    mut journey: Journey,
-) -> Result<Response<Answer>, Refused> {
-    let mut tries = Tries::default();
-    loop {
-        let in_flight = match tries.next(&mut journey) {
-            Ok(in_flight) => in_flight,
-            Err(refusal) => return Err((refusal, journey.account)),
+impl Exchange {
+    /// Goes the request's way, up to the beginning of its answer.
+    pub(crate) async fn run(
+        mut self: Box<Self>,
+        gateway: &Gateway,
+    ) -> Result<Response<Answer>, Refused> {
+        let protocol = match std::mem::replace(&mut self.target, Target::Message) {
+            Target::Message => return self.send().await,
+            Target::Connect => None,
+            Target::Upgrade(protocol) => Some(protocol),
         };
-        let body = source.lend();
-        let sent_at = Instant::now();
-        let sent = tokio::select! {
-            biased;
-            // hyper's server cannot pass 1xx on; it says 100 itself.
-            sent = in_flight.link().session.send(head, body, |_| {}) => sent,
-            () = journey.live.cut() => return Err((Code::AccessRevoked.into(), journey.account)),
-        };
-        let error = match sent {
-            Ok(response) => return Ok(stream(response, &head.method, in_flight, sent_at, journey)),
-            Err(error) => error,
-        };
-        if error.is_request_body() {
-            let refusal = if source.is_too_large() {
-                Code::BodyTooLarge.into()
-            } else {
-                Refusal::new(Code::BadRequest, "the request's body broke off")
+        Box::pin(tunnel::open(gateway, self, protocol)).await
+    }
+
+    async fn send(mut self: Box<Self>) -> Result<Response<Answer>, Refused> {
+        let mut tries = Tries::default();
+        loop {
+            let in_flight = match tries.next(&mut self) {
+                Ok(in_flight) => in_flight,
+                Err(refusal) => return Err((refusal, self.account)),
             };
-            return Err((refusal, journey.account));
+            let body = self.source.lend();
+            let sent_at = Instant::now();
+            let sent = tokio::select! {
+                biased;
+                // hyper's server cannot pass 1xx on; it says 100 itself.
+                sent = in_flight.link().session.send(&self.head, body, |_| {}) => sent,
+                () = self.live.cut() => return Err((Code::AccessRevoked.into(), self.account)),
+            };
+            let error = match sent {
+                Ok(response) => return Ok(self.answer(response, in_flight, sent_at)),
+                Err(error) => error,
+            };
+            if error.is_request_body() {
+                let refusal = if self.source.is_too_large() {
+                    Code::BodyTooLarge.into()
+                } else {
+                    Refusal::new(Code::BadRequest, "the request's body broke off")
+                };
+                return Err((refusal, self.account));
+            }
+            let may_repeat = self.source.is_empty() && self.head.method.is_safe();
+            let is_whole = error.is_not_delivered() && self.source.take_back().await;
+            tries.failed(&in_flight, &error, is_whole, may_repeat);
+            if tries.is_over() {
+                return Err((tries.refusal(), self.account));
+            }
+            self.account.core().metrics.retries.increment(1);
         }
-        let may_repeat = source.is_empty() && head.method.is_safe();
-        let is_whole = error.is_not_delivered() && source.take_back().await;
-        tries.failed(&in_flight, &error, is_whole, may_repeat);
-        if tries.is_over() {
-            return Err((tries.refusal(), journey.account));
-        }
-        journey.account.core().metrics.retries.increment(1);
+    }
+
+    /// The response as it streams back.
+    pub(crate) fn answer(
+        self: Box<Self>,
+        response: Response<link::Body>,
+        in_flight: InFlight,
+        sent_at: Instant,
+    ) -> Response<Answer> {
+        let Self { head: request, live, client, mut account, clock, .. } = *self;
+        let (mut head, body) = response.into_parts();
+        account.outcome = finish(&mut head.headers, clock, sent_at, &account);
+        let is_bodyless = request.method == Method::HEAD
+            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let length = head.headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let length = if is_bodyless { Some(0) } else { length };
+        live.hold(body);
+        let stream = Stream::new(live, client, length, in_flight, account);
+        let mut response = Response::new(Answer::Stream(Box::new(stream)));
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        response
     }
 }
 
@@ -183,19 +208,19 @@ pub(crate) struct Tries {
 
 impl Tries {
     /// The next link; when there is none left, what came of the last one. A tunnel whose links have all
-    /// gone is forgotten, and is another one once a link comes back: the journey then goes on there.
-    pub(crate) fn next(&self, journey: &mut Journey) -> Result<InFlight, Refusal> {
-        let worker = journey.client.worker();
-        if let Some(in_flight) = journey.tunnel.pick(worker, &self.tried) {
+    /// gone is forgotten, and is another one once a link comes back: the exchange then goes on there.
+    pub(crate) fn next(&self, exchange: &mut Exchange) -> Result<InFlight, Refusal> {
+        let worker = exchange.client.worker();
+        if let Some(in_flight) = exchange.tunnel.pick(worker, &self.tried) {
             return Ok(in_flight);
         }
-        let core = journey.account.core();
-        let newer = core.registry.get(journey.live.grant().tunnel);
-        if newer.is_none_or(|newer| Arc::ptr_eq(&newer, &journey.tunnel)) {
+        let core = exchange.account.core();
+        let newer = core.registry.get(exchange.live.grant().tunnel);
+        if newer.is_none_or(|newer| Arc::ptr_eq(&newer, &exchange.tunnel)) {
             return Err(self.refusal());
         }
-        (journey.tunnel, journey.live) = enter(core, journey.live.grant())?;
-        journey.tunnel.pick(worker, &self.tried).ok_or_else(|| self.refusal())
+        (exchange.tunnel, exchange.live) = enter(core, exchange.live.grant())?;
+        exchange.tunnel.pick(worker, &self.tried).ok_or_else(|| self.refusal())
     }
 
     /// Notes a failure: another link may follow if nothing was delivered and `is_whole`, or if the
@@ -226,30 +251,6 @@ impl Tries {
     pub(crate) fn refusal(&self) -> Refusal {
         self.last.map_or_else(no_link, Refusal::from)
     }
-}
-
-/// The response as it streams back.
-pub(crate) fn stream(
-    response: Response<link::Body>,
-    method: &Method,
-    in_flight: InFlight,
-    sent_at: Instant,
-    journey: Journey,
-) -> Response<Answer> {
-    let Journey { live, client, mut account, clock, .. } = journey;
-    let (mut head, body) = response.into_parts();
-    account.outcome = finish(&mut head.headers, clock, sent_at, &account);
-    let is_bodyless = *method == Method::HEAD
-        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let length = head.headers.get(header::CONTENT_LENGTH);
-    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-    let length = if is_bodyless { Some(0) } else { length };
-    live.hold(body);
-    let stream = Stream::new(live, client, length, in_flight, account);
-    let mut response = Response::new(Answer::Stream(stream));
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers;
-    response
 }
 
 /// Cleans a response's fields, keeps what the connector says in Postern's name, adds the edge's phases,

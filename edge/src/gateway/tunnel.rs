@@ -19,7 +19,7 @@ use crate::{
         Gateway, Refused,
         answer::{Account, Answer},
         client::Client,
-        exchange::{self, Journey, Tries},
+        exchange::{Exchange, Tries, finish},
     },
     metrics::Outcome,
     registry::InFlight,
@@ -32,39 +32,38 @@ const BUFFER: usize = 16 * 1024;
 /// Opens a tunnel to the head's authority, or an upgrade to `protocol`.
 pub(crate) async fn open(
     gateway: &Gateway,
-    mut head: Parts,
+    mut exchange: Box<Exchange>,
     protocol: Option<HeaderValue>,
-    upgrade: OnUpgrade,
-    mut journey: Journey,
 ) -> Result<Response<Answer>, Refused> {
+    let head = &mut exchange.head;
     let is_extended = protocol.is_some() && head.method == Method::CONNECT;
     if is_extended {
-        make_http1_handshake(&mut head);
+        make_http1_handshake(head);
     }
     if let Some(protocol) = protocol.clone() {
         head.extensions.insert(Protocol(protocol));
     }
     let mut tries = Tries::default();
     loop {
-        let in_flight = match tries.next(&mut journey) {
+        let in_flight = match tries.next(&mut exchange) {
             Ok(in_flight) => in_flight,
-            Err(refusal) => return Err((refusal, journey.account)),
+            Err(refusal) => return Err((refusal, exchange.account)),
         };
         let sent_at = Instant::now();
         let opened = tokio::select! {
             biased;
-            opened = in_flight.link().session.open(&head) => opened,
-            () = journey.live.cut() => return Err((Code::AccessRevoked.into(), journey.account)),
+            opened = in_flight.link().session.open(&exchange.head) => opened,
+            () = exchange.live.cut() => return Err((Code::AccessRevoked.into(), exchange.account)),
         };
         match opened {
             Ok(Opened::Response(response)) => {
-                return Ok(exchange::stream(response, &head.method, in_flight, sent_at, journey));
+                return Ok(exchange.answer(response, in_flight, sent_at));
             }
             Ok(Opened::Tunnel(response, origin)) => {
-                let Journey { live, client, mut account, clock, .. } = journey;
+                let Exchange { upgrade, live, client, mut account, clock, .. } = *exchange;
                 let mut response = response.map(|()| Answer::Whole(None));
                 let headers = response.headers_mut();
-                account.outcome = exchange::finish(headers, clock, sent_at, &account);
+                account.outcome = finish(headers, clock, sent_at, &account);
                 switch(&mut response, protocol, is_extended);
                 let tunnel = Tunnel { origin, upgrade, live, client, in_flight, account };
                 gateway.tasks.spawn(tunnel.run());
@@ -73,9 +72,9 @@ pub(crate) async fn open(
             Err(error) => {
                 tries.failed(&in_flight, &error, true, false);
                 if tries.is_over() {
-                    return Err((tries.refusal(), journey.account));
+                    return Err((tries.refusal(), exchange.account));
                 }
-                journey.account.core().metrics.retries.increment(1);
+                exchange.account.core().metrics.retries.increment(1);
             }
         }
     }

@@ -31,8 +31,8 @@ const BACK_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Source {
     is_empty: bool,
-    content: Option<Content>,
-    lent: Option<oneshot::Receiver<Content>>,
+    content: Option<Box<Content>>,
+    lent: Option<oneshot::Receiver<Box<Content>>>,
     /// What the content tells; there is none of an empty body.
     is_too_large: Option<Arc<AtomicBool>>,
 }
@@ -66,7 +66,7 @@ impl Source {
             return Self { is_empty: true, content: None, lent: None, is_too_large: None };
         }
         let is_too_large = Arc::<AtomicBool>::default();
-        let content = Content {
+        let content = Box::new(Content {
             read: Vec::new(),
             room: KEPT,
             rest: body,
@@ -74,7 +74,7 @@ impl Source {
             left: limit,
             is_too_large: is_too_large.clone(),
             core: core.clone(),
-        };
+        });
         Self {
             is_empty: false,
             content: Some(content),
@@ -116,9 +116,9 @@ impl Source {
 /// The body that a link reads.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    content: Option<Content>,
+    content: Option<Box<Content>>,
     /// Gone once there is nothing whole to give back.
-    owner: Option<oneshot::Sender<Content>>,
+    owner: Option<oneshot::Sender<Box<Content>>>,
     /// How many of the pieces that were read before have been sent this time.
     sent: usize,
 }
@@ -172,7 +172,7 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         let is_over =
             |content: &Content| self.sent == content.read.len() && content.rest.is_end_stream();
-        self.content.as_ref().is_none_or(is_over)
+        self.content.as_deref().is_none_or(is_over)
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 /// What `Box::pin(make())` gives, with the room taken before the future is made: of a large one, only what it
 /// begins with is written then. Made first, all of it would be copied.
-pub(crate) fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+pub fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
     let room = Box::new_uninit();
     Box::into_pin(Box::write(room, make()))
 }
