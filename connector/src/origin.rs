@@ -32,7 +32,7 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::TrySendError};
-use link::{Exchange, LinkError, Reply, boxed::boxed};
+use link::{Exchange, LinkError, Reply, boxed};
 use protocol::{
     fields,
     head::Protocol,

@@ -17,7 +17,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
-use link::{boxed::boxed, workers::WorkerId};
+use link::{boxed, workers::WorkerId};
 use protocol::refusal::{Code, Refusal};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -29,6 +29,7 @@ use crate::{accept::AcceptTrouble, aside::Aside, core::Core, tasks::Tasks};
 use answer::{Account, Answer};
 use caller::Callers;
 use client::{Client, ClientStream, Connection, UnderWay};
+use exchange::Exchange;
 
 mod admission;
 mod answer;
@@ -172,19 +173,21 @@ impl Gateway {
         builder
     }
 
-    /// Judges a request at once, so that the future begins with no more of it than a pointer. It has a box of
-    /// its own, which the next request finds warm.
+    /// Judges a request at once, so that the future begins with little of it. It has a box of its own, which
+    /// the next request finds warm.
     fn respond(
         self: &Arc<Self>,
         request: Request<Incoming>,
         client: Client,
     ) -> Pin<Box<impl Future<Output = Result<Response<Answer>, Infallible>> + use<>>> {
-        let begun = exchange::begin(self, request, client, Account::open(self.core.clone()));
+        let account = Account::open(self.core.clone());
+        let begun = Exchange::begin(self, request, client, account);
         let gateway = self.clone();
         boxed(|| async move {
             let answered = match begun {
                 Ok(exchange) => exchange.run(&gateway).await,
-                Err(refused) => Err(refused),
+                // Until its refusal is there, hyper takes what has come of the body, and keeps the connection.
+                Err((refused, _body)) => Err(refused),
             };
             Ok(answered.unwrap_or_else(|(refusal, account)| answer::refuse(&refusal, account)))
         })

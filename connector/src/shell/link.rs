@@ -4,8 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use link::{
-    CloseReason, Inbound, LinkError,
-    boxed::boxed,
+    CloseReason, Inbound, LinkError, boxed,
     control::{ControlReceiver, ControlSender},
     dial::Dialled,
 };

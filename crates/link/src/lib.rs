@@ -13,13 +13,13 @@
 //!  Response<Body> ◄────── its answer ────────── Reply::send
 //! ```
 //!
-//! Both ends spread their links over [`workers`], and have futures made where they stay by [`boxed`](mod@boxed).
+//! Both ends spread their links over [`workers`], and have futures made where they stay by [`boxed`].
 //!
 //! Whether a request that failed may be sent again rests on [`SendError::is_not_delivered`]: true only
 //! if the connector did not begin it.
 
 mod body;
-pub mod boxed;
+mod boxed;
 pub mod control;
 pub mod dial;
 mod error;
@@ -34,6 +34,7 @@ mod upgraded;
 pub mod workers;
 
 pub use body::Body;
+pub use boxed::boxed;
 pub use error::{BoxError, CloseReason, DialError, LinkError, SendError, TlsError};
 pub use inbound::{Arrival, Exchange, Inbound, Reply};
 pub use session::{Opened, Session};

@@ -1,6 +1,6 @@
-//! One request's way: a link is picked, the request sent, the response streamed back. Another link gets
-//! a second chance only if the first one provably delivered nothing, or if the request is safe to
-//! repeat.
+//! One request's way: it is judged, a link is picked, the request sent, the response streamed back.
+//! Another link gets a second chance only if the first one provably delivered nothing, or if the request
+//! is safe to repeat.
 
 use std::{
     sync::Arc,
@@ -35,52 +35,26 @@ use crate::{
 /// Links that one request may be tried on: a connector has four, and a client should not wait for more.
 const MAX_TRIES: usize = 4;
 
-/// A request on its way. It stays where it is until its answer begins: what is handed on is a pointer to it.
+/// A request on its way; at the connector, [`link::Exchange`] is its counterpart. It stays where it is until
+/// its answer begins: what is handed on is a pointer to it.
 pub(crate) struct Exchange {
     pub(crate) head: Parts,
     source: Source,
     target: Target,
     pub(crate) upgrade: OnUpgrade,
-    pub(crate) tunnel: Arc<Tunnel>,
+    tunnel: Arc<Tunnel>,
     pub(crate) live: Live,
     pub(crate) client: Client,
     pub(crate) account: Account,
     pub(crate) clock: Clock,
 }
 
-/// Measures the edge's own phases.
+/// Measures the edge's own phases. Over HTTP/2 a request has a task of its own, and the wait for its first
+/// turn counts as the edge's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     judged_us: u64,
     judged_at: Instant,
-}
-
-/// Judges a request, which may then go its way.
-pub(crate) fn begin(
-    gateway: &Gateway,
-    mut request: Request<Incoming>,
-    client: Client,
-    account: Account,
-) -> Result<Box<Exchange>, Refused> {
-    let began_at = Instant::now();
-    let upgrade = hyper::upgrade::on(&mut request);
-    let (mut head, body) = request.into_parts();
-    let (is_http2, limit) = (client.is_http2(), gateway.max_request_body);
-    let source = Source::new(body, is_http2, limit, &gateway.core);
-    let (target, tunnel, live) = match admit(gateway, &head, &source, &client) {
-        Ok(admitted) => admitted,
-        Err(refusal) => return Err((refusal, account)),
-    };
-    let judged_at = Instant::now();
-    let judged_us = micros(began_at, judged_at);
-    let clock = Clock { judged_us, judged_at };
-    fields::strip(&mut head.headers);
-    // hyper answers 100-continue as soon as the link asks for the body.
-    head.headers.remove(header::EXPECT);
-    if target != Target::Connect {
-        name_host(&mut head);
-    }
-    Ok(Box::new(Exchange { head, source, target, upgrade, tunnel, live, client, account, clock }))
 }
 
 /// Everything that must hold before a link is asked.
@@ -124,15 +98,43 @@ fn name_host(head: &mut Parts) {
 }
 
 impl Exchange {
+    /// Judges a request, which may then go its way; a refused one's body is given back.
+    pub(crate) fn begin(
+        gateway: &Gateway,
+        mut request: Request<Incoming>,
+        client: Client,
+        account: Account,
+    ) -> Result<Box<Self>, (Refused, Source)> {
+        let began_at = Instant::now();
+        let upgrade = hyper::upgrade::on(&mut request);
+        let (mut head, body) = request.into_parts();
+        let (is_http2, limit) = (client.is_http2(), gateway.max_request_body);
+        let source = Source::new(body, is_http2, limit, &gateway.core);
+        let (target, tunnel, live) = match admit(gateway, &head, &source, &client) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return Err(((refusal, account), source)),
+        };
+        let judged_at = Instant::now();
+        let judged_us = micros(began_at, judged_at);
+        let clock = Clock { judged_us, judged_at };
+        fields::strip(&mut head.headers);
+        // hyper answers 100-continue as soon as the link asks for the body.
+        head.headers.remove(header::EXPECT);
+        if target != Target::Connect {
+            name_host(&mut head);
+        }
+        Ok(Box::new(Self { head, source, target, upgrade, tunnel, live, client, account, clock }))
+    }
+
     /// Goes the request's way, up to the beginning of its answer.
     pub(crate) async fn run(
-        mut self: Box<Self>,
+        self: Box<Self>,
         gateway: &Gateway,
     ) -> Result<Response<Answer>, Refused> {
-        let protocol = match std::mem::replace(&mut self.target, Target::Message) {
+        let protocol = match &self.target {
             Target::Message => return self.send().await,
             Target::Connect => None,
-            Target::Upgrade(protocol) => Some(protocol),
+            Target::Upgrade(protocol) => Some(protocol.clone()),
         };
         Box::pin(tunnel::open(gateway, self, protocol)).await
     }

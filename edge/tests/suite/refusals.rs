@@ -1,7 +1,7 @@
 //! Every "no" of the gateway: its status, its code, and what it tells to do.
 
 use http::{Method, Request, StatusCode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt, AsyncWriteExt, BufReader};
 
 use crate::{
     client::{Whole, basic, body, connect, empty, fetch, get, send, send_h2},
@@ -212,5 +212,29 @@ async fn a_client_that_does_not_say_what_it_wants_is_let_go() {
     for mut stream in silent {
         // With an end or with a reset: either way it is over.
         let _ = patiently(stream.read_to_end(&mut Vec::new())).await;
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_with_a_body_behind_it_leaves_the_connection_open() {
+    let world = World::new().await;
+    let mut client = BufReader::new(connect(world.gateway).await);
+    for _ in 0..3 {
+        let request = "POST http://wiki.corp/ HTTP/1.1\r\nhost: wiki.corp\r\n\
+            transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+        client.write_all(request.as_bytes()).await.unwrap();
+        let (mut line, mut length) = (String::new(), 0);
+        patiently(client.read_line(&mut line)).await.unwrap();
+        assert!(line.starts_with("HTTP/1.1 407 "), "{line:?}");
+        while line != "\r\n" {
+            line.clear();
+            patiently(client.read_line(&mut line)).await.unwrap();
+            let field = line.trim_end().split_once(": ").unwrap_or_default();
+            assert_ne!(field, ("connection", "close"));
+            if field.0 == "content-length" {
+                length = field.1.parse().unwrap();
+            }
+        }
+        patiently(client.read_exact(&mut vec![0; length])).await.unwrap();
     }
 }

@@ -21,8 +21,8 @@ const FRAME: u32 = 128 * 1024;
 const READ: usize = 64 * 1024;
 /// How much may be encrypted ahead of one write to the socket, in bytes: a few whole reads from an origin.
 pub(crate) const TLS_BUFFER: usize = 256 * 1024;
-/// How much one stream may hold that waits to be sent, in bytes.
-const SEND_BUFFER: usize = 128 * 1024;
+/// How much one stream may hold that waits to be sent, in bytes: as much as a frame may, or none would be as long.
+const SEND_BUFFER: usize = FRAME as usize;
 
 /// What TLS runs on.
 pub(crate) type Stream = BufReader<TcpStream>;
