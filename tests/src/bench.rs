@@ -13,6 +13,7 @@
 //! | [`report`], [`table`], [`plot`] | how it is told |
 
 use anyhow::ensure;
+use rand::seq::SliceRandom as _;
 
 pub mod client;
 pub mod goals;
@@ -161,9 +162,8 @@ impl Bench {
                         }
                     }
                     ways = well;
-                    // What one way leaves behind falls to another one each time.
-                    let first = ways.len().min(1);
-                    ways.rotate_left(first);
+                    // What one way leaves behind should not always fall to the same one.
+                    ways.shuffle(&mut rand::rng());
                 }
             }
             Kind::Memory | Kind::Links => {

@@ -15,7 +15,8 @@ pub struct Machine {
     pub memory_gib: u64,
     /// The kernel's version.
     pub kernel: String,
-    /// How the kernel lets TCP share a network, unless a program chooses for itself: `cubic`, `bbr`.
+    /// How the kernel lets TCP share a network, unless a program chooses for itself: `cubic`, `bbr`; or
+    /// `unknown`.
     pub congestion_control: String,
     /// Are Postern's programs built by a profile of what they do under load?
     pub by_profile: bool,
@@ -43,7 +44,10 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_gib: kib.div_ceil(1024 * 1024),
             kernel,
-            congestion_control: setting("net/ipv4/tcp_congestion_control").trim().to_owned(),
+            congestion_control: match setting("net/ipv4/tcp_congestion_control").trim() {
+                "" => "unknown".to_owned(),
+                known => known.to_owned(),
+            },
             by_profile: false,
             software: BTreeMap::new(),
         }
