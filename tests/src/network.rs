@@ -21,6 +21,14 @@ use std::{
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
+mod inside;
+mod line;
+
+pub use self::{
+    inside::{Inside, Task},
+    line::Shape,
+};
+
 /// Networks that one process may make, each with a /28 of 10/8.
 const MOST: u32 = 16;
 
@@ -29,6 +37,8 @@ pub struct Network {
     /// Begins the name of everything it is made of. Short: an interface's name has 15 bytes at most.
     name: String,
     base: Ipv4Addr,
+    /// How often the machine inside got a new address.
+    moved: AtomicU32,
 }
 
 /// A rule of the router, until it is lifted.
@@ -51,6 +61,7 @@ impl Network {
         let network = Self {
             name: format!("p{pid}n{n}"),
             base: Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + (number << 4)),
+            moved: AtomicU32::new(0),
         };
         let name = &network.name;
         let [here, near, far, inside, other, others] =
