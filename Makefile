@@ -24,6 +24,9 @@ BY_PROFILE = $$(test ! -e $(PROFILE) || echo '-C profile-use=$(CURDIR)/$(PROFILE
 # Where `make bench` writes its results: for a whole run, where they are committed; for a part, nowhere.
 BENCH_OUT ?= $(if $(BENCH_ONLY)$(BENCH_WAYS)$(BENCH_ROUNDS)$(BENCH_SECONDS),,docs/performance)
 
+# Where `make chaos` writes its table: of a whole run, where it is committed; of a part, nowhere.
+CHAOS_OUT ?= $(if $(CHAOS_ONLY)$(CHAOS_CARRIERS)$(CHAOS_ROUNDS)$(CHAOS_SHARE)$(CHAOS_SHORT),,docs/chaos.md)
+
 FUZZ := crates/protocol/fuzz
 # What fuzzing finds is collected here, outside what is committed. An input that broke a decoder belongs
 # into $(FUZZ)/corpus, under a name that says what it is, so that every `make test` replays it.
@@ -104,6 +107,11 @@ bench: ## Compare with a direct connection and other software (BENCH_ONLY=small 
 	host=$$(rustc --print host-tuple); \
 	RUSTFLAGS="$(BY_PROFILE)" cargo build --locked --release --workspace --target $$host --target-dir target/profile --bins; \
 	target/profile/$$host/release/bench $$(test ! -e $(PROFILE) || echo --by-profile) $(if $(BENCH_OUT),--out $(BENCH_OUT))
+
+.PHONY: chaos
+chaos: ## Break parts and lines under load, and count what is lost (CHAOS_ONLY=edge-killed CHAOS_ROUNDS=1: a part)
+	cargo build --locked --release --bins
+	target/release/chaos $(if $(CHAOS_OUT),--out $(CHAOS_OUT))
 
 .PHONY: soak
 soak: ## Run what takes too long for `make test`: many property cases, thousands of connections, long fuzzing

@@ -26,7 +26,6 @@ use crate::{
 /// The regions of every world, in order; the second one's ports are one higher.
 pub const REGIONS: [&str; 2] = ["region-a", "region-b"];
 const GATEWAY_PORT: u16 = 3128;
-const METRICS_PORT: u16 = 9001;
 const OWNER: &str = "owner@localhost";
 
 /// One deployment with a team, a tunnel that the team may use, and a private origin.
@@ -151,7 +150,28 @@ impl World {
         let edge = self.edges.get_mut(region).context("the edges are not spread")?;
         edge.signal(Signal::SIGKILL)?;
         edge.ended().await?;
-        *edge = start::edge(self.dir.path(), self.host, region, site, None, &[]).await?;
+        self.start_edge(region, site).await
+    }
+
+    /// Starts an edge of a spread world again, which has ended.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub async fn start_edge(&mut self, region: usize, site: &Site) -> anyhow::Result<()> {
+        let edge = start::edge(self.dir.path(), self.host, region, site, None, &[]).await?;
+        *self.edges.get_mut(region).context("the edges are not spread")? = edge;
+        Ok(())
+    }
+
+    /// Starts `postern up`, or the control plane of a spread world, again, which has ended.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub async fn start_postern(&mut self) -> anyhow::Result<()> {
+        self.postern = match self.edges.is_empty() {
+            true => start::postern(self.dir.path(), self.host).await?.0,
+            false => start::control_plane(self.dir.path(), self.host, None).await?,
+        };
         Ok(())
     }
 
@@ -188,43 +208,7 @@ impl World {
         self.postern.signal(Signal::SIGTERM)?;
         let status = self.postern.ended().await?;
         ensure!(status.success(), "postern up: {status}\n{}", self.postern.said());
-        (self.postern, _) = start::postern(self.dir.path(), self.host).await?;
-        Ok(())
-    }
-
-    /// Kills `postern up`, which tells its edges nothing, and starts it again with the same data.
-    ///
-    /// # Errors
-    /// If it does not come back.
-    pub async fn kill_postern(&mut self) -> anyhow::Result<()> {
-        self.postern.signal(Signal::SIGKILL)?;
-        self.postern.ended().await?;
-        (self.postern, _) = start::postern(self.dir.path(), self.host).await?;
-        Ok(())
-    }
-
-    /// Stops an edge of a spread world in good order, starts it again, and waits until it is ready.
-    ///
-    /// # Errors
-    /// If it does not leave, or does not come back.
-    pub async fn restart_edge(&mut self, region: usize) -> anyhow::Result<()> {
-        let edge = self.edges.get_mut(region).context("the edges are not spread")?;
-        edge.signal(Signal::SIGTERM)?;
-        let status = edge.ended().await?;
-        ensure!(status.success(), "edge: {status}\n{}", edge.said());
-        let site = Site::at(self.host);
-        *edge = start::edge(self.dir.path(), self.host, region, &site, None, &[]).await?;
-        let url = format!("http://{}:{}/ready", self.host, METRICS_PORT + region as u16);
-        let ready = async {
-            let mut pace = tokio::time::interval(std::time::Duration::from_millis(50));
-            loop {
-                pace.tick().await;
-                if reqwest::get(&url).await?.status() == 200 {
-                    return anyhow::Ok(());
-                }
-            }
-        };
-        tokio::time::timeout(PATIENCE, ready).await.context("the edge is never ready")?
+        self.start_postern().await
     }
 
     /// Ends its processes in good order.
