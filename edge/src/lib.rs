@@ -25,7 +25,6 @@ mod core;
 mod disk;
 mod edge;
 mod gateway;
-mod handover;
 mod identity;
 mod join;
 mod knowledge;
@@ -36,7 +35,6 @@ mod observe;
 mod options;
 mod ports;
 mod registry;
-mod served;
 mod streams;
 mod tasks;
 

@@ -4,10 +4,7 @@
 use std::{
     error::Error,
     net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -56,8 +53,6 @@ pub(crate) struct Links {
     runtimes: Vec<Handle>,
     half_open: Arc<Semaphore>,
     draining: CancellationToken,
-    /// Links that there were when draining began.
-    drained: AtomicUsize,
     grace: Duration,
 }
 
@@ -72,13 +67,11 @@ impl Links {
         let runtimes = workers.iter().map(|worker| worker.runtime.clone()).collect();
         let half_open = Arc::new(Semaphore::new(HALF_OPEN));
         let draining = CancellationToken::new();
-        let drained = AtomicUsize::new(0);
-        Arc::new(Self { core, tasks, spread, runtimes, half_open, draining, drained, grace })
+        Arc::new(Self { core, tasks, spread, runtimes, half_open, draining, grace })
     }
 
     /// Asks every connector to go elsewhere, and takes no new links.
     pub(crate) fn drain(&self) {
-        self.drained.store(self.core.registry.count(), Ordering::Relaxed);
         self.draining.cancel();
     }
 
@@ -99,13 +92,11 @@ impl Links {
         }
     }
 
-    /// Accepts HTTP/2 links until another process does.
+    /// Accepts HTTP/2 links until the future is dropped.
     pub(crate) async fn accept_http2(self: Arc<Self>, listener: Http2Listener) {
         let mut trouble = AcceptTrouble::default();
         loop {
-            let accepted = self.core.superseded.run_until_cancelled(listener.accept()).await;
-            let Some(accepted) = accepted else { return };
-            if let Some(pending) = trouble.pass(accepted).await {
+            if let Some(pending) = trouble.pass(listener.accept().await).await {
                 let place = self.spread.settle(pending.remote().ip());
                 self.begin(pending, place);
             }
@@ -174,9 +165,8 @@ impl Links {
             reason = code.as_str(),
             "a link is refused"
         );
-        let refusal = refuse(code, self.drained.load(Ordering::Relaxed));
         // A stranger that does not read its refusal is cut.
-        let _ = timeout(ANSWER_WITHIN, candidate.refuse(refusal)).await;
+        let _ = timeout(ANSWER_WITHIN, candidate.refuse(refuse(code))).await;
     }
 
     async fn serve(&self, link: &Arc<Link>, control: Control) {
@@ -245,13 +235,10 @@ impl Links {
     }
 }
 
-/// The refusal, with a wait that spreads those who come back; `drained` is how many links an edge that leaves
-/// had.
-fn refuse(code: LinkRefusalCode, drained: usize) -> LinkRefusal {
+/// The refusal, with a wait that spreads those who come back.
+fn refuse(code: LinkRefusalCode) -> LinkRefusal {
     let after_ms = match code {
-        // Most drains are restarts, which nobody should be late to meet; thousands of connectors must not
-        // ask every second either.
-        LinkRefusalCode::Draining => Some(500 + drained as u64 / 4),
+        LinkRefusalCode::Draining => Some(1_000),
         LinkRefusalCode::FeedStale | LinkRefusalCode::Capacity => Some(5_000),
         LinkRefusalCode::UnknownTunnel
         | LinkRefusalCode::UnknownKey

@@ -3,7 +3,6 @@
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
-    os::{fd::OwnedFd, unix::net::UnixDatagram},
     sync::Arc,
     time::Duration,
 };
@@ -29,7 +28,7 @@ use crate::{
     tls::ServerIdentity,
 };
 
-pub use crate::quic::{Generation, Shard, pipe};
+pub use crate::quic::Shard;
 
 /// TLS, welcome and hello together may take this long.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
@@ -41,7 +40,7 @@ const REFUSAL_DEADLINE: Duration = Duration::from_secs(2);
 /// Accepts links over QUIC.
 #[derive(Debug)]
 pub struct QuicListener {
-    served: quic::Served,
+    endpoint: quinn::Endpoint,
     config: Arc<quinn::ServerConfig>,
     address: SocketAddr,
     shard: Shard,
@@ -86,46 +85,17 @@ impl QuicListener {
     /// # Errors
     /// When the address cannot be bound, or the identity cannot be used.
     pub fn bind(address: SocketAddr, identity: &ServerIdentity) -> io::Result<Self> {
-        Self::new(UdpSocket::bind(address)?, identity, Shard::WHOLE, Generation::default(), None)
+        Self::new(UdpSocket::bind(address)?, identity, Shard::WHOLE)
     }
 
-    /// Listens on a socket. The current runtime polls it. Where another process has had the socket, packets
-    /// of its links go to `older`.
+    /// Listens on a socket. The current runtime polls it.
     ///
     /// # Errors
     /// When the socket or the identity cannot be used.
-    pub fn new(
-        socket: UdpSocket,
-        identity: &ServerIdentity,
-        shard: Shard,
-        generation: Generation,
-        older: Option<UnixDatagram>,
-    ) -> io::Result<Self> {
-        let served = quic::server_endpoint(socket, identity, shard, generation, older)?;
-        let address = served.endpoint.local_addr()?;
-        Ok(Self { config: Arc::new(served.config.clone()), served, address, shard })
-    }
-
-    /// The socket, for another process.
-    ///
-    /// # Errors
-    /// When there are too many open files.
-    pub fn share(&self) -> io::Result<OwnedFd> {
-        self.served.share()
-    }
-
-    /// Leaves the socket to another process. What that passes on comes through `pipe`, which the current
-    /// runtime watches; what is sent still leaves through the socket.
-    ///
-    /// # Errors
-    /// When the pipe cannot be watched.
-    pub fn hand_over(&self, pipe: UnixDatagram) -> io::Result<()> {
-        self.served.hand_over(pipe)
-    }
-
-    /// Reads the socket again, as the other process is gone.
-    pub fn take_back(&self) {
-        self.served.take_back();
+    pub fn new(socket: UdpSocket, identity: &ServerIdentity, shard: Shard) -> io::Result<Self> {
+        let (endpoint, config) = quic::server_endpoint(socket, identity, shard)?;
+        let address = endpoint.local_addr()?;
+        Ok(Self { endpoint, config: Arc::new(config), address, shard })
     }
 
     /// The address that is listened on.
@@ -141,7 +111,7 @@ impl QuicListener {
     /// The next connection whose address is known to be real; `None` once closed. Cancel-safe.
     pub async fn accept(&self) -> Option<Pending> {
         loop {
-            let incoming = self.served.endpoint.accept().await?;
+            let incoming = self.endpoint.accept().await?;
             if !incoming.remote_address_validated() && incoming.may_retry() {
                 // A stranger may have lied about its address: nothing is spent on it, and nothing
                 // large is sent there, before it has answered from there.
@@ -156,8 +126,8 @@ impl QuicListener {
 
     /// Closes every link and waits until the peers have been told.
     pub async fn close(&self) {
-        self.served.endpoint.close(0u32.into(), b"");
-        self.served.endpoint.wait_idle().await;
+        self.endpoint.close(0u32.into(), b"");
+        self.endpoint.wait_idle().await;
     }
 }
 

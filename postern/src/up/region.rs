@@ -12,8 +12,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::signals::LEAVE;
-
 /// Rest before an edge that ended is started again, at first and at most.
 const RESTART_AFTER: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// An edge that ran this long is well, and rests shortly when it ends.
@@ -60,7 +58,7 @@ impl Region {
             match self.start(join_token.as_ref()) {
                 Ok(mut child) => {
                     // Waiting for a child closes its standard input, unless that is held apart.
-                    let mut stdin = child.stdin.take();
+                    let stdin = child.stdin.take();
                     tokio::select! {
                         ended = child.wait() => {
                             let status = ended.map(|status| status.to_string()).unwrap_or_default();
@@ -68,10 +66,7 @@ impl Region {
                             tracing::warn!(%region, status, "an edge ended; starting it again");
                         }
                         () = shutdown.cancelled() => {
-                            if let Some(stdin) = &mut stdin {
-                                // One that has ended is told nothing.
-                                let _ = stdin.write_all(LEAVE).await;
-                            }
+                            drop(stdin);
                             return leave(child).await;
                         }
                     }
@@ -130,7 +125,7 @@ impl Region {
     }
 }
 
-/// Waits for an edge that was told to leave.
+/// Waits for an edge that was told to leave by the end of its standard input.
 async fn leave(mut child: Child) {
     if tokio::time::timeout(LEAVE_WITHIN, child.wait()).await.is_err() {
         // It has had its time; dropping the handle kills it.
