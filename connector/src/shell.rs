@@ -193,6 +193,12 @@ impl Shell {
     }
 
     fn tell(&mut self, input: Input) {
+        for (link, handle) in &mut self.links {
+            let look = handle.vitals.look();
+            if look.lives || look.lingers {
+                self.supervisor.shows_life(*link);
+            }
+        }
         let now = self.started.elapsed();
         let effects = self.supervisor.handle(now, input, &mut rand::rng());
         for effect in effects {

@@ -15,7 +15,7 @@
 //!  │ vacant (waiting) ├──be asked────► │  attempting ├────────────────────►│ up │
 //!  └──────────────────┘                └──────┬──────┘  others cancelled   └─┬──┘
 //!            ▲                                │                              │ drain, a better edge,
-//!            └──── refused, failed, unanswered┘                              │ or UDP is back
+//!            └──── refused, failed, unanswered┘                              │ in doubt, or UDP is back
 //!                                                                            ▼
 //!                 closed ◄── idle, or deadline ── leaving ◄── registered ── up, and attempting
 //! ```
@@ -27,6 +27,9 @@
 //! An edge that fails rests for a while, drawn at random up to a bound that grows. As long as it has
 //! no link, one attempt at a time finds out whether it is back, and a slot that stands elsewhere makes
 //! it: rebalancing and probing are the same thing.
+//!
+//! A link that shows no life is in doubt long before it is dead: its slot then makes an attempt beside it, in
+//! which HTTP/2 joins in at once. The first to be well wins: the attempt is cancelled if the link shows life.
 
 mod attempt;
 mod event;
@@ -242,6 +245,14 @@ impl Supervisor {
         }
     }
 
+    /// Notes that a link has shown life: something has arrived on it, or what was sent was acknowledged. To be
+    /// told before every input, or a link whose pong is late would be judged by that alone.
+    pub fn shows_life(&mut self, link: LinkId) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.heartbeat.on_life();
+        }
+    }
+
     /// Takes in what happened at `now` (since the process began, never going back) and says what to
     /// do, in order.
     pub fn handle(&mut self, now: Duration, input: Input, rng: &mut dyn Rng) -> Vec<Effect> {
@@ -267,6 +278,7 @@ impl Supervisor {
             Input::Shutdown(grace) => self.on_shutdown(now, grace),
         }
         self.heartbeats(now, rng);
+        self.end_doubts();
         self.link_deadlines(now, rng);
         self.attempt_deadlines(now, rng);
         if self.leave_by.is_none() {
@@ -295,7 +307,7 @@ impl Supervisor {
                 Stage::Draining { reconnect_at, deadline } => [Some(reconnect_at), Some(deadline)],
                 Stage::Leaving { deadline } => [Some(deadline), None],
             };
-            stage.into_iter().chain([Some(link.heartbeat.deadline())])
+            stage.into_iter().chain(link.heartbeat.deadlines().map(Some))
         });
         let attempts = self.slots.iter().filter_map(|slot| slot.attempt.as_ref());
         let attempts = attempts.map(|attempt| Some(attempt.deadline()));

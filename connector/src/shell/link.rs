@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use link::{
-    CloseReason, Inbound, LinkError, boxed,
+    CloseReason, Inbound, LinkError, Vitals, boxed,
     control::{ControlReceiver, ControlSender},
     dial::Dialled,
 };
@@ -40,6 +40,8 @@ pub(super) struct Handle {
     pub(super) stage: watch::Sender<Stage>,
     /// Holds one ping: if that has not left when the next is due, the link is as good as silent.
     pub(super) pings: mpsc::Sender<FromConnector>,
+    /// The edge's signs of life.
+    pub(super) vitals: Vitals,
 }
 
 /// What every link shares.
@@ -62,7 +64,7 @@ pub(super) fn start(
 ) -> (Handle, impl Future<Output = (LinkId, String)> + Send + 'static) {
     let (stage_sender, stage) = watch::channel(Stage::Serving);
     let (ping_sender, pings) = mpsc::channel(1);
-    let Dialled { inbound, control_sender, control_receiver, .. } = dialled;
+    let Dialled { inbound, control_sender, control_receiver, vitals, .. } = dialled;
     let control = Control {
         id,
         sender: control_sender,
@@ -73,7 +75,7 @@ pub(super) fn start(
         facts: shared.facts.clone(),
     };
     let task = async move { (id, serve(inbound, control, stage, origin, shared).await) };
-    (Handle { stage: stage_sender, pings: ping_sender }, task)
+    (Handle { stage: stage_sender, pings: ping_sender, vitals }, task)
 }
 
 async fn serve(
@@ -191,6 +193,7 @@ impl Control {
             FromEdge::Welcome { .. }
             | FromEdge::Registered { .. }
             | FromEdge::Refused(_)
+            | FromEdge::Ping
             | FromEdge::Unknown => None,
         }
     }

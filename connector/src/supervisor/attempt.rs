@@ -11,7 +11,7 @@ use protocol::{
 use super::{
     LinkId,
     event::{Failure, FailureKind, Purpose},
-    timing::{ATTEMPT, ATTEMPT_AT_CLOSED_DOOR, ATTEMPT_UPGRADE, NEXT_RUNG},
+    timing::{ATTEMPT, ATTEMPT_AT_CLOSED_DOOR, ATTEMPT_UPGRADE, NEXT_RUNG, NEXT_RUNG_IN_DOUBT},
 };
 
 /// One way to reach an edge, the better ones first.
@@ -48,6 +48,8 @@ pub(super) struct Attempt {
     rungs: VecDeque<Rung>,
     legs: Vec<(LinkId, Rung)>,
     next_rung_at: Duration,
+    /// How long a rung may be silent until the next one joins in.
+    pace: Duration,
     started_at: Duration,
     give_up_at: Duration,
     was_http2_refused: bool,
@@ -61,9 +63,10 @@ impl Attempt {
         rungs: Vec<Rung>,
     ) -> Self {
         let patience = match purpose {
-            Purpose::Fill | Purpose::Drain | Purpose::Rebalance => ATTEMPT,
+            Purpose::Fill | Purpose::Drain | Purpose::Doubt | Purpose::Rebalance => ATTEMPT,
             Purpose::Upgrade => ATTEMPT_UPGRADE,
         };
+        let pace = if purpose == Purpose::Doubt { NEXT_RUNG_IN_DOUBT } else { NEXT_RUNG };
         let no_way = rungs.is_empty().then(|| Failure {
             kind: FailureKind::ProxyRefused,
             detail: "a proxy stands before the edge, which QUIC cannot pass; set \
@@ -78,6 +81,7 @@ impl Attempt {
             rungs: rungs.into(),
             legs: Vec::new(),
             next_rung_at: now,
+            pace,
             started_at: now,
             give_up_at: now + patience,
             was_http2_refused: false,
@@ -90,7 +94,7 @@ impl Attempt {
             return None;
         }
         let rung = self.rungs.pop_front()?;
-        self.next_rung_at = now + NEXT_RUNG;
+        self.next_rung_at = now + self.pace;
         self.tried_quic |= rung == Rung::Quic;
         Some(rung)
     }

@@ -96,6 +96,8 @@ pub enum Purpose {
     Fill,
     /// The edge of the link before is leaving.
     Drain,
+    /// The link before shows no life.
+    Doubt,
     /// To spread the links more evenly.
     Rebalance,
     /// To move from HTTP/2 back to QUIC.
@@ -108,6 +110,7 @@ impl Purpose {
         match self {
             Self::Fill => "fill",
             Self::Drain => "drain",
+            Self::Doubt => "doubt",
             Self::Rebalance => "rebalance",
             Self::Upgrade => "upgrade",
         }

@@ -1,22 +1,34 @@
 //! Is the other end still there? One of these for each link.
 //!
 //! ```text
-//!  quiet ── every 5 s ──► asked ── 1.5 s ──► missed ── 2.5 s ──► dead
-//!    ▲                      │                  │
-//!    └─────── any pong ─────┴──────────────────┘
+//!  quiet ── every 5 s ──► asked ── 1 s ──► suspect ── 3 s ──► dead
+//!    ▲                      │                 │ └─ asked again every 0.5 s
+//!    └─── any sign of life ─┴─────────────────┘
 //! ```
+//!
+//! A pong is not the only sign of life: on a slow line it waits behind what else is sent. Whatever arrives,
+//! and every acknowledgement, counts as much. The waits grow with the round-trip time.
+//!
+//! A suspect link is asked again and again, because a carrier that gets no acknowledgement sends what it
+//! has at ever longer intervals: without a new ping, a network that is well again would be noticed late.
 //!
 //! The links take turns: one of them is asked every [`TURN`], however few they are, so that a network
 //! which falls silent is found out as soon with one link as with four.
 //!
-//! A miss or a loss of one link makes the supervisor probe all of them, since what befell one has often
-//! befallen the others; a probed link stands where a missed one does.
+//! A miss or a loss of one link makes the supervisor suspect all of them, since what befell one has often
+//! befallen the others. Those that have not answered a moment later are [in doubt](Heartbeat::is_in_doubt):
+//! another link is dialled beside each, at an edge that has answered if there is one.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use protocol::SLOTS;
 
-use super::timing::{DEAD_AFTER_MISS, PING_EVERY, PONG_WITHIN};
+use super::timing::{
+    DEAD_AFTER_MISS, DOUBT_AFTER, LONGEST_PATIENCE, PING_EVERY, PING_SUSPECT_EVERY, PONG_WITHIN,
+};
+
+/// Pings whose time of departure is remembered: those of a suspect link, for as long as it may live.
+const REMEMBERED: usize = 16;
 
 const TURN: Duration = PING_EVERY.checked_div(SLOTS as u32).expect("there are slots");
 
@@ -26,6 +38,8 @@ pub(super) struct Heartbeat {
     next_at: Duration,
     sequence: u64,
     sent_at: Duration,
+    /// When recent pings have left, the newest one last.
+    sent: VecDeque<(u64, Duration)>,
     wait: Wait,
     pub(super) rtt: Option<Duration>,
 }
@@ -56,7 +70,7 @@ impl Turns {
 enum Wait {
     Quiet,
     Asked { miss_at: Duration },
-    Missed { dead_at: Duration },
+    Suspect { doubt_at: Duration, dead_at: Duration },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,12 +85,20 @@ impl Heartbeat {
     /// The first ping is due at once: it measures the round trip.
     pub(super) fn new(now: Duration) -> Self {
         let turns = Turns::new(0, 1);
-        Self { turns, next_at: now, sequence: 0, sent_at: now, wait: Wait::Quiet, rtt: None }
+        Self {
+            turns,
+            next_at: now,
+            sequence: 0,
+            sent_at: now,
+            sent: VecDeque::new(),
+            wait: Wait::Quiet,
+            rtt: None,
+        }
     }
 
     /// Other turns are this link's own from now on.
     pub(super) fn take_turns(&mut self, turns: Turns) {
-        if self.turns != turns && self.sequence > 0 {
+        if self.turns != turns && self.sequence > 0 && !self.is_suspect() {
             self.next_at = turns.after(self.sent_at);
         }
         self.turns = turns;
@@ -85,12 +107,12 @@ impl Heartbeat {
     /// What is due.
     pub(super) fn due(&self, now: Duration) -> Beat {
         match self.wait {
-            Wait::Missed { dead_at } if dead_at <= now => Beat::Dead,
+            Wait::Suspect { dead_at, .. } if dead_at <= now => Beat::Dead,
             Wait::Asked { miss_at } if miss_at <= now => Beat::Miss,
-            Wait::Quiet | Wait::Asked { .. } | Wait::Missed { .. } if self.next_at <= now => {
+            Wait::Quiet | Wait::Asked { .. } | Wait::Suspect { .. } if self.next_at <= now => {
                 Beat::Ping
             }
-            Wait::Quiet | Wait::Asked { .. } | Wait::Missed { .. } => Beat::Nothing,
+            Wait::Quiet | Wait::Asked { .. } | Wait::Suspect { .. } => Beat::Nothing,
         }
     }
 
@@ -98,38 +120,72 @@ impl Heartbeat {
     pub(super) fn ping(&mut self, now: Duration) -> u64 {
         self.sequence += 1;
         self.sent_at = now;
-        self.next_at = self.turns.after(now);
+        if self.sent.len() == REMEMBERED {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((self.sequence, now));
+        self.next_at = match self.wait {
+            Wait::Suspect { .. } => now + PING_SUSPECT_EVERY,
+            Wait::Quiet | Wait::Asked { .. } => self.turns.after(now),
+        };
         if self.wait == Wait::Quiet {
-            self.wait = Wait::Asked { miss_at: now + PONG_WITHIN };
+            self.wait = Wait::Asked { miss_at: now + self.patience(PONG_WITHIN) };
         }
         self.sequence
     }
 
-    /// Suspects the link: it must answer within [`DEAD_AFTER_MISS`]. False if it is suspect already.
+    /// Suspects the link: it must show life within [`DEAD_AFTER_MISS`]. False if it is suspect already.
     pub(super) fn suspect(&mut self, now: Duration) -> bool {
-        if matches!(self.wait, Wait::Missed { .. }) {
+        if self.is_suspect() {
             return false;
         }
-        self.wait = Wait::Missed { dead_at: now + DEAD_AFTER_MISS };
+        let doubt_at = now + self.patience(DOUBT_AFTER);
+        self.wait = Wait::Suspect { doubt_at, dead_at: now + self.patience(DEAD_AFTER_MISS) };
         true
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        matches!(self.wait, Wait::Suspect { .. })
+    }
+
+    /// Is the link suspect, and has it had the time to show life?
+    pub(super) fn is_in_doubt(&self, now: Duration) -> bool {
+        matches!(self.wait, Wait::Suspect { doubt_at, .. } if doubt_at <= now)
+    }
+
+    /// Something has arrived, or was acknowledged, that proves the other end's life up to now.
+    pub(super) fn on_life(&mut self) {
+        if self.is_suspect() {
+            self.next_at = self.turns.after(self.sent_at);
+        }
+        self.wait = Wait::Quiet;
     }
 
     pub(super) fn on_pong(&mut self, now: Duration, sequence: u64) {
         if sequence == 0 || sequence > self.sequence {
             return;
         }
-        self.wait = Wait::Quiet;
-        if sequence == self.sequence {
-            self.rtt = Some(now.saturating_sub(self.sent_at));
+        self.on_life();
+        while let Some((sent, at)) = self.sent.pop_front_if(|(sent, _)| *sent <= sequence) {
+            if sent == sequence {
+                self.rtt = Some(now.saturating_sub(at));
+            }
         }
     }
 
-    pub(super) fn deadline(&self) -> Duration {
-        match self.wait {
-            Wait::Quiet => self.next_at,
-            Wait::Asked { miss_at } => self.next_at.min(miss_at),
-            Wait::Missed { dead_at } => self.next_at.min(dead_at),
-        }
+    /// A wait of `least`, or longer where the round trip alone takes long.
+    fn patience(&self, least: Duration) -> Duration {
+        let by_rtt = self.rtt.map_or(Duration::ZERO, |rtt| rtt * 3);
+        least.max(by_rtt.min(LONGEST_PATIENCE))
+    }
+
+    pub(super) fn deadlines(&self) -> [Duration; 3] {
+        let (first, second) = match self.wait {
+            Wait::Quiet => (self.next_at, self.next_at),
+            Wait::Asked { miss_at } => (miss_at, miss_at),
+            Wait::Suspect { doubt_at, dead_at } => (doubt_at, dead_at),
+        };
+        [self.next_at, first, second]
     }
 }
 
@@ -150,7 +206,8 @@ mod tests {
             }
             for turn in 1..20 {
                 let at = TURN * turn;
-                let due: Vec<_> = links.iter_mut().filter(|link| link.deadline() <= at).collect();
+                let due: Vec<_> =
+                    links.iter_mut().filter(|link| link.due(at) == Beat::Ping).collect();
                 assert_eq!(due.len(), 1, "turn {turn} of {count}");
                 for link in due {
                     let sequence = link.ping(at);
@@ -166,8 +223,8 @@ mod tests {
         link.take_turns(Turns::new(3, 4));
         link.ping(TURN * 3);
         link.on_pong(TURN * 3, 1);
-        assert_eq!(link.deadline(), TURN * 7);
+        assert_eq!(link.deadlines(), [TURN * 7; 3]);
         link.take_turns(Turns::new(0, 1));
-        assert_eq!(link.deadline(), TURN * 4);
+        assert_eq!(link.deadlines(), [TURN * 4; 3]);
     }
 }

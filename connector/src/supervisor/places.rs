@@ -15,7 +15,9 @@ use rand::Rng;
 
 use super::{
     event::FailureKind,
-    timing::{FAILURES_PER_DOUBLING, NEWCOMER_SMEAR, REST_FIRST, REST_MOST, SETTLED},
+    timing::{
+        FAILURES_PER_DOUBLING, NEWCOMER_SMEAR, NEWCOMER_SMEAR_ALONE, REST_FIRST, REST_MOST, SETTLED,
+    },
     up_to,
 };
 
@@ -29,6 +31,10 @@ pub(super) struct Place {
     failures: u32,
     /// Not to be asked before.
     rest_until: Duration,
+    /// New to everybody: not to be asked before, unless a link is missing.
+    new_until: Duration,
+    /// The same while all links stand on one edge.
+    new_until_alone: Duration,
     /// Is leaving: the last choice until then.
     draining_until: Duration,
     /// The last trouble that people were told of; forgotten when a link comes up.
@@ -48,6 +54,17 @@ pub(super) struct Places {
     known: BTreeMap<HostPort, Place>,
     follow_directory: bool,
     region: Option<RegionName>,
+}
+
+/// How the connector stands to the edges.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// Those with a link that is to stay.
+    pub(super) alive: BTreeSet<HostPort>,
+    /// Those of them with a link that is not suspect.
+    pub(super) well: BTreeSet<HostPort>,
+    /// Those that somebody is asking.
+    pub(super) busy: BTreeSet<HostPort>,
 }
 
 /// Where the links stand, and where those on their way are to stand.
@@ -98,7 +115,8 @@ impl Places {
             let place = self.known.entry(link.address.clone()).or_insert_with(|| {
                 let mut place = Place::new(link.clone(), Some(edge), false);
                 if smear {
-                    place.rest_until = now + up_to(NEWCOMER_SMEAR, rng);
+                    place.new_until = now + up_to(NEWCOMER_SMEAR, rng);
+                    place.new_until_alone = place.new_until.min(now + NEWCOMER_SMEAR_ALONE);
                 }
                 place
             });
@@ -125,35 +143,37 @@ impl Places {
             place.id = Some(edge);
             place.edge.region = region.clone();
             place.rest_until = Duration::ZERO;
+            place.new_until = Duration::ZERO;
             place.said = None;
         }
         address
     }
 
     /// The least crowded edge that may be asked now. For a slot that needs a link (`is_urgent`) an edge
-    /// that is not failing comes first, however crowded, and one that drains last. `busy` names failing
-    /// edges that somebody asks already; `alive` those with a link.
+    /// that is neither failing nor in doubt comes first, however crowded, and one that drains last.
     pub(super) fn choose(
         &self,
         now: Duration,
         is_urgent: bool,
         spread: &Spread<'_>,
-        alive: &BTreeSet<HostPort>,
-        busy: &BTreeSet<HostPort>,
+        standing: &Standing,
         rng: &mut dyn Rng,
     ) -> Option<&Place> {
+        let Standing { alive, well, busy } = standing;
         let is_draining = |place: &Place| place.draining_until > now;
         let candidates = self.candidates(alive.is_empty()).filter(|place| {
             let address = &place.edge.address;
             place.rest_until <= now
+                && (is_urgent || !place.is_new(now, alive.len() <= 1))
                 && (is_urgent || !is_draining(place))
                 && !(self.is_failing(address, alive) && busy.contains(address))
         });
         candidates.min_by_key(|place| {
             let address = &place.edge.address;
-            let is_failing = is_urgent && self.is_failing(address, alive);
+            let is_in_doubt = alive.contains(address) && !well.contains(address);
+            let is_worse = is_urgent && (is_in_doubt || self.is_failing(address, alive));
             let load = spread.load(&place.edge.region, address);
-            (is_draining(place), is_failing, load, rng.next_u32())
+            (is_draining(place), is_worse, load, rng.next_u32())
         })
     }
 
@@ -202,7 +222,9 @@ impl Places {
     }
 
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Duration> + '_ {
-        self.known.values().flat_map(|place| [place.rest_until, place.draining_until])
+        self.known.values().flat_map(|place| {
+            [place.rest_until, place.new_until, place.new_until_alone, place.draining_until]
+        })
     }
 }
 
@@ -215,9 +237,15 @@ impl Place {
             is_listed: false,
             failures: 0,
             rest_until: Duration::ZERO,
+            new_until: Duration::ZERO,
+            new_until_alone: Duration::ZERO,
             draining_until: Duration::ZERO,
             said: None,
         }
+    }
+
+    fn is_new(&self, now: Duration, is_alone: bool) -> bool {
+        now < if is_alone { self.new_until_alone } else { self.new_until }
     }
 
     /// Rests for a random while, up to a bound that grows with the failures in a row.

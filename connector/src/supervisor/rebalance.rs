@@ -6,20 +6,21 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::{
-    Purpose, Stage, Supervisor,
+    Link, Purpose, Stage, Supervisor,
     attempt::{Attempt, Rung},
 };
 
 impl Supervisor {
     /// Moves one link to a less crowded edge, if there is one: fewer links in its region, or as many
     /// and fewer on the edge. Each such move brings the links nearer to an even spread, so moving ends.
-    /// It waits until every slot has a link that is to stay: where the others go, matters here.
+    /// It waits until every slot has a link that is well and to stay: where the others go, matters here.
     pub(super) fn rebalance(&mut self, now: Duration, rng: &mut dyn Rng) {
-        let up = self.links.values().filter(|link| link.stage == Stage::Up).count();
+        let is_settled = |link: &&Link| link.stage == Stage::Up && !link.heartbeat.is_suspect();
+        let up = self.links.values().filter(is_settled).count();
         if up < self.slots.len() || self.is_under_way(Purpose::Rebalance) {
             return;
         }
-        let (alive, busy) = (self.alive(), self.busy());
+        let standing = self.standing();
         let mut best = None;
         for slot in self.contented() {
             let Some(link) = self.slots[slot].link.and_then(|id| self.links.get(&id)) else {
@@ -31,7 +32,7 @@ impl Supervisor {
             } else {
                 spread.load(&link.region, &link.place)
             };
-            let Some(place) = self.places.choose(now, false, &spread, &alive, &busy, rng) else {
+            let Some(place) = self.places.choose(now, false, &spread, &standing, rng) else {
                 return;
             };
             let there = spread.load(&place.edge.region, &place.edge.address);

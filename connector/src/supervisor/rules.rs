@@ -15,7 +15,7 @@ use super::{
     Effect, Event, Failure, FailureKind, Link, LinkId, LossReason, Purpose, Stage, Supervisor,
     attempt::{Attempt, Rung},
     heartbeat::{Beat, Heartbeat, Turns},
-    places::{Spread, Trouble},
+    places::{Spread, Standing, Trouble},
     timing::{
         DRAINING, FATAL, LEAVE_WITHIN, PROXY_REFUSED, RETRY_AFTER, RETRY_AFTER_DEFAULT,
         RETRY_AFTER_SMEAR, SETTLED,
@@ -83,8 +83,9 @@ impl Supervisor {
         rng: &mut dyn Rng,
     ) {
         let is_by_proxy = self.network.is_by_proxy(place);
-        let mut alike =
-            self.links.values().filter(|l| self.network.is_by_proxy(&l.place) == is_by_proxy);
+        let mut alike = self.links.values().filter(|link| {
+            self.network.is_by_proxy(&link.place) == is_by_proxy && !link.heartbeat.is_suspect()
+        });
         let is_best = alike.all(|link| won <= link.rung);
         let first_rung = self.network.first_rung(place);
         let is_news = is_best && won != *first_rung;
@@ -215,7 +216,7 @@ impl Supervisor {
             attempt.purpose = Purpose::Fill;
         }
         let age = now.saturating_sub(link.up_at);
-        let is_last = !self.alive().contains(&link.place);
+        let is_last = !self.standing().alive.contains(&link.place);
         if let Some(place) = self.places.get_mut(&link.place) {
             place.link_lost(age);
             if is_last || age < SETTLED {
@@ -287,6 +288,18 @@ impl Supervisor {
         }
     }
 
+    /// Gives up attempts beside links that have shown life again.
+    pub(super) fn end_doubts(&mut self) {
+        for slot in &mut self.slots {
+            let link = slot.link.and_then(|id| self.links.get(&id));
+            let is_well = link.is_some_and(|link| !link.heartbeat.is_suspect());
+            if let Some(attempt) = slot.attempt.take_if(|a| is_well && a.purpose == Purpose::Doubt)
+            {
+                self.effects.extend(attempt.legs().map(Effect::Cancel));
+            }
+        }
+    }
+
     /// What befell one link has often befallen the others: asks each, and soon.
     fn suspect_all(&mut self, now: Duration) {
         for (id, link) in &mut self.links {
@@ -334,7 +347,7 @@ impl Supervisor {
         self.effects.push(Effect::Dial { link, slot: slot as u8, target, transport });
     }
 
-    /// Begins attempts for slots that have no link, or one that drains.
+    /// Begins attempts for slots that have no link, one that drains, or one in doubt.
     pub(super) fn fill_slots(&mut self, now: Duration, rng: &mut dyn Rng) {
         for slot in 0..self.slots.len() {
             if let Some(purpose) = self.wish(now, slot) {
@@ -349,21 +362,20 @@ impl Supervisor {
         if slot.attempt.is_some() || slot.rest_until > now {
             return None;
         }
-        match slot.link.and_then(|id| self.links.get(&id)).map(|link| link.stage) {
-            None => Some(Purpose::Fill),
-            Some(Stage::Draining { reconnect_at, .. }) => {
-                (reconnect_at <= now).then_some(Purpose::Drain)
-            }
-            Some(Stage::Up | Stage::Leaving { .. }) => None,
+        let Some(link) = slot.link.and_then(|id| self.links.get(&id)) else {
+            return Some(Purpose::Fill);
+        };
+        match link.stage {
+            Stage::Draining { reconnect_at, .. } if reconnect_at <= now => Some(Purpose::Drain),
+            Stage::Up if link.heartbeat.is_in_doubt(now) => Some(Purpose::Doubt),
+            Stage::Up | Stage::Draining { .. } | Stage::Leaving { .. } => None,
         }
     }
 
     fn begin(&mut self, now: Duration, slot: usize, purpose: Purpose, rng: &mut dyn Rng) {
-        let (alive, busy) = (self.alive(), self.busy());
+        let standing = self.standing();
         let spread = self.spread_without(slot);
-        let Some(place) = self.places.choose(now, true, &spread, &alive, &busy, rng) else {
-            return;
-        };
+        let Some(place) = self.places.choose(now, true, &spread, &standing, rng) else { return };
         let edge = place.edge.clone();
         if self.budget.take(now) {
             let rungs = self.network.ladder(&edge);
@@ -395,16 +407,15 @@ impl Supervisor {
         self.effects.push(Effect::Retire(id));
     }
 
-    /// Edges with a link that is to stay.
-    pub(super) fn alive(&self) -> BTreeSet<HostPort> {
-        let up = self.links.values().filter(|link| link.stage == Stage::Up);
-        up.map(|link| link.place.clone()).collect()
-    }
-
-    /// Edges that somebody is asking.
-    pub(super) fn busy(&self) -> BTreeSet<HostPort> {
+    /// How this connector stands to the edges.
+    pub(super) fn standing(&self) -> Standing {
         let attempts = self.slots.iter().filter_map(|slot| slot.attempt.as_ref());
-        attempts.map(|attempt| attempt.edge.address.clone()).collect()
+        let busy = attempts.map(|attempt| attempt.edge.address.clone()).collect();
+        let up = || self.links.values().filter(|link| link.stage == Stage::Up);
+        let alive = up().map(|link| link.place.clone()).collect();
+        let well = up().filter(|link| !link.heartbeat.is_suspect());
+        let well = well.map(|link| link.place.clone()).collect();
+        Standing { alive, well, busy }
     }
 
     /// Where the other slots stand, or are on their way to.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// The next rung of an attempt's ladder joins in when the one before has been silent for this long.
 pub const NEXT_RUNG: Duration = Duration::from_millis(1_500);
+/// The same beside a link in doubt, where somebody waits: enough for QUIC to be first where it works.
+pub const NEXT_RUNG_IN_DOUBT: Duration = Duration::from_millis(200);
 /// An attempt that nobody has answered is given up.
 pub const ATTEMPT: Duration = Duration::from_secs(5);
 /// The same, when TCP was refused and a link elsewhere shows that the network is well: the edge is
@@ -41,8 +43,10 @@ pub const DRAINING: Duration = Duration::from_secs(10);
 /// connection, and a stream cut short costs somebody their work.
 pub const LEAVE_WITHIN: Duration = Duration::from_secs(3_600);
 /// Edges that appear while links are up are first used within this time: every connector hears of
-/// them in the same moment.
+/// them in the same moment. A slot without a link does not wait.
 pub const NEWCOMER_SMEAR: Duration = Duration::from_secs(20);
+/// The same while all links stand on one edge, which may fail.
+pub const NEWCOMER_SMEAR_ALONE: Duration = Duration::from_secs(3);
 
 /// Links on HTTP/2 try to move back to QUIC after a wait drawn from this range.
 pub const UDP_PROBE: std::ops::RangeInclusive<Duration> =
@@ -50,10 +54,20 @@ pub const UDP_PROBE: std::ops::RangeInclusive<Duration> =
 
 /// Each link is pinged this often; the links take turns within it.
 pub const PING_EVERY: Duration = Duration::from_secs(5);
-/// A pong that is this late is a miss, and every link is pinged at once.
-pub const PONG_WITHIN: Duration = Duration::from_millis(1_500);
-/// A link that has not answered for this long after a miss is dead.
-pub const DEAD_AFTER_MISS: Duration = Duration::from_millis(2_500);
+/// A pong that is this late, with no other sign of life, is a miss, and every link is suspect and pinged at
+/// once. As short as it can be: requests wait for it where a network has fallen silent.
+pub const PONG_WITHIN: Duration = Duration::from_secs(1);
+/// A suspect link that has not shown life for this long is in doubt. Long enough for those that are well to
+/// answer first.
+pub const DOUBT_AFTER: Duration = Duration::from_millis(200);
+/// A suspect link is pinged this often, so that its first sign of life comes as soon as the network is well.
+pub const PING_SUSPECT_EVERY: Duration = Duration::from_millis(500);
+/// A suspect link that has not shown life for this long is dead. With [`PONG_WITHIN`] that is 4 s after the
+/// ping: a network that drops everything for 3 s costs no link.
+pub const DEAD_AFTER_MISS: Duration = Duration::from_secs(3);
+/// All three waits are at least three round trips, which on a line with a full queue may take seconds; but
+/// never longer than this.
+pub const LONGEST_PATIENCE: Duration = Duration::from_secs(8);
 
 /// Attempts that may begin in one burst: two for each slot.
 pub const DIAL_BURST: u32 = 8;

@@ -26,6 +26,7 @@ use crate::{
     inbound::Inbound,
     quic,
     tls::{Trust, client_configs},
+    vitals::Vitals,
 };
 
 /// Who dials.
@@ -85,6 +86,8 @@ pub struct Dialled {
     pub control_sender: ControlSender<FromConnector>,
     /// Hears what the edge says.
     pub control_receiver: ControlReceiver<FromEdge>,
+    /// The edge's signs of life.
+    pub vitals: Vitals,
 }
 
 /// Addresses whose lane is remembered: more than a connector finds its edges at.
@@ -195,7 +198,8 @@ impl Dialer {
             sender: ControlSender::new(SendCarrier::Quic(quic::Sending::new(sending))),
             receiver: ControlReceiver::new(ReceiveCarrier::Quic(receiving)),
         };
-        Ok(Opened { inbound, control, exporter })
+        let vitals = Vitals::quic(connection);
+        Ok(Opened { inbound, control, exporter, vitals })
     }
 
     /// The lane that the address has here: an edge may be known by more than one name.
@@ -208,11 +212,11 @@ impl Dialer {
     }
 
     async fn open_on(&self, stream: TcpStream, server_name: &str) -> Result<Opened, DialError> {
-        stream.set_nodelay(true).map_err(DialError::Connect)?;
+        let stream = http2::buffered(stream).map_err(DialError::Connect)?;
+        let vitals = Vitals::http2(stream.get_ref().traffic());
         let name = ServerName::try_from(server_name.to_owned())
             .map_err(|error| DialError::Tls(error.into()))?;
-        let mut stream =
-            self.tls.connect(name, http2::buffered(stream)).await.map_err(tls_dial_error)?;
+        let mut stream = self.tls.connect(name, stream).await.map_err(tls_dial_error)?;
         stream.get_mut().1.set_buffer_limit(Some(http2::TLS_BUFFER));
         let exporter = stream
             .get_ref()
@@ -233,7 +237,7 @@ impl Dialer {
             sender: ControlSender::new(SendCarrier::Http2(http2::Sending::new(sending))),
             receiver: ControlReceiver::new(ReceiveCarrier::Http2(receiving)),
         };
-        Ok(Opened { inbound: Inbound::http2(connection), control, exporter })
+        Ok(Opened { inbound: Inbound::http2(connection), control, exporter, vitals })
     }
 
     async fn endpoint(&self, address: SocketAddr) -> io::Result<&quinn::Endpoint> {
@@ -260,15 +264,16 @@ struct Opened {
     inbound: Inbound,
     control: Control,
     exporter: [u8; 32],
+    vitals: Vitals,
 }
 
 impl Opened {
     async fn register(mut self, slot: u8, identity: &Identity) -> Result<Dialled, DialError> {
         let hello = Draft { identity, slot, probe: false };
         let Probed { edge, region, directory } = self.ask(hello).await?;
-        let Self { inbound, control, .. } = self;
+        let Self { inbound, control, vitals, .. } = self;
         let Control { sender: control_sender, receiver: control_receiver } = control;
-        Ok(Dialled { edge, region, directory, inbound, control_sender, control_receiver })
+        Ok(Dialled { edge, region, directory, inbound, control_sender, control_receiver, vitals })
     }
 
     async fn probe(mut self, slot: u8, identity: &Identity) -> Result<Probed, DialError> {

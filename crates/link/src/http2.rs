@@ -9,6 +9,7 @@ mod connection;
 mod corked;
 mod receiving;
 mod sending;
+mod watched;
 
 use std::task::Poll;
 
@@ -28,6 +29,7 @@ pub(crate) use self::{
     corked::Corked,
     receiving::Receiving,
     sending::Sending,
+    watched::Watched,
 };
 use crate::{
     body::{Body, Source},

@@ -31,6 +31,7 @@ mod sender;
 mod session;
 pub mod tls;
 mod upgraded;
+mod vitals;
 pub mod workers;
 
 pub use body::Body;
@@ -39,3 +40,4 @@ pub use error::{BoxError, CloseReason, DialError, LinkError, SendError, TlsError
 pub use inbound::{Arrival, Exchange, Inbound, Reply};
 pub use session::{Opened, Session};
 pub use upgraded::Upgraded;
+pub use vitals::{Look, Vitals};

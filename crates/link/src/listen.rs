@@ -162,7 +162,6 @@ impl Http2Listener {
     /// What the operating system says, such as too many open files; the listener itself lives on.
     pub async fn accept(&self) -> io::Result<Pending> {
         let (stream, remote) = self.listener.accept().await?;
-        stream.set_nodelay(true)?;
         Ok(Pending { remote, stage: Stage::Http2(stream, self.acceptor.clone()) })
     }
 }
@@ -239,7 +238,9 @@ async fn secure_http2(
 ) -> Result<Secured, LinkError> {
     // The runtime that it was accepted on may be another one than this.
     let stream = TcpStream::from_std(stream.into_std()?)?;
-    let mut stream = acceptor.accept(http2::buffered(stream)).await?;
+    let stream = http2::buffered(stream)?;
+    let traffic = stream.get_ref().traffic();
+    let mut stream = acceptor.accept(stream).await?;
     stream.get_mut().1.set_buffer_limit(Some(http2::TLS_BUFFER));
     let exporter = stream
         .get_ref()
@@ -258,7 +259,7 @@ async fn secure_http2(
     let receiving = response.await.map_err(http2::stream_error)?.into_body();
     Ok(Secured::new(
         exporter,
-        Session::http2(remote, requests, driver),
+        Session::http2(remote, requests, driver, traffic),
         SendCarrier::Http2(http2::Sending::new(sending)),
         ReceiveCarrier::Http2(http2::Receiving::new(receiving)),
     ))

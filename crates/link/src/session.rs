@@ -1,6 +1,11 @@
 //! The edge's end of a link: it sends requests.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc};
+use std::{
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Waker},
+};
 
 use bytes::Bytes;
 use http::{Response, request::Parts};
@@ -15,6 +20,7 @@ use crate::{
     error::{BoxError, CloseReason, LinkError, SendError},
     http2, quic,
     upgraded::Upgraded,
+    vitals::{Traffic, Vitals},
 };
 
 /// One live link, at the edge. A clone is another handle on the same link; the link ends when it is
@@ -34,6 +40,8 @@ enum Carrier {
 #[derive(Debug)]
 struct Http2 {
     requests: h2::client::SendRequest<Bytes>,
+    traffic: Arc<Traffic>,
+    pings: Mutex<h2::PingPong>,
     /// Told once the connector has proven itself.
     proven: Arc<Notify>,
     /// Holds why this end closed the link, once it did.
@@ -63,9 +71,18 @@ impl Session {
         remote: SocketAddr,
         requests: h2::client::SendRequest<Bytes>,
         driver: Http2Driver,
+        traffic: Arc<Traffic>,
     ) -> Self {
-        let Http2Driver { closing, proven, is_over, task } = driver;
-        let http2 = Http2 { requests, proven, closing, is_over, _driver: task };
+        let Http2Driver { closing, proven, is_over, pings, task } = driver;
+        let http2 = Http2 {
+            requests,
+            traffic,
+            pings: Mutex::new(pings),
+            proven,
+            closing,
+            is_over,
+            _driver: task,
+        };
         Self { remote, carrier: Carrier::Http2(Arc::new(http2)) }
     }
 
@@ -142,6 +159,26 @@ impl Session {
         }
     }
 
+    /// The connector's signs of life.
+    pub fn vitals(&self) -> Vitals {
+        match &self.carrier {
+            Carrier::Quic(connection) => Vitals::quic(connection.clone()),
+            Carrier::Http2(link) => Vitals::http2(link.traffic.clone()),
+        }
+    }
+
+    /// Asks the process at the other end for a sign of life over HTTP/2, where the system answers for a
+    /// process that has stopped: any connector answers an HTTP/2 PING. Over QUIC the process itself
+    /// acknowledges all that it is sent, so any message is a probe, and this does nothing.
+    pub fn probe(&self) {
+        let Carrier::Http2(link) = &self.carrier else { return };
+        let mut pings = link.pings.lock().unwrap_or_else(PoisonError::into_inner);
+        // One at a time: takes the last answer away, if there is one.
+        let _ = pings.poll_pong(&mut Context::from_waker(Waker::noop()));
+        // Fails if the last one has not been answered yet. TCP sends it again.
+        let _ = pings.send_ping(h2::Ping::opaque());
+    }
+
     /// Resolves when the link is gone, and tells why.
     pub async fn closed(&self) -> LinkError {
         match &self.carrier {
@@ -165,6 +202,7 @@ pub(crate) struct Http2Driver {
     closing: watch::Sender<Option<CloseReason>>,
     proven: Arc<Notify>,
     is_over: watch::Receiver<bool>,
+    pings: h2::PingPong,
     task: AbortOnDropHandle<()>,
 }
 
@@ -176,6 +214,7 @@ impl Http2Driver {
     ) -> Self {
         let (closing, mut told) = watch::channel(None);
         let (over, is_over) = watch::channel(false);
+        let pings = connection.ping_pong().expect("it is taken once");
         let proven = Arc::new(Notify::new());
         let is_proven = proven.clone();
         let task = tokio::spawn(async move {
@@ -197,6 +236,6 @@ impl Http2Driver {
             // Nobody listening is fine.
             let _ = over.send(true);
         });
-        Self { closing, proven, is_over, task: AbortOnDropHandle::new(task) }
+        Self { closing, proven, is_over, pings, task: AbortOnDropHandle::new(task) }
     }
 }

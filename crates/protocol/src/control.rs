@@ -62,6 +62,8 @@ pub enum FromEdge {
         /// The ping's number.
         sequence: u64,
     },
+    /// Something must be acknowledged: the edge has heard nothing for a while. There is no other answer.
+    Ping,
     /// Something that a newer edge says.
     #[serde(other)]
     Unknown,
@@ -331,6 +333,7 @@ mod tests {
             r#"{"type":"drain","reconnect_in_ms":10,"deadline_ms":30000}"#,
         );
         golden(&FromEdge::Pong { sequence: 7 }, r#"{"type":"pong","sequence":7}"#);
+        golden(&FromEdge::Ping, r#"{"type":"ping"}"#);
         let hello = Hello {
             version: 1,
             tunnel: TunnelId::from_bytes([2; 16]),

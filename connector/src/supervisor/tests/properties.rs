@@ -359,6 +359,87 @@ proptest! {
         prop_assert!(took.is_some_and(|took| took <= most + SECOND / 10), "{:?}", took);
     }
 
+    /// On a slow line a pong may take longer than any patience. As long as something arrives, no link is
+    /// given up and none is dialled.
+    #[test]
+    fn a_slow_line_costs_no_link(
+        regions in regions(),
+        seed in any::<u64>(),
+        backlog_ms in 0..30_000u64,
+    ) {
+        let mut world = World::new(&regions, Transports::Auto, seed);
+        world.run_until(MINUTE);
+        let dials = world.dials.len();
+        world.backlog = Duration::from_millis(backlog_ms);
+        world.is_loaded = true;
+        world.run_for(10 * MINUTE);
+        prop_assert!(world.closed.is_empty());
+        prop_assert_eq!(world.dials.len(), dials);
+    }
+
+    /// A pong that comes late is waited for where the one before was late, too.
+    #[test]
+    fn a_long_round_trip_costs_no_link(seed in any::<u64>(), seconds in 0..=5u64) {
+        let mut world = World::new(&[1, 1], Transports::Auto, seed);
+        world.run_until(MINUTE);
+        for step in 0..=4 * seconds {
+            world.backlog = Duration::from_millis(250 * step);
+            world.run_for(MINUTE / 2);
+        }
+        prop_assert!(world.closed.is_empty());
+    }
+
+    /// A network that drops everything for three seconds costs no link.
+    #[test]
+    fn three_seconds_without_a_network_cost_no_link(
+        regions in regions(),
+        seed in any::<u64>(),
+        at in 60_000..70_000u64,
+        outage_ms in 0..=3_000u64,
+    ) {
+        let mut world = World::new(&regions, Transports::Auto, seed);
+        world.run_until(Duration::from_millis(at));
+        world.paths = Paths::NONE;
+        world.run_for(Duration::from_millis(outage_ms));
+        world.paths = Paths::ALL;
+        world.run_for(MINUTE);
+        prop_assert!(world.closed.is_empty(), "{:?}", world.closed);
+        prop_assert_eq!(world.serving(), 4);
+    }
+
+    /// When UDP dies under live links, HTTP/2 takes over within three seconds.
+    #[test]
+    fn where_udp_dies_http2_takes_over_within_three_seconds(
+        regions in regions(),
+        seed in any::<u64>(),
+        at in 60_000..70_000u64,
+    ) {
+        let mut world = World::new(&regions, Transports::Auto, seed);
+        world.run_until(Duration::from_millis(at));
+        world.paths.udp = false;
+        let took = world.run_while(MINUTE, |world| world.on(Transport::Http2) > 0);
+        prop_assert!(took.is_some_and(|took| took < 3 * SECOND), "the first after {:?}", took);
+        let took = world.run_while(MINUTE, |world| world.on(Transport::Http2) == 4);
+        prop_assert!(took.is_some_and(|took| took < SECOND), "all {:?} later", took);
+    }
+
+    /// When an edge falls silent, its links move to one that is well, before they are given up. It may take
+    /// three turns until one of them is asked.
+    #[test]
+    fn links_leave_a_silent_edge_before_they_are_given_up(
+        seed in any::<u64>(),
+        at in 60_000..70_000u64,
+    ) {
+        let mut world = World::new(&[1, 1], Transports::Auto, seed);
+        world.run_until(Duration::from_millis(at));
+        world.edges[0].is_up = false;
+        let took = world.run_while(MINUTE, |world| world.by_edge().get(&1) == Some(&4));
+        let most = timing::PING_EVERY * 3 / 4 + timing::PONG_WITHIN + timing::DOUBT_AFTER;
+        prop_assert!(took.is_some_and(|took| took <= most + SECOND / 5), "{:?}", took);
+        prop_assert!(world.closed.is_empty());
+        prop_assert_eq!(world.on(Transport::Quic), 4);
+    }
+
     /// Edges behind a proxy are never asked over QUIC, the others as ever; all links come up, stay
     /// where they are, and nothing is said of UDP that only the proxy keeps away.
     #[test]

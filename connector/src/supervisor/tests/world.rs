@@ -85,6 +85,10 @@ pub(super) struct World {
     pub(super) closed: Vec<(Duration, LinkId, CloseReason)>,
     /// How long a retired link has something to finish.
     pub(super) finishes_in: Duration,
+    /// How long a pong waits behind other data.
+    pub(super) backlog: Duration,
+    /// There is always something under way, and so some sign of life where packets pass.
+    pub(super) is_loaded: bool,
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
     pending: BTreeMap<u64, Happening>,
     rng: SmallRng,
@@ -155,6 +159,8 @@ impl World {
             said: Vec::new(),
             closed: Vec::new(),
             finishes_in: Duration::from_millis(100),
+            backlog: Duration::ZERO,
+            is_loaded: false,
             queue: BinaryHeap::new(),
             pending: BTreeMap::new(),
             rng: SmallRng::seed_from_u64(seed),
@@ -211,6 +217,13 @@ impl World {
     }
 
     pub(super) fn tell(&mut self, input: Input) {
+        if self.is_loaded {
+            for (link, up) in &self.links {
+                if self.reaches(up) {
+                    self.supervisor.shows_life(*link);
+                }
+            }
+        }
         let effects = self.supervisor.handle(self.now, input, &mut self.rng);
         for effect in effects {
             self.execute(effect);
@@ -273,6 +286,10 @@ impl World {
             (Transport::Http2, 443) => self.paths.tcp_fallback,
             (Transport::Http2, _) => self.paths.tcp,
         }
+    }
+
+    fn reaches(&self, link: &Up) -> bool {
+        self.passes(link.transport, link.port) && self.edges[link.edge].is_up
     }
 
     fn packets(&mut self, link: LinkId) {
@@ -341,9 +358,9 @@ impl World {
             Effect::Ping { link, sequence, .. } => {
                 let Some(up) = self.links.get_mut(&link) else { return };
                 up.pings.push(self.now);
-                let (transport, port, edge) = (up.transport, up.port, up.edge);
-                if self.passes(transport, port) && self.edges[edge].is_up {
-                    self.later(RTT, Happening::Tell(Input::Pong { link, sequence }));
+                let up = up.clone();
+                if self.reaches(&up) {
+                    self.later(RTT + self.backlog, Happening::Tell(Input::Pong { link, sequence }));
                 }
             }
             Effect::Retire(link) => {

@@ -1,6 +1,10 @@
 //! HTTP/2 connections: every figure that shapes a link over HTTP/2.
 
+use std::io;
+
 use tokio::{io::BufReader, net::TcpStream};
+
+use crate::http2::Watched;
 
 /// Path of the control stream, the first stream on every connection.
 pub(crate) const CONTROL_PATH: &str = "/postern/control";
@@ -25,10 +29,10 @@ pub(crate) const TLS_BUFFER: usize = 256 * 1024;
 const SEND_BUFFER: usize = FRAME as usize;
 
 /// What TLS runs on.
-pub(crate) type Stream = BufReader<TcpStream>;
+pub(crate) type Stream = BufReader<Watched>;
 
-pub(crate) fn buffered(stream: TcpStream) -> Stream {
-    BufReader::with_capacity(READ, stream)
+pub(crate) fn buffered(stream: TcpStream) -> io::Result<Stream> {
+    Ok(BufReader::with_capacity(READ, Watched::new(stream)?))
 }
 
 /// The edge's end. The connection's window stays at its first 64 KiB until the connector has proven
