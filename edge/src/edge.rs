@@ -25,7 +25,7 @@ use crate::{
     identity::Identity,
     join::{self, JoinError},
     knowledge::Knowledge,
-    links::Links,
+    links::{Links, monitor},
     metrics::Metrics,
     observe,
     options::{JOIN_TOKEN_VARIABLE, JoinTokenText, Options},
@@ -216,6 +216,7 @@ impl Edge {
             let core = core.clone();
             async move { core.metrics.tidy().await }
         });
+        background.spawn(monitor::run(core.clone()));
         let (tasks, stopping) = (background.clone(), shutdown.clone());
         background.spawn(observe::serve(core.clone(), metrics, tasks, stopping));
         tracing::info!(

@@ -31,6 +31,7 @@ use crate::{accept::AcceptTrouble, core::Core, knowledge::State, registry::Link,
 use control::Control;
 
 mod control;
+pub(crate) mod monitor;
 
 /// Handshakes under way at once. One that stalls is gone after 5 s, so even a thousand stalled ones
 /// let 200 a second through; each holds some 50 KiB at most.

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use link::{CloseReason, Session, workers::WorkerId};
@@ -21,6 +21,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{control_plane::presence::Unreported, streams::Streams};
+
+pub(crate) use self::trust::{Finding, Trust};
+
+mod trust;
 
 /// How much busier a worker's own links may be than others before one of those gets its request, which
 /// wakes another thread several times. Most requests under way only wait for their origin, so a few more
@@ -61,6 +65,7 @@ pub(crate) struct Link {
     said_goodbye: AtomicBool,
     replaced: CancellationToken,
     rtt_us: AtomicU64,
+    pub(crate) trust: Trust,
 }
 
 impl Link {
@@ -75,6 +80,7 @@ impl Link {
             since_ms: since.map_or(0, |since| since.as_millis() as u64),
             remote: session.remote(),
             transport: session.transport(),
+            trust: Trust::new(session.vitals()),
             session,
             worker,
             in_flight: AtomicUsize::new(0),
@@ -113,6 +119,16 @@ impl Link {
         self.has_said_goodbye() || self.is_replaced()
     }
 
+    /// Is a request under way?
+    pub(crate) fn is_busy(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
+    }
+
+    /// The round-trip time, as far as it is known.
+    pub(crate) fn rtt(&self) -> Duration {
+        Duration::from_micros(self.rtt_us.load(Ordering::Relaxed))
+    }
+
     /// Takes a new round-trip time; true if it differs enough from the last one to be worth a word.
     pub(crate) fn set_rtt(&self, rtt_us: u64) -> bool {
         let known = self.rtt_us.load(Ordering::Relaxed);
@@ -144,10 +160,10 @@ impl Link {
     }
 
     /// What a request on `worker` would pay for this link: the least is the best.
-    fn cost(&self, worker: WorkerId) -> (usize, bool) {
+    fn cost(&self, worker: WorkerId) -> (bool, usize, bool) {
         let is_remote = self.worker != worker;
         let in_flight = self.in_flight.load(Ordering::Relaxed);
-        (in_flight + if is_remote { CROSSING } else { 0 }, is_remote)
+        (self.trust.is_suspect(), in_flight + if is_remote { CROSSING } else { 0 }, is_remote)
     }
 
     fn begin(self: Arc<Self>) -> Option<InFlight> {
@@ -202,6 +218,15 @@ impl Tunnel {
     fn holds(&self, link: &Arc<Link>) -> bool {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         links.iter().any(|known| Arc::ptr_eq(known, link))
+    }
+
+    /// Is there a link that is up, not suspect, and not among `tried`?
+    pub(crate) fn has_well_link(&self, tried: &[Arc<Link>]) -> bool {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.iter().any(|link| {
+            let is_tried = tried.iter().any(|tried| Arc::ptr_eq(tried, link));
+            !is_tried && !link.is_leaving() && !link.trust.is_suspect()
+        })
     }
 
     /// The link with the least in flight that is up and not among `tried`, for a request on `worker`, whose

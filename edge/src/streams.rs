@@ -66,6 +66,13 @@ impl Streams {
         Some(Live { stream, key, streams: self.clone() })
     }
 
+    /// Has the task of every stream look round: a link may be in question, or another one well.
+    pub(crate) fn wake_all(&self) {
+        let live: Vec<Arc<Stream>> =
+            lock(&self.live).iter().map(|(_, stream)| stream.clone()).collect();
+        live.iter().for_each(|stream| stream.wake());
+    }
+
     /// Cuts every stream that `is_allowed` denies.
     pub(crate) fn judge(&self, is_allowed: impl Fn(&Grant) -> bool) {
         let denied: Vec<Arc<Stream>> = {
@@ -78,6 +85,12 @@ impl Streams {
 }
 
 impl Stream {
+    fn wake(&self) {
+        if let Some(task) = &lock(&self.state).task {
+            task.wake_by_ref();
+        }
+    }
+
     fn cut(&self) {
         let cut = State { is_cut: true, ..State::default() };
         let state = std::mem::replace(&mut *lock(&self.state), cut);

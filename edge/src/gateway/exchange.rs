@@ -4,6 +4,7 @@
 
 use std::{
     sync::Arc,
+    task::Poll,
     time::{Instant, SystemTime},
 };
 
@@ -146,6 +147,7 @@ impl Exchange {
                 Ok(in_flight) => in_flight,
                 Err(refusal) => return Err((refusal, self.account)),
             };
+            let may_repeat = self.source.is_empty() && self.head.method.is_safe();
             let body = self.source.lend();
             let sent_at = Instant::now();
             let sent = tokio::select! {
@@ -153,6 +155,10 @@ impl Exchange {
                 // hyper's server cannot pass 1xx on; it says 100 itself.
                 sent = in_flight.link().session.send(&self.head, body, |_| {}) => sent,
                 () = self.live.cut() => return Err((Code::AccessRevoked.into(), self.account)),
+                () = tries.better(&self, &in_flight), if may_repeat => {
+                    tries.leave(&in_flight);
+                    continue;
+                }
             };
             let error = match sent {
                 Ok(response) => return Ok(self.answer(response, in_flight, sent_at)),
@@ -166,7 +172,6 @@ impl Exchange {
                 };
                 return Err((refusal, self.account));
             }
-            let may_repeat = self.source.is_empty() && self.head.method.is_safe();
             let is_whole = error.is_not_delivered() && self.source.take_back().await;
             tries.failed(&in_flight, &error, is_whole, may_repeat);
             if tries.is_over() {
@@ -200,16 +205,45 @@ impl Exchange {
     }
 }
 
+/// How a try failed. The worst one is told: a request that may have reached the origin once is never
+/// said to be undelivered, whatever came of later tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Blame {
+    NotDelivered,
+    OriginReset,
+    LinkLost,
+}
+
+impl From<&SendError> for Blame {
+    fn from(error: &SendError) -> Self {
+        match error {
+            _ if error.is_not_delivered() => Self::NotDelivered,
+            _ if error.is_incomplete() => Self::OriginReset,
+            _ => Self::LinkLost,
+        }
+    }
+}
+
+impl From<Blame> for Code {
+    fn from(blame: Blame) -> Self {
+        match blame {
+            Blame::NotDelivered => Self::NotDelivered,
+            Blame::OriginReset => Self::OriginReset,
+            Blame::LinkLost => Self::LinkLost,
+        }
+    }
+}
+
 /// Which links a request was tried on, and what came of it.
 #[derive(Debug, Default)]
 pub(crate) struct Tries {
     tried: Vec<Arc<Link>>,
-    last: Option<Code>,
+    worst: Option<Blame>,
     is_over: bool,
 }
 
 impl Tries {
-    /// The next link; when there is none left, what came of the last one. A tunnel whose links have all
+    /// The next link; when there is none left, what came of the tries before. A tunnel whose links have all
     /// gone is forgotten, and is another one once a link comes back: the exchange then goes on there.
     pub(crate) fn next(&self, exchange: &mut Exchange) -> Result<InFlight, Refusal> {
         let worker = exchange.client.worker();
@@ -235,15 +269,30 @@ impl Tries {
         may_repeat: bool,
     ) {
         let is_not_delivered = error.is_not_delivered();
-        self.last = Some(match error {
-            _ if is_not_delivered => Code::NotDelivered,
-            _ if error.is_incomplete() => Code::OriginReset,
-            _ => Code::LinkLost,
-        });
+        self.worst = self.worst.max(Some(Blame::from(error)));
         self.tried.push(in_flight.link().clone());
         // Another link leads to the same origin.
         let may_follow = !error.is_incomplete() && (is_not_delivered && is_whole || may_repeat);
         self.is_over = !may_follow || self.tried.len() >= MAX_TRIES;
+    }
+
+    /// Resolves when the link has become suspect, and another one is well: a request that may be repeated
+    /// does not wait until the link is dead. Whoever waits must also wait for a cut of the stream, which is
+    /// how it is woken.
+    async fn better(&self, exchange: &Exchange, in_flight: &InFlight) {
+        std::future::poll_fn(|_| {
+            let is_better = in_flight.link().trust.is_suspect()
+                && self.tried.len() + 1 < MAX_TRIES
+                && exchange.tunnel.has_well_link(&self.tried);
+            if is_better { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Leaves a link for a better one.
+    fn leave(&mut self, in_flight: &InFlight) {
+        self.worst = self.worst.max(Some(Blame::LinkLost));
+        self.tried.push(in_flight.link().clone());
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -251,7 +300,7 @@ impl Tries {
     }
 
     pub(crate) fn refusal(&self) -> Refusal {
-        self.last.map_or_else(no_link, Refusal::from)
+        self.worst.map_or_else(no_link, |blame| Code::from(blame).into())
     }
 }
 

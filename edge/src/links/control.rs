@@ -6,16 +6,21 @@ use link::{
     CloseReason, LinkError,
     control::{ControlReceiver, ControlSender},
 };
-use protocol::control::{DirectoryEdge, FromConnector, FromEdge};
+use protocol::{
+    control::{DirectoryEdge, FromConnector, FromEdge},
+    presence::Transport,
+};
 use rand::RngExt as _;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{core::Core, registry::Link};
 
-/// A connector pings every 5 s, and gives up a link whose pong has not come 4 s later: from one that has
-/// been silent for longer, nothing will come.
+/// A connector pings every 5 s, and gives up a link that shows no life for 4 s after a ping. So a link on
+/// which nothing has arrived for 9 s, and nothing was acknowledged, is of no more use.
 const SILENCE: Duration = Duration::from_secs(9);
+/// How often an edge looks for signs of life: a dead link is noticed this much later at most.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// A connector that moves a link says goodbye on the old one at once. From one that has lost it, nothing
 /// more will come.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
@@ -45,6 +50,7 @@ impl Control {
                 link.session.close(CloseReason::Replaced);
                 return link.session.closed().await;
             }
+            () = silence(link) => Err(LinkError::TimedOut),
             ended = link.session.closed() => return ended,
         };
         match spoken {
@@ -67,13 +73,11 @@ impl Control {
         draining: &CancellationToken,
         grace: Duration,
     ) -> Result<(), LinkError> {
-        let mut heard_at = Instant::now();
         let mut was_drained = false;
         loop {
             let message = tokio::select! {
                 message = self.receiver.receive() => {
                     let Some(message) = message? else { return Ok(()) };
-                    heard_at = Instant::now();
                     match answer(core, link, message) {
                         Some(answer) => answer,
                         None => continue,
@@ -82,18 +86,34 @@ impl Control {
                 Ok(()) = self.directory.changed() => {
                     FromEdge::Directory { directory: self.directory.borrow_and_update().clone() }
                 }
+                () = link.trust.probed() => match link.transport {
+                    Transport::Quic => FromEdge::Ping,
+                    Transport::Http2 => {
+                        link.session.probe();
+                        continue;
+                    }
+                },
                 () = draining.cancelled(), if !was_drained => {
                     was_drained = true;
                     drain(grace)
                 }
-                () = tokio::time::sleep_until(heard_at + SILENCE) => {
-                    return Err(LinkError::TimedOut);
-                }
             };
-            // A connector that does not read what it is told is as good as silent.
-            tokio::time::timeout_at(heard_at + SILENCE, self.sender.send(&message))
-                .await
-                .unwrap_or(Err(LinkError::TimedOut))?;
+            self.sender.send(&message).await?;
+        }
+    }
+}
+
+/// Resolves when the link has shown no life for [`SILENCE`]. On a slow line a ping may take longer than that.
+async fn silence(link: &Link) {
+    let mut vitals = link.session.vitals();
+    let mut heard_at = Instant::now();
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = Instant::now();
+        if vitals.look().lives {
+            heard_at = now;
+        } else if now >= heard_at + SILENCE {
+            return;
         }
     }
 }

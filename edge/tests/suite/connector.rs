@@ -189,6 +189,15 @@ async fn answer(exchange: Exchange, served: &Served) {
             }
             Err(_) => reply.reject(),
         },
+        // Begins only if it was told to go on, and then never answers.
+        "/doomed" => match served.go_on.try_acquire() {
+            Ok(permit) => {
+                permit.forget();
+                served.begun.add_permits(1);
+                reply.cancelled().await;
+            }
+            Err(_) => reply.reject(),
+        },
         // Answers before the body has ended; tells of its first piece, and of how it ends.
         "/upload" => {
             let (_pieces, answer) = pieces();

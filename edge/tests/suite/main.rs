@@ -14,6 +14,7 @@ mod links;
 mod refusals;
 mod relay;
 mod revocation;
+mod silence;
 mod tunnels;
 mod workers;
 mod world;

@@ -201,6 +201,24 @@ async fn a_lost_link_costs_a_safe_request_nothing_while_another_is_up() {
 }
 
 #[tokio::test]
+async fn a_request_that_reached_one_origin_is_never_told_to_be_undelivered() {
+    let world = World::new().await;
+    for carrier in CARRIERS {
+        let first = Connector::new(&world, 1).hold(&world, carrier, 0).await;
+        first.go_on();
+        let request = send(&world, get("http://wiki.corp/doomed").body(empty()).unwrap());
+        let (answer, _second) = tokio::join!(request, async {
+            first.begun().await;
+            // It is tried next, and rejects.
+            let second = Connector::new(&world, 2).hold(&world, carrier, 0).await;
+            first.break_down().await;
+            second
+        });
+        assert_eq!(Whole::of(answer).await.code(), "link_lost", "{carrier:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_say_what_it_wants_is_let_go() {
     let world = World::new().await;
     let mut silent = Vec::new();
