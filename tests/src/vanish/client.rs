@@ -55,9 +55,8 @@ impl Gateway {
             let ended = ended.with_context(|| format!("it hangs: {plan:?}"))?;
             return Ok(if ended.is_ok() { Outcome::Whole } else { Outcome::Cut });
         };
-        match timeout(after, exchange).await {
-            Ok(Ok(())) => return Ok(Outcome::Whole),
-            Ok(Err(_)) | Err(_) => {}
+        if let Ok(Ok(())) = timeout(after, exchange).await {
+            return Ok(Outcome::Whole);
         }
         if way == Way::Reset {
             // One that is reset already needs nothing.
