@@ -140,6 +140,8 @@ pub enum Input {
         reconnect_in: Duration,
         /// When the edge will close the link, from now.
         deadline: Duration,
+        /// Another process has taken the edge's place, at the same address.
+        successor: bool,
     },
     /// The edges have changed.
     Directory(Vec<DirectoryEdge>),
@@ -271,8 +273,8 @@ impl Supervisor {
                     link.heartbeat.on_pong(now, sequence);
                 }
             }
-            Input::Drain { link, reconnect_in, deadline } => {
-                self.on_drain(now, link, reconnect_in, deadline);
+            Input::Drain { link, reconnect_in, deadline, successor } => {
+                self.on_drain(now, link, reconnect_in, deadline, successor);
             }
             Input::Directory(directory) => self.learn(now, directory, true, rng),
             Input::Shutdown(grace) => self.on_shutdown(now, grace),

@@ -185,8 +185,9 @@ impl Control {
         match message {
             FromEdge::Pong { sequence } => Some(Input::Pong { link, sequence }),
             FromEdge::Directory { directory } => Some(Input::Directory(directory)),
-            FromEdge::Drain { reconnect_in_ms, deadline_ms } => Some(Input::Drain {
+            FromEdge::Drain { reconnect_in_ms, deadline_ms, successor } => Some(Input::Drain {
                 link,
+                successor,
                 reconnect_in: Duration::from_millis(reconnect_in_ms),
                 deadline: Duration::from_millis(deadline_ms),
             }),

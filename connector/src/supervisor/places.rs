@@ -267,6 +267,22 @@ impl Place {
         self.draining_until = until;
     }
 
+    /// Somebody new answers there.
+    pub(super) fn is_back(&mut self, now: Duration) {
+        self.failures = 0;
+        self.draining_until = now;
+        self.rest_until = now;
+    }
+
+    /// The last link is gone. An edge that was draining is asked again after a short rest, in which it
+    /// can end: most drains are restarts.
+    pub(super) fn last_link_gone(&mut self, now: Duration, rng: &mut dyn Rng) {
+        if self.draining_until > now {
+            self.draining_until = now;
+            self.rest_until = self.rest_until.max(now + up_to(REST_FIRST, rng));
+        }
+    }
+
     /// A link of its is gone that lived for `age`.
     pub(super) fn link_lost(&mut self, age: Duration) {
         if age >= SETTLED {

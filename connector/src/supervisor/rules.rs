@@ -200,6 +200,10 @@ impl Supervisor {
         rng: &mut dyn Rng,
     ) {
         let Some(link) = self.links.remove(&id) else { return };
+        let has_others = self.links.values().any(|other| other.place == link.place);
+        if !has_others && let Some(place) = self.places.get_mut(&link.place) {
+            place.last_link_gone(now, rng);
+        }
         if matches!(link.stage, Stage::Leaving { .. }) {
             return;
         }
@@ -238,17 +242,27 @@ impl Supervisor {
         id: LinkId,
         reconnect_in: Duration,
         deadline: Duration,
+        successor: bool,
     ) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        if link.stage != Stage::Up {
-            return;
-        }
+        // An edge that drains may find a successor later.
+        let was_draining = match link.stage {
+            Stage::Up => false,
+            Stage::Draining { .. } if successor => true,
+            Stage::Draining { .. } | Stage::Leaving { .. } => return,
+        };
         link.stage = Stage::Draining { reconnect_at: now + reconnect_in, deadline: now + deadline };
         let (slot, edge, region) = (link.slot, link.edge, link.region.clone());
         if let Some(place) = self.places.get_mut(&link.place) {
-            place.drains(now + DRAINING);
+            if successor {
+                place.is_back(now);
+            } else {
+                place.drains(now + DRAINING);
+            }
         }
-        self.say(Event::Draining { slot, edge, region, reconnect_in, deadline });
+        if !was_draining {
+            self.say(Event::Draining { slot, edge, region, reconnect_in, deadline });
+        }
     }
 
     pub(super) fn learn(

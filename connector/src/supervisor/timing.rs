@@ -37,7 +37,7 @@ pub const FATAL: Duration = Duration::from_secs(300);
 /// password counts against its owner.
 pub const PROXY_REFUSED: Duration = Duration::from_secs(30);
 
-/// An edge that said that it drains is the last choice for this long.
+/// An edge that said that it drains is the last choice for this long, or until its last link is gone.
 pub const DRAINING: Duration = Duration::from_secs(10);
 /// A replaced link may finish what is under way on it for this long. Generous: it costs an idle
 /// connection, and a stream cut short costs somebody their work.

@@ -177,7 +177,7 @@ async fn a_drain_loses_no_request(transport: Transport) {
     }
     patiently(seen.wait_for(|seen| *seen == 2)).await.unwrap();
 
-    let drain = FromEdge::Drain { reconnect_in_ms: 0, deadline_ms: 60_000 };
+    let drain = FromEdge::Drain { reconnect_in_ms: 0, deadline_ms: 60_000, successor: false };
     draining.say.send_replace(Some(drain));
     other.until(|links| links.len() == 4).await;
     draining.until(|links| links.iter().all(|link| link.said_goodbye)).await;

@@ -56,6 +56,9 @@ pub enum FromEdge {
         reconnect_in_ms: u64,
         /// When the edge will close the link itself.
         deadline_ms: u64,
+        /// Another process has taken the edge's place, at the same address: that is as good as elsewhere.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        successor: bool,
     },
     /// Answer to a [`FromConnector::Ping`].
     Pong {
@@ -329,8 +332,12 @@ mod tests {
             r#"{"type":"refused","code":"revoked_secret"}"#,
         );
         golden(
-            &FromEdge::Drain { reconnect_in_ms: 10, deadline_ms: 30_000 },
+            &FromEdge::Drain { reconnect_in_ms: 10, deadline_ms: 30_000, successor: false },
             r#"{"type":"drain","reconnect_in_ms":10,"deadline_ms":30000}"#,
+        );
+        golden(
+            &FromEdge::Drain { reconnect_in_ms: 0, deadline_ms: 30_000, successor: true },
+            r#"{"type":"drain","reconnect_in_ms":0,"deadline_ms":30000,"successor":true}"#,
         );
         golden(&FromEdge::Pong { sequence: 7 }, r#"{"type":"pong","sequence":7}"#);
         golden(&FromEdge::Ping, r#"{"type":"ping"}"#);

@@ -256,7 +256,7 @@ fn a_draining_link_serves_until_its_replacement_is_up() {
     let (slot, edge) = (link.slot, link.edge);
     let before = world.dials.len();
     let reconnect_in = 3 * SECOND;
-    world.tell(Input::Drain { link: id, reconnect_in, deadline: 30 * SECOND });
+    world.tell(Input::Drain { link: id, reconnect_in, deadline: 30 * SECOND, successor: false });
     assert_eq!(world.supervisor.view().slots[usize::from(slot)].state, SlotState::Draining);
     let start = world.now;
     world.run_for(2 * SECOND);
@@ -270,13 +270,87 @@ fn a_draining_link_serves_until_its_replacement_is_up() {
 }
 
 #[test]
+fn an_edge_that_was_drained_and_started_again_has_its_links_back_within_two_seconds() {
+    for seed in 0..50 {
+        let mut world = World::new(&[1, 1], Transports::Auto, seed);
+        world.run_until(MINUTE);
+        world.drain(0, 30 * SECOND);
+        let moved = world.run_while(5 * SECOND, |world| !world.is_held(0));
+        assert!(moved.unwrap() <= SECOND, "seed {seed}: {moved:?}");
+        assert_eq!(world.by_edge(), [(1, 4)].into());
+        world.edges[0].is_up = false;
+        world.run_for(Duration::from_millis(40 * seed));
+        world.edges[0].is_up = true;
+        world.edges[0].refuses = None;
+        let back = world.run_while(MINUTE, |world| {
+            assert_eq!(world.serving(), 4, "the new links come first");
+            world.by_edge() == [(0, 2), (1, 2)].into()
+        });
+        assert!(back.unwrap() <= 2 * SECOND, "seed {seed}: {back:?}");
+    }
+}
+
+#[test]
+fn a_link_moves_to_the_process_that_has_taken_its_edges_place() {
+    let mut world = settled(&[1, 1]);
+    let before = world.dials.len();
+    let links: Vec<_> = world.links.iter().filter(|(_, link)| link.edge == 0).collect();
+    let links: Vec<_> = links.into_iter().map(|(id, _)| *id).collect();
+    for (n, link) in links.iter().enumerate() {
+        let reconnect_in = n as u32 * SECOND;
+        let (link, deadline) = (*link, 30 * SECOND);
+        world.tell(Input::Drain { link, reconnect_in, deadline, successor: true });
+    }
+    world.run_for(SECOND / 2);
+    assert_eq!(world.dials.len(), before + 1, "each at its time");
+    assert!(!world.links.contains_key(&links[0]) && world.links.contains_key(&links[1]));
+    world.run_for(SECOND);
+    assert!(world.dials[before..].iter().all(|dial| dial.edge == 0), "at the same address");
+    assert_eq!(world.by_edge(), [(0, 2), (1, 2)].into());
+    assert_eq!(world.dials.len(), before + 2);
+}
+
+#[test]
+fn an_edge_that_refused_because_it_drained_is_asked_once_it_has_a_successor() {
+    let mut world = settled(&[1]);
+    world.drain(0, 30 * SECOND);
+    world.run_for(SECOND / 10);
+    world.edges[0].refuses = None;
+    let before = world.dials.len();
+    let links: Vec<_> = world.links.keys().copied().collect();
+    for link in links {
+        let (reconnect_in, deadline) = (Duration::ZERO, 30 * SECOND);
+        world.tell(Input::Drain { link, reconnect_in, deadline, successor: true });
+    }
+    world.run_for(SECOND / 2);
+    assert_eq!(world.dials.len(), before + 4);
+    assert_eq!(world.by_edge(), [(0, 4)].into());
+}
+
+#[test]
+fn an_edge_that_drains_is_the_last_choice_as_long_as_it_has_a_link() {
+    let mut world = settled(&[1, 1]);
+    world.finishes_in = 5 * SECOND;
+    let before = world.dials.len();
+    world.drain(0, 30 * SECOND);
+    world.edges[0].refuses = None;
+    while world.is_held(0) {
+        world.run_for(Duration::from_millis(10));
+        let asked = world.dials[before..].iter().filter(|dial| dial.edge == 0).count();
+        assert_eq!(asked, 0, "it is still there, and drains");
+    }
+    let back = world.run_while(MINUTE, |world| world.by_edge() == [(0, 2), (1, 2)].into());
+    assert!(back.unwrap() <= 2 * SECOND + world.finishes_in, "{back:?}");
+}
+
+#[test]
 fn a_draining_link_without_a_replacement_serves_until_its_deadline() {
     let mut world = settled(&[1]);
     world.edges[0].refuses = Some(refusal(LinkRefusalCode::Draining, Some(60 * SECOND)));
     let links: Vec<_> = world.links.keys().copied().collect();
     for link in &links {
         let deadline = 20 * SECOND;
-        world.tell(Input::Drain { link: *link, reconnect_in: SECOND, deadline });
+        world.tell(Input::Drain { link: *link, reconnect_in: SECOND, deadline, successor: false });
     }
     world.run_for(19 * SECOND);
     assert_eq!(world.serving(), 4);

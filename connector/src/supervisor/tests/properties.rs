@@ -101,7 +101,7 @@ fn strike(world: &mut World, blow: &Blow) {
             if let Some(link) = world.links.keys().nth(link).copied() {
                 let reconnect_in = Duration::from_millis(reconnect_in_ms);
                 let deadline = Duration::from_millis(deadline_ms);
-                world.tell(Input::Drain { link, reconnect_in, deadline });
+                world.tell(Input::Drain { link, reconnect_in, deadline, successor: false });
             }
         }
         Blow::Directory => {
@@ -333,7 +333,7 @@ proptest! {
             world.edges.iter_mut().for_each(|edge| edge.refuses = Some(refusal.clone()));
         }
         let (start, dials) = (world.now, world.dials.len());
-        world.tell(Input::Drain { link, reconnect_in, deadline });
+        world.tell(Input::Drain { link, reconnect_in, deadline, successor: false });
         while world.links.get(&link).is_some_and(|link| !link.is_retiring) {
             prop_assert_eq!(world.serving(), 4);
             prop_assert!(world.now <= start + deadline, "it serves beyond its deadline");
@@ -345,6 +345,38 @@ proptest! {
         if let Some(dial) = world.dials.get(dials) {
             prop_assert!(dial.at >= start + reconnect_in, "it was to wait");
         }
+    }
+
+    /// An edge that was drained is asked again soon after it is back, however long it was away and
+    /// however long its links took to end.
+    #[test]
+    fn a_drained_edge_is_used_again_within_three_seconds_of_its_return(
+        regions in regions(),
+        seed in any::<u64>(),
+        finishes_in_ms in 0..5_000u64,
+        away_ms in 0..20_000u64,
+    ) {
+        prop_assume!(regions.iter().sum::<usize>() > 1);
+        let mut world = World::new(&regions, Transports::Auto, seed);
+        world.run_until(MINUTE);
+        world.finishes_in = Duration::from_millis(finishes_in_ms);
+        let (&edge, _) = world.by_edge().iter().next().unwrap();
+        world.drain(edge, 30 * SECOND);
+        let left = world.run_while(MINUTE, |world| !world.is_held(edge));
+        prop_assert!(left.is_some());
+        world.edges[edge].is_up = false;
+        world.run_for(Duration::from_millis(away_ms));
+        world.edges[edge].is_up = true;
+        world.edges[edge].refuses = None;
+        let before = world.dials.len();
+        let asked = world.run_while(MINUTE, |world| {
+            world.dials[before..].iter().any(|dial| dial.edge == edge)
+                || world.dialling.values().any(|dial| dial.edge == edge)
+                || world.is_held(edge)
+        });
+        // Where the links are spread as evenly without it, nothing moves there, so it may not be asked.
+        let is_even = is_even(&world, &regions);
+        prop_assert!(asked.is_some_and(|asked| asked <= 3 * SECOND) || is_even, "{:?}", asked);
     }
 
     /// A dead link is found out soon after the silence began, and never a live one.
@@ -513,7 +545,7 @@ proptest! {
             Input::Lost { link, detail: String::new() },
             Input::Pong { link, sequence: 7 },
             Input::Refused { link, refusal },
-            Input::Drain { link, reconnect_in: brief, deadline: brief },
+            Input::Drain { link, reconnect_in: brief, deadline: brief, successor: false },
         ] {
             let effects = world.supervisor.handle(now, input, &mut rng);
             prop_assert!(effects.is_empty(), "{:?}", effects);

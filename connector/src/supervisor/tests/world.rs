@@ -11,7 +11,7 @@ use std::{
 use link::CloseReason;
 use protocol::{
     address::{EdgeAddress, HostPort},
-    control::{DirectoryEdge, LinkRefusal},
+    control::{DirectoryEdge, LinkRefusal, LinkRefusalCode},
     id::EdgeId,
     presence::Transport,
 };
@@ -245,6 +245,26 @@ impl World {
                 self.tell(Input::Lost { link, detail: "reset".into() });
             }
         }
+    }
+
+    /// Has an edge leave, as a SIGTERM does: its links drain, and it refuses new ones until it is gone.
+    pub(super) fn drain(&mut self, edge: usize, deadline: Duration) {
+        let refusal = LinkRefusal { code: LinkRefusalCode::Draining, retry_after_ms: Some(1_000) };
+        self.edges[edge].refuses = Some(refusal);
+        let links = self.links.iter().filter(|(_, link)| link.edge == edge);
+        for link in links.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.tell(Input::Drain {
+                link,
+                reconnect_in: Duration::ZERO,
+                deadline,
+                successor: false,
+            });
+        }
+    }
+
+    /// Does an edge still hold a link, be it one that leaves?
+    pub(super) fn is_held(&self, edge: usize) -> bool {
+        self.links.values().any(|link| link.edge == edge)
     }
 
     pub(super) fn directory(&self) -> Vec<DirectoryEdge> {
