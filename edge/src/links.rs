@@ -4,7 +4,10 @@
 use std::{
     error::Error,
     net::IpAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -54,6 +57,8 @@ pub(crate) struct Links {
     runtimes: Vec<Handle>,
     half_open: Arc<Semaphore>,
     draining: CancellationToken,
+    /// Links that there were when draining began.
+    drained: AtomicUsize,
     grace: Duration,
 }
 
@@ -68,11 +73,13 @@ impl Links {
         let runtimes = workers.iter().map(|worker| worker.runtime.clone()).collect();
         let half_open = Arc::new(Semaphore::new(HALF_OPEN));
         let draining = CancellationToken::new();
-        Arc::new(Self { core, tasks, spread, runtimes, half_open, draining, grace })
+        let drained = AtomicUsize::new(0);
+        Arc::new(Self { core, tasks, spread, runtimes, half_open, draining, drained, grace })
     }
 
     /// Asks every connector to go elsewhere, and takes no new links.
     pub(crate) fn drain(&self) {
+        self.drained.store(self.core.registry.count(), Ordering::Relaxed);
         self.draining.cancel();
     }
 
@@ -93,11 +100,13 @@ impl Links {
         }
     }
 
-    /// Accepts HTTP/2 links until the future is dropped.
+    /// Accepts HTTP/2 links until another process does.
     pub(crate) async fn accept_http2(self: Arc<Self>, listener: Http2Listener) {
         let mut trouble = AcceptTrouble::default();
         loop {
-            if let Some(pending) = trouble.pass(listener.accept().await).await {
+            let accepted = self.core.superseded.run_until_cancelled(listener.accept()).await;
+            let Some(accepted) = accepted else { return };
+            if let Some(pending) = trouble.pass(accepted).await {
                 let place = self.spread.settle(pending.remote().ip());
                 self.begin(pending, place);
             }
@@ -166,8 +175,9 @@ impl Links {
             reason = code.as_str(),
             "a link is refused"
         );
+        let refusal = refuse(code, self.drained.load(Ordering::Relaxed));
         // A stranger that does not read its refusal is cut.
-        let _ = timeout(ANSWER_WITHIN, candidate.refuse(refuse(code))).await;
+        let _ = timeout(ANSWER_WITHIN, candidate.refuse(refusal)).await;
     }
 
     async fn serve(&self, link: &Arc<Link>, control: Control) {
@@ -236,10 +246,13 @@ impl Links {
     }
 }
 
-/// The refusal, with a wait that spreads those who come back.
-fn refuse(code: LinkRefusalCode) -> LinkRefusal {
+/// The refusal, with a wait that spreads those who come back; `drained` is how many links an edge that leaves
+/// had.
+fn refuse(code: LinkRefusalCode, drained: usize) -> LinkRefusal {
     let after_ms = match code {
-        LinkRefusalCode::Draining => Some(1_000),
+        // Most drains are restarts, which nobody should be late to meet; thousands of connectors must not
+        // ask every second either.
+        LinkRefusalCode::Draining => Some(500 + drained as u64 / 4),
         LinkRefusalCode::FeedStale | LinkRefusalCode::Capacity => Some(5_000),
         LinkRefusalCode::UnknownTunnel
         | LinkRefusalCode::UnknownKey

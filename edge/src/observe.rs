@@ -1,5 +1,6 @@
 //! What the edge tells about itself on its metrics port: `/metrics`, `/healthz` (the process lives) and
-//! `/ready` (it can serve). Nothing here is secret.
+//! `/ready` (it can serve, and after a restart the tunnels that it served have links again). Nothing here is
+//! secret.
 
 use std::{convert::Infallible, sync::Arc, time::SystemTime};
 
@@ -16,7 +17,7 @@ use crate::{accept::AcceptTrouble, core::Core, tasks::Tasks};
 /// Connections at once: a few scrapers and probes.
 const CLIENTS: usize = 32;
 
-/// Serves until the future is dropped; `stopping` makes the edge not ready.
+/// Serves until another process does; `stopping` makes the edge not ready.
 pub(crate) async fn serve(
     core: Arc<Core>,
     listener: TcpListener,
@@ -27,7 +28,9 @@ pub(crate) async fn serve(
     let mut trouble = AcceptTrouble::default();
     loop {
         let permit = clients.clone().acquire_owned().await;
-        let Some((stream, _)) = trouble.pass(listener.accept().await).await else { continue };
+        let accepted = core.superseded.run_until_cancelled(listener.accept()).await;
+        let Some(accepted) = accepted else { return };
+        let Some((stream, _)) = trouble.pass(accepted).await else { continue };
         let (core, stopping) = (core.clone(), stopping.clone());
         tasks.spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
@@ -59,13 +62,15 @@ fn respond(core: &Core, request: &Request<Incoming>, is_stopping: bool) -> Respo
             answer(StatusCode::OK, "text/plain; version=0.0.4", text)
         }
         "/ready" => {
-            let is_ready = !is_stopping && !core.knowledge.is_stale(now);
+            let awaited = core.awaited();
+            let is_ready = !is_stopping && !core.knowledge.is_stale(now) && awaited == 0;
             let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             let body = serde_json::json!({
                 "ready": is_ready,
                 "edge": core.edge,
                 "region": core.region,
                 "links": core.registry.count(),
+                "awaited_tunnels": awaited,
                 "feed_generation": core.knowledge.read().feed().generation,
                 "feed_age_s": core.knowledge.age(now).as_secs(),
                 "stopping": is_stopping,

@@ -1,7 +1,10 @@
 //! Which links the edge holds, by tunnel, and which of them takes the next request.
+//!
+//! A tunnel whose links have all gone is kept for a while ([`MISSED_FOR`]): its connector is most likely on
+//! its way back, and a request waits for it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -17,13 +20,19 @@ use protocol::{
     presence::{LinkPresence, Transport},
 };
 
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, Semaphore, SemaphorePermit, futures::Notified},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{control_plane::presence::Unreported, streams::Streams};
 
+use missing::Missing;
+
 pub(crate) use self::trust::{Finding, Trust};
 
+mod missing;
 mod trust;
 
 /// How much busier a worker's own links may be than others before one of those gets its request, which
@@ -34,6 +43,14 @@ const CROSSING: usize = 16;
 /// So many requests begin at the same one of several links that are equally good, before it is the next
 /// one's turn: where little is under way, a link, and whoever serves it at either end, stays warm.
 const TURN: usize = 16;
+
+/// A tunnel that lost its last link so long ago is expected back: a connector that has lost its links, or whose
+/// edge was restarted, dials within 5 s. Later, requests are refused at once.
+const MISSED_FOR: Duration = Duration::from_secs(10);
+
+/// Requests that wait for a link at once, in all tunnels together: each holds what it has read of its body,
+/// some 100 KiB at most.
+const WAITERS: usize = 1_024;
 
 /// A link's place: one connector holds one link in each slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -197,22 +214,62 @@ impl Drop for InFlight {
     }
 }
 
-/// A tunnel that has links here.
+/// A tunnel that has links here, or had some until lately.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
     pub(crate) streams: Arc<Streams>,
     links: RwLock<Vec<Arc<Link>>>,
     turn: AtomicUsize,
+    /// Since when no link takes requests, as far as anybody has looked.
+    missing_since: Mutex<Option<Instant>>,
+    arrived: Notify,
 }
 
 impl Tunnel {
     fn new(max_streams: usize) -> Self {
-        let streams = Arc::new(Streams::new(max_streams));
-        Self { streams, links: RwLock::default(), turn: AtomicUsize::new(0) }
+        Self {
+            streams: Arc::new(Streams::new(max_streams)),
+            links: RwLock::default(),
+            turn: AtomicUsize::new(0),
+            missing_since: Mutex::new(None),
+            arrived: Notify::new(),
+        }
+    }
+
+    /// Resolves when a link has come up since this was called.
+    pub(crate) fn link_arrives(&self) -> Notified<'_> {
+        self.arrived.notified()
+    }
+
+    /// No link takes requests, and one did until lately: is a link worth waiting for?
+    pub(crate) fn is_missed(&self) -> bool {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        if links.iter().any(|link| !link.is_leaving()) {
+            return false;
+        }
+        let now = Instant::now();
+        let mut since = self.missing_since.lock().unwrap_or_else(PoisonError::into_inner);
+        now < *since.get_or_insert(now) + MISSED_FOR
+    }
+
+    /// Begins to miss a link, if that has not begun before.
+    fn miss(&self) {
+        let mut since = self.missing_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.get_or_insert_with(Instant::now);
     }
 
     pub(crate) fn links(&self) -> Vec<Arc<Link>> {
         self.links.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Is this the one of its links that came first?
+    pub(crate) fn is_first(&self, link: &Arc<Link>) -> bool {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.first().is_some_and(|first| Arc::ptr_eq(first, link))
+    }
+
+    fn has_links(&self) -> bool {
+        !self.links.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     fn holds(&self, link: &Arc<Link>) -> bool {
@@ -258,6 +315,11 @@ pub(crate) struct Registry {
     tunnels: RwLock<HashMap<TunnelId, Arc<Tunnel>>>,
     links: AtomicUsize,
     changed: Notify,
+    /// Moves with every link that comes or goes.
+    version: AtomicU64,
+    missing: Missing,
+    waiters: Semaphore,
+    leaving: CancellationToken,
     max_links: usize,
     max_streams_per_tunnel: usize,
 }
@@ -268,17 +330,21 @@ impl Registry {
             tunnels: RwLock::default(),
             links: AtomicUsize::new(0),
             changed: Notify::new(),
+            version: AtomicU64::new(0),
+            missing: Missing::default(),
+            waiters: Semaphore::new(WAITERS),
+            leaving: CancellationToken::new(),
             max_links,
             max_streams_per_tunnel,
         }
     }
 
-    /// The tunnel, if it has links here.
+    /// The tunnel, if it has links here, or had some until lately.
     pub(crate) fn get(&self, tunnel: TunnelId) -> Option<Arc<Tunnel>> {
         self.tunnels.read().unwrap_or_else(PoisonError::into_inner).get(&tunnel).cloned()
     }
 
-    /// Every tunnel that has links here.
+    /// Every tunnel that has links here, or had some until lately.
     pub(crate) fn all(&self) -> Vec<Arc<Tunnel>> {
         let tunnels = self.tunnels.read().unwrap_or_else(PoisonError::into_inner);
         tunnels.values().cloned().collect()
@@ -304,9 +370,95 @@ impl Registry {
         self.count() >= self.max_links
     }
 
-    /// Resolves when a link has gone; for one waiter.
+    /// Resolves when a link has gone, or takes no more requests; for one waiter.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    /// Takes a connector's goodbye on a link.
+    pub(crate) fn say_goodbye(&self, link: &Link) {
+        link.say_goodbye();
+        self.changed.notify_one();
+    }
+
+    /// Does any link take requests?
+    pub(crate) fn is_serving(&self) -> bool {
+        self.links().iter().any(|link| !link.is_leaving())
+    }
+
+    /// Links that go from now on do not come back here: nobody waits for them.
+    pub(crate) fn leave(&self) {
+        self.leaving.cancel();
+    }
+
+    /// Is cancelled once links that go do not come back.
+    pub(crate) fn leaving(&self) -> &CancellationToken {
+        &self.leaving
+    }
+
+    /// A place among those who wait for a link; `None` when there are too many.
+    pub(crate) fn wait(&self) -> Option<SemaphorePermit<'_>> {
+        self.waiters.try_acquire().ok()
+    }
+
+    /// Before the start: these tunnels had links here until the edge was stopped, so they are missed until
+    /// they are back.
+    pub(crate) fn miss(&self, tunnels: impl IntoIterator<Item = TunnelId>) {
+        let tunnels: HashSet<TunnelId> = tunnels.into_iter().collect();
+        let mut known = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
+        for id in &tunnels {
+            let tunnel = Arc::new(Tunnel::new(self.max_streams_per_tunnel));
+            tunnel.miss();
+            known.insert(*id, tunnel);
+            self.missing.forget_later(*id);
+        }
+        self.missing.expect(tunnels);
+    }
+
+    /// Tunnels that had links before the start, have had none since, and may still be expected;
+    /// `is_known` tells whether a tunnel exists.
+    pub(crate) fn awaited(&self, is_known: impl Fn(TunnelId) -> bool) -> usize {
+        self.missing.awaited(is_known)
+    }
+
+    /// Resolves when no tunnel is awaited any more; for one waiter.
+    pub(crate) async fn settled(&self, is_known: impl Fn(TunnelId) -> bool) {
+        self.missing.settled(is_known).await;
+    }
+
+    /// Moves when [`served`](Self::served) may have changed.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    /// The tunnels that have links, and those that are awaited: for the next start.
+    pub(crate) fn served(&self) -> HashSet<TunnelId> {
+        let tunnels = self.tunnels.read().unwrap_or_else(PoisonError::into_inner);
+        let mut served = self.missing.expected();
+        served.extend(tunnels.iter().filter(|(_, tunnel)| tunnel.has_links()).map(|(id, _)| *id));
+        served
+    }
+
+    /// Forgets tunnels that have had no link for long, until the future is dropped.
+    pub(crate) async fn tidy(&self) {
+        loop {
+            tokio::time::sleep(MISSED_FOR).await;
+            let mut tunnels = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
+            self.missing.forget(|id| {
+                let Some(tunnel) = tunnels.get(&id).filter(|tunnel| !tunnel.has_links()) else {
+                    return true;
+                };
+                // Under the lock nobody new gets hold of the tunnel. A stream that is still under way must
+                // stay among the tunnel's, where a change of access finds it.
+                let is_in_use =
+                    Arc::strong_count(tunnel) > 1 || Arc::strong_count(&tunnel.streams) > 1;
+                let is_over = !is_in_use && !tunnel.is_missed();
+                if is_over {
+                    tunnels.remove(&id);
+                }
+                is_over
+            });
+        }
     }
 
     /// Takes a link. One that the same connector holds in the same slot gives its place up, and finishes
@@ -322,7 +474,12 @@ impl Registry {
             .filter(|older| older.key == link.key)
             .for_each(|older| older.replaced.cancel());
         links.push(link.clone());
+        drop(links);
+        *tunnel.missing_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        tunnel.arrived.notify_waiters();
+        self.missing.is_back(link.key.tunnel);
         self.links.fetch_add(1, Ordering::Relaxed);
+        self.version.fetch_add(1, Ordering::Relaxed);
         // Said under the lock: the last word on a place is then about the link that holds it.
         unreported.up(link.presence(), false);
     }
@@ -339,7 +496,7 @@ impl Registry {
 
     /// Forgets a link, unless it was removed before.
     pub(crate) fn remove(&self, link: &Arc<Link>, unreported: &Unreported) {
-        let mut tunnels = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
+        let tunnels = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
         let Some(tunnel) = tunnels.get(&link.key.tunnel) else { return };
         let mut links = tunnel.links.write().unwrap_or_else(PoisonError::into_inner);
         let Some(at) = links.iter().position(|known| Arc::ptr_eq(known, link)) else { return };
@@ -347,9 +504,11 @@ impl Registry {
         let is_last = links.is_empty();
         drop(links);
         if is_last {
-            tunnels.remove(&link.key.tunnel);
+            tunnel.miss();
+            self.missing.forget_later(link.key.tunnel);
         }
         self.links.fetch_sub(1, Ordering::Relaxed);
+        self.version.fetch_add(1, Ordering::Relaxed);
         if !link.is_replaced() {
             unreported.down(link.key, link.has_said_goodbye());
         }

@@ -117,11 +117,6 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// Who uses which tunnel.
-    pub(crate) fn grant(&self) -> Grant {
-        self.stream.grant
-    }
-
     /// Resolves when the caller has lost the right to the stream.
     pub(crate) async fn cut(&self) {
         std::future::poll_fn(|cx| {

@@ -139,9 +139,8 @@ pub(crate) async fn save_changes(core: &Core, data_dir: &Path) {
             Ok(Err(_)) => return,
             Ok(Ok(())) => {
                 tokio::time::sleep(SAVE_DELAY).await;
-                let state = changes.borrow_and_update().feed().clone();
-                let data_dir = data_dir.to_owned();
-                blocking(move || save(&data_dir, &state)).await;
+                changes.mark_unchanged();
+                save_now(core, data_dir).await;
             }
             Err(_) => {
                 let heard_at = SystemTime::now() - core.knowledge.age(SystemTime::now());
@@ -150,6 +149,13 @@ pub(crate) async fn save_changes(core: &Core, data_dir: &Path) {
             }
         }
     }
+}
+
+/// Saves the state as it is now.
+pub(crate) async fn save_now(core: &Core, data_dir: &Path) {
+    let state = core.knowledge.read().feed().clone();
+    let data_dir = data_dir.to_owned();
+    blocking(move || save(&data_dir, &state)).await;
 }
 
 fn save(data_dir: &Path, state: &FeedState) -> std::io::Result<()> {

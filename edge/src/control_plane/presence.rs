@@ -28,6 +28,9 @@ use crate::{control_plane::url, core::Core, registry::LinkKey};
 /// What happens within this time goes into one report.
 const BATCH: Duration = Duration::from_millis(50);
 const RENEW_EVERY: Duration = Duration::from_millis(REPORT_EVERY_MS);
+/// How long a restarted edge leaves it at what it reported before: until its links are back, tunnels would
+/// seem to be down. The lease of its last report is 10 s.
+const FIRST_REPORT_WITHIN: Duration = Duration::from_secs(4);
 
 /// What the control plane has not heard yet: at most one word on each link.
 #[derive(Debug, Default)]
@@ -95,6 +98,8 @@ pub(crate) enum PresenceError {
     Answered(StatusCode),
     #[error("the control plane reads no reports")]
     Closed,
+    #[error("another process reports for this edge now")]
+    Superseded,
     #[error("a report cannot be written")]
     Malformed(#[from] serde_json::Error),
 }
@@ -105,6 +110,9 @@ pub(crate) async fn report(
     mut sender: SendRequest<ReportBody>,
     control_plane: &HostPort,
 ) -> PresenceError {
+    if core.superseded.is_cancelled() {
+        return std::future::pending().await;
+    }
     // Two: a report that waits for the window, and the next one. More would be old news.
     let (lines, body) = mpsc::channel(2);
     let request = Request::post(url(control_plane, PRESENCE_PATH))
@@ -119,10 +127,13 @@ pub(crate) async fn report(
     tokio::select! {
         error = answer => error,
         error = write(core, lines) => error,
+        () = core.superseded.cancelled() => PresenceError::Superseded,
     }
 }
 
 async fn write(core: &Core, lines: mpsc::Sender<Bytes>) -> PresenceError {
+    // What an edge reported before a restart holds until its first report.
+    let _ = tokio::time::timeout(FIRST_REPORT_WITHIN, core.settled()).await;
     let unreported = &core.unreported;
     let mut report = {
         // Whatever changes from here on is said again: the links are looked at afterwards.

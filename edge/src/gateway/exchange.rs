@@ -3,9 +3,10 @@
 //! is safe to repeat.
 
 use std::{
+    pin::pin,
     sync::Arc,
     task::Poll,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
@@ -35,6 +36,9 @@ use crate::{
 
 /// Links that one request may be tried on: a connector has four, and a client should not wait for more.
 const MAX_TRIES: usize = 4;
+/// How long a request waits for a link to a tunnel that had one until lately: connectors are back within 2 s
+/// where nothing but a restart keeps them.
+const LINK_WITHIN: Duration = Duration::from_secs(2);
 
 /// A request on its way; at the connector, [`link::Exchange`] is its counterpart. It stays where it is until
 /// its answer begins: what is handed on is a pointer to it.
@@ -74,15 +78,16 @@ fn admit(
     if announced.is_some_and(|length| length > gateway.max_request_body) {
         return Err(Code::BodyTooLarge.into());
     }
-    if gateway.closing.is_cancelled() {
-        return Err(Code::EdgeUnavailable.into());
-    }
     let (tunnel, live) = enter(&gateway.core, grant)?;
     Ok((target, tunnel, live))
 }
 
 /// Counts a stream in, among those of its tunnel.
 fn enter(core: &Core, grant: Grant) -> Result<(Arc<Tunnel>, Live), Refusal> {
+    let no_link = || match core.registry.leaving().is_cancelled() {
+        true => Code::EdgeUnavailable.into(),
+        false => no_link(),
+    };
     let tunnel = core.registry.get(grant.tunnel).ok_or_else(no_link)?;
     let live = tunnel.streams.begin(grant).ok_or(Code::TooManyRequests)?;
     // Access may have been taken away since it was judged; whoever takes it from now on finds the
@@ -143,7 +148,7 @@ impl Exchange {
     async fn send(mut self: Box<Self>) -> Result<Response<Answer>, Refused> {
         let mut tries = Tries::default();
         loop {
-            let in_flight = match tries.next(&mut self) {
+            let in_flight = match tries.next(&self).await {
                 Ok(in_flight) => in_flight,
                 Err(refusal) => return Err((refusal, self.account)),
             };
@@ -243,20 +248,40 @@ pub(crate) struct Tries {
 }
 
 impl Tries {
-    /// The next link; when there is none left, what came of the tries before. A tunnel whose links have all
-    /// gone is forgotten, and is another one once a link comes back: the exchange then goes on there.
-    pub(crate) fn next(&self, exchange: &mut Exchange) -> Result<InFlight, Refusal> {
-        let worker = exchange.client.worker();
-        if let Some(in_flight) = exchange.tunnel.pick(worker, &self.tried) {
-            return Ok(in_flight);
+    /// The next link; when there is none left, what came of the tries before.
+    pub(crate) async fn next(&self, exchange: &Exchange) -> Result<InFlight, Refusal> {
+        match exchange.tunnel.pick(exchange.client.worker(), &self.tried) {
+            Some(in_flight) => Ok(in_flight),
+            None => Box::pin(self.wait(exchange)).await,
         }
-        let core = exchange.account.core();
-        let newer = core.registry.get(exchange.live.grant().tunnel);
-        if newer.is_none_or(|newer| Arc::ptr_eq(&newer, &exchange.tunnel)) {
-            return Err(self.refusal());
+    }
+
+    /// Waits for a link, where one is likely to come.
+    async fn wait(&self, exchange: &Exchange) -> Result<InFlight, Refusal> {
+        let (tunnel, registry) = (&exchange.tunnel, &exchange.account.core().registry);
+        let Some(_place) = registry.wait() else { return Err(self.refusal()) };
+        let too_late = tokio::time::sleep(LINK_WITHIN);
+        tokio::pin!(too_late);
+        loop {
+            let mut arrives = pin!(tunnel.link_arrives());
+            // From now on none is overlooked.
+            arrives.as_mut().enable();
+            if let Some(in_flight) = tunnel.pick(exchange.client.worker(), &self.tried) {
+                return Ok(in_flight);
+            }
+            if registry.leaving().is_cancelled() {
+                return Err(self.worst.map_or(Code::EdgeUnavailable, Code::from).into());
+            }
+            if !tunnel.is_missed() {
+                return Err(self.refusal());
+            }
+            tokio::select! {
+                () = arrives => {}
+                () = exchange.live.cut() => return Err(Code::AccessRevoked.into()),
+                () = registry.leaving().cancelled() => {}
+                () = &mut too_late => return Err(self.refusal()),
+            }
         }
-        (exchange.tunnel, exchange.live) = enter(core, exchange.live.grant())?;
-        exchange.tunnel.pick(worker, &self.tried).ok_or_else(|| self.refusal())
     }
 
     /// Notes a failure: another link may follow if nothing was delivered and `is_whole`, or if the

@@ -45,7 +45,7 @@ pub(crate) async fn open(
     }
     let mut tries = Tries::default();
     loop {
-        let in_flight = match tries.next(&mut exchange) {
+        let in_flight = match tries.next(&exchange).await {
             Ok(in_flight) => in_flight,
             Err(refusal) => return Err((refusal, exchange.account)),
         };

@@ -26,6 +26,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(3);
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 /// Most that a drained connector is asked to wait before it dials elsewhere.
 const LONGEST_SMEAR: Duration = Duration::from_secs(3);
+/// What one link more adds to that time. The other edges shake hands with a thousand links a second.
+const SMEAR_PER_LINK: Duration = Duration::from_millis(1);
+/// How long an edge that another one has taken over from keeps links for the clients that it still has: idle
+/// ones are sent away after a second.
+const OVERLAP: Duration = Duration::from_millis(1_500);
 
 /// The control stream, and what is to be told on it.
 pub(super) struct Control {
@@ -73,7 +78,7 @@ impl Control {
         draining: &CancellationToken,
         grace: Duration,
     ) -> Result<(), LinkError> {
-        let mut was_drained = false;
+        let (mut was_drained, mut was_superseded) = (false, false);
         loop {
             let message = tokio::select! {
                 message = self.receiver.receive() => {
@@ -93,9 +98,13 @@ impl Control {
                         continue;
                     }
                 },
+                () = core.superseded.cancelled(), if !was_superseded => {
+                    (was_drained, was_superseded) = (true, true);
+                    move_over(core, link, grace)
+                }
                 () = draining.cancelled(), if !was_drained => {
                     was_drained = true;
-                    drain(grace)
+                    drain(core.registry.count(), grace)
                 }
             };
             self.sender.send(&message).await?;
@@ -136,7 +145,7 @@ fn answer(core: &Core, link: &Arc<Link>, message: FromConnector) -> Option<FromE
             Some(FromEdge::Pong { sequence })
         }
         FromConnector::Goodbye => {
-            link.say_goodbye();
+            core.registry.say_goodbye(link);
             None
         }
         FromConnector::Facts(facts) => {
@@ -149,10 +158,30 @@ fn answer(core: &Core, link: &Arc<Link>, message: FromConnector) -> Option<FromE
 }
 
 /// Not every connector may come to the other edges in the same moment.
-fn drain(grace: Duration) -> FromEdge {
-    let smear = (grace / 4).min(LONGEST_SMEAR).as_millis() as u64;
+fn drain(links: usize, grace: Duration) -> FromEdge {
     FromEdge::Drain {
-        reconnect_in_ms: rand::rng().random_range(0..=smear),
+        reconnect_in_ms: smear(links, grace).as_millis() as u64,
         deadline_ms: grace.as_millis() as u64,
+        successor: false,
     }
+}
+
+/// Another process has taken this edge's place. A tunnel's first link moves there at once, for the clients that
+/// come there; the others stay until the clients that are here have gone.
+fn move_over(core: &Core, link: &Arc<Link>, grace: Duration) -> FromEdge {
+    let tunnel = core.registry.get(link.key.tunnel);
+    let is_first = tunnel.is_none_or(|tunnel| tunnel.is_first(link));
+    let stays = if is_first { Duration::ZERO } else { OVERLAP.min(grace / 4) };
+    let reconnect_in = stays + smear(core.registry.count(), grace);
+    FromEdge::Drain {
+        reconnect_in_ms: reconnect_in.as_millis() as u64,
+        deadline_ms: grace.as_millis() as u64,
+        successor: true,
+    }
+}
+
+fn smear(links: usize, grace: Duration) -> Duration {
+    let links = u32::try_from(links).unwrap_or(u32::MAX);
+    let most = SMEAR_PER_LINK.saturating_mul(links).min(LONGEST_SMEAR).min(grace / 4);
+    Duration::from_millis(rand::rng().random_range(0..=most.as_millis() as u64))
 }

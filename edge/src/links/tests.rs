@@ -72,9 +72,17 @@ async fn a_secret_that_the_feed_does_not_bring_is_unknown() {
 #[test]
 fn only_a_passing_refusal_says_when_to_come_back() {
     for code in [LinkRefusalCode::Draining, LinkRefusalCode::Capacity, LinkRefusalCode::FeedStale] {
-        assert!(code.is_retryable() && refuse(code).retry_after_ms.is_some());
+        assert!(code.is_retryable() && refuse(code, 0).retry_after_ms.is_some());
     }
     for code in [LinkRefusalCode::RevokedSecret, LinkRefusalCode::BadProof] {
-        assert!(!code.is_retryable() && refuse(code).retry_after_ms.is_none());
+        assert!(!code.is_retryable() && refuse(code, 0).retry_after_ms.is_none());
+    }
+}
+
+#[test]
+fn an_edge_that_leaves_spreads_those_who_ask_whether_it_is_back() {
+    for (drained, least) in [(0, 500), (4, 501), (20_000, 5_500)] {
+        let refusal = refuse(LinkRefusalCode::Draining, drained);
+        assert!((least..=2 * least).contains(&refusal.retry_after_ms.unwrap()), "{refusal:?}");
     }
 }

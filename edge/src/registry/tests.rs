@@ -120,3 +120,85 @@ async fn links_that_are_equally_good_take_turns_many_requests_each() {
         assert!(picked.iter().all(|link| Arc::ptr_eq(link, &links[turn % 2])), "turn {turn}");
     }
 }
+
+/// A registry with one link, and the link's tunnel.
+async fn one_link() -> (Registry, Unreported, Arc<Link>, TunnelId) {
+    let [link] = links([WorkerId::FIRST]).await;
+    let (registry, unreported) = (Registry::new(10, 10), Unreported::default());
+    registry.insert(&link, &unreported);
+    let id = link.key.tunnel;
+    (registry, unreported, link, id)
+}
+
+#[tokio::test]
+async fn a_tunnel_that_lost_its_last_link_is_missed_for_a_while_and_then_forgotten() {
+    let (registry, unreported, link, id) = one_link().await;
+    let tunnel = registry.get(id).unwrap();
+    assert!(!tunnel.is_missed(), "it has a link");
+    tokio::time::pause();
+    registry.remove(&link, &unreported);
+    assert!(tunnel.is_missed());
+    let tidy = registry.tidy();
+    tokio::pin!(tidy);
+    let pass = async |time, tidy: std::pin::Pin<&mut _>| {
+        let _: Result<(), _> = tokio::time::timeout(time, tidy).await;
+    };
+    pass(MISSED_FOR / 2, tidy.as_mut()).await;
+    assert!(tunnel.is_missed());
+    pass(3 * MISSED_FOR, tidy.as_mut()).await;
+    assert!(!tunnel.is_missed());
+    assert!(registry.get(id).is_some(), "somebody has it still");
+    drop(tunnel);
+    pass(2 * MISSED_FOR, tidy.as_mut()).await;
+    assert!(registry.get(id).is_none());
+}
+
+#[tokio::test]
+async fn a_tunnel_whose_links_all_leave_is_missed_until_there_is_another() {
+    let [older, newer] = links([WorkerId::FIRST; 2]).await;
+    let (registry, unreported) = (Registry::new(10, 10), Unreported::default());
+    registry.insert(&older, &unreported);
+    let tunnel = registry.get(older.key.tunnel).unwrap();
+    let _under_way = tunnel.pick(WorkerId::FIRST, &[]).unwrap();
+    registry.say_goodbye(&older);
+    assert!(tunnel.pick(WorkerId::FIRST, &[]).is_none());
+    assert!(tunnel.is_missed());
+    let mut arrives = std::pin::pin!(tunnel.link_arrives());
+    arrives.as_mut().enable();
+    registry.insert(&newer, &unreported);
+    arrives.await;
+    assert!(!tunnel.is_missed());
+    assert!(tunnel.pick(WorkerId::FIRST, &[]).is_some());
+}
+
+#[tokio::test]
+async fn links_that_were_there_before_the_start_are_awaited_for_ten_seconds_at_most() {
+    let [link] = links([WorkerId::FIRST]).await;
+    let (registry, unreported) = (Registry::new(10, 10), Unreported::default());
+    let gone = TunnelId::from_bytes([9; 16]);
+    tokio::time::pause();
+    registry.miss([link.key.tunnel, gone]);
+    assert_eq!(registry.awaited(|_| true), 2);
+    assert_eq!(registry.awaited(|id| id != gone), 1, "one that is deleted is not waited for");
+    assert!(registry.get(gone).unwrap().is_missed(), "requests wait for it");
+    registry.insert(&link, &unreported);
+    assert_eq!(registry.awaited(|_| true), 1);
+    assert_eq!(registry.served(), [link.key.tunnel, gone].into(), "what is awaited is kept");
+    registry.settled(|id| id != gone).await;
+    let before = Instant::now();
+    registry.settled(|_| true).await;
+    // Timers are a millisecond late at most.
+    let took = before.elapsed().as_millis();
+    assert!((10_000..=10_001).contains(&took), "{took} ms");
+    assert_eq!(registry.awaited(|_| true), 0);
+    assert_eq!(registry.served(), [link.key.tunnel].into());
+}
+
+#[tokio::test]
+async fn no_more_requests_than_there_is_room_for_wait_for_a_link() {
+    let registry = Registry::new(10, 10);
+    let waiting: Vec<_> = (0..WAITERS).map(|_| registry.wait().unwrap()).collect();
+    assert!(registry.wait().is_none());
+    drop(waiting);
+    assert!(registry.wait().is_some());
+}
