@@ -7,10 +7,11 @@ use std::time::SystemTime;
 use protocol::{
     control::DirectoryEdge,
     feed::{Applied, FeedMessage},
-    id::EdgeId,
+    id::{EdgeId, TunnelId},
     name::RegionName,
 };
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     control_plane::presence::Unreported,
@@ -29,6 +30,9 @@ pub(crate) struct Core {
     pub(crate) unreported: Unreported,
     pub(crate) directory: watch::Sender<Vec<DirectoryEdge>>,
     pub(crate) metrics: Metrics,
+    /// Cancelled once another process has taken this edge's place: what is said in its name and kept in its
+    /// directory is for that one to do.
+    pub(crate) superseded: CancellationToken,
 }
 
 impl Core {
@@ -47,6 +51,7 @@ impl Core {
             unreported: Unreported::default(),
             directory: watch::Sender::default(),
             metrics: Metrics::new(1).expect("the buckets are not empty"),
+            superseded: CancellationToken::new(),
         })
     }
 
@@ -67,6 +72,20 @@ impl Core {
             tracing::debug!(generation, "a change from the feed is in force");
         }
         applied
+    }
+
+    /// Tunnels that had links before the start, and are waited for.
+    pub(crate) fn awaited(&self) -> usize {
+        self.registry.awaited(|tunnel| self.is_known(tunnel))
+    }
+
+    /// Resolves when no tunnel is waited for any more; for one waiter.
+    pub(crate) async fn settled(&self) {
+        self.registry.settled(|tunnel| self.is_known(tunnel)).await;
+    }
+
+    fn is_known(&self, tunnel: TunnelId) -> bool {
+        self.knowledge.read().feed().tunnels.contains_key(&tunnel)
     }
 
     fn enforce(&self, touched: &Touched) {

@@ -2,42 +2,49 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
+    net::SocketAddr,
+    os::unix::net::UnixDatagram,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use link::{TlsError, listen::QuicListener, workers::Workers};
+use link::{
+    TlsError,
+    listen::{Generation, QuicListener},
+    workers::Workers,
+};
 use protocol::{
-    address::{EdgeAddress, HostPort, InvalidHostPort},
+    address::{HostPort, InvalidHostPort},
     id::EdgeId,
 };
 use rustls::ClientConfig;
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroizing;
 
 use crate::{
     control_plane::{self, feed},
     core::Core,
     disk,
     gateway::Gateway,
-    identity::Identity,
-    join::{self, JoinError},
+    handover::{self, Inheritance, Legacy, Listeners, Older, Succession},
+    join::JoinError,
     knowledge::Knowledge,
     links::{Links, monitor},
     metrics::Metrics,
     observe,
-    options::{JOIN_TOKEN_VARIABLE, JoinTokenText, Options},
+    options::Options,
     ports::{Addresses, Doors, Ports},
     registry::Registry,
+    served,
     tasks::Tasks,
 };
 
+mod identity;
+
 /// How long what was cut at the end of the grace period has to leave.
 const HARD_STOP_WITHIN: Duration = Duration::from_secs(2);
-/// How long connectors have to bring up replacements elsewhere, if nothing else keeps the edge: they are
-/// asked to dial within 3 s. Where there is no other edge, waiting longer would help nobody.
+/// How long connectors have to bring up replacements elsewhere: they are asked to dial within 3 s. Where that
+/// fails, waiting longer would help nobody.
 const REPLACED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why an edge cannot start.
@@ -106,6 +113,10 @@ pub struct Edge {
     workers: Workers,
     addresses: Addresses,
     metrics: (SocketAddr, TcpListener),
+    generation: Generation,
+    /// The edge whose ports these were.
+    older: Option<Older>,
+    legacy: Legacy,
 }
 
 impl Edge {
@@ -118,12 +129,22 @@ impl Edge {
     pub async fn bind(options: Options) -> Result<Self, StartError> {
         disk::create_directory(&options.data_dir).map_err(StartError::DataDir)?;
         let count = options.workers();
-        let ports = Ports::take(&options, count)?;
-        let metrics = metrics_listener(options.metrics_listen).await?;
+        let mut inherited = Inheritance::ask(&options.data_dir, options.replace).await;
+        let mut ports = Ports::take(&options, count, inherited.as_mut())?;
+        let metrics = metrics_listener(options.metrics_listen, inherited.as_mut()).await?;
+        ports.legacy.metrics =
+            Some(Listeners::share(metrics.0, &[&metrics.1]).map_err(|source| {
+                StartError::Listen { what: "metrics", address: metrics.0, source }
+            })?);
         let addresses = ports.addresses;
-        let identity = identity(&options, addresses).await?;
+        let identity = identity::obtain(&options, addresses).await?;
         let workers = Workers::start(count).map_err(StartError::Workers)?;
-        let doors = ports.open(&workers, &identity.server_identity()?)?;
+        let generation = inherited.as_ref().map_or(Generation::default(), |edge| edge.generation);
+        let server_identity = identity.server_identity()?;
+        // From here on the older edge accepts nothing more: this one must not fail any more.
+        let (pipes, older) = take_over(inherited, &ports).await;
+        let legacy = std::mem::take(&mut ports.legacy);
+        let doors = ports.open(&workers, &server_identity, generation, pipes)?;
         let (feed, heard_at) = feed::load(&options.data_dir);
         let core = Core {
             edge: identity.edge,
@@ -133,8 +154,10 @@ impl Edge {
             unreported: Default::default(),
             directory: Default::default(),
             metrics: Metrics::new(count)?,
+            superseded: CancellationToken::new(),
         };
         core.begin();
+        core.registry.miss(served::load(&options.data_dir));
         Ok(Self {
             tls: control_plane::mutual_tls(&identity)?,
             control_planes: match options.control_planes.is_empty() {
@@ -146,6 +169,9 @@ impl Edge {
             workers,
             addresses,
             metrics,
+            generation,
+            older,
+            legacy,
             options,
         })
     }
@@ -170,8 +196,8 @@ impl Edge {
         self.metrics.0
     }
 
-    /// Serves until `shutdown`; then asks connectors to go elsewhere, lets requests under way finish
-    /// within the grace period, and leaves.
+    /// Serves until `shutdown`; then asks connectors to go elsewhere, closes the gateway once they have,
+    /// lets requests under way finish within the grace period, and leaves.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self {
             options,
@@ -180,7 +206,11 @@ impl Edge {
             workers,
             addresses,
             metrics: (metrics_address, metrics),
-            ..
+            generation,
+            older,
+            legacy,
+            control_planes,
+            tls,
         } = self;
         let grace = options.grace_period;
         let (requests, link_tasks, background) =
@@ -195,8 +225,8 @@ impl Edge {
         );
         let mut quic = Vec::new();
         for (worker, doors) in workers.iter().zip(doors) {
-            if let Some(listener) = doors.quic {
-                quic.push(listener.clone());
+            for listener in doors.quic {
+                quic.push((worker.runtime.clone(), listener.clone()));
                 let accept = links.clone().accept_quic(listener, worker.id);
                 link_tasks.spawn_on(&worker.runtime, accept);
             }
@@ -207,10 +237,28 @@ impl Edge {
             let serve = gateway.clone().serve(doors.gateway, worker.id);
             requests.spawn_on(&worker.runtime, serve);
         }
-        background.spawn(control_plane::run(core.clone(), self.control_planes, self.tls));
+        background.spawn(control_plane::run(core.clone(), control_planes, tls));
+        background.spawn({
+            let (core, data_dir) = (core.clone(), options.data_dir.clone());
+            async move {
+                let saving = feed::save_changes(&core, &data_dir);
+                core.superseded.run_until_cancelled(saving).await;
+            }
+        });
+        let saved = CancellationToken::new();
+        background.spawn({
+            let (core, data_dir) = (core.clone(), options.data_dir.clone());
+            let stopping = shutdown.clone();
+            let saved = saved.clone().drop_guard();
+            async move {
+                let saving = served::save_changes(&core, &data_dir, &stopping);
+                core.superseded.run_until_cancelled(saving).await;
+                drop(saved);
+            }
+        });
         background.spawn({
             let core = core.clone();
-            async move { feed::save_changes(&core, &options.data_dir).await }
+            async move { core.registry.tidy().await }
         });
         background.spawn({
             let core = core.clone();
@@ -219,6 +267,26 @@ impl Edge {
         background.spawn(monitor::run(core.clone()));
         let (tasks, stopping) = (background.clone(), shutdown.clone());
         background.spawn(observe::serve(core.clone(), metrics, tasks, stopping));
+        let legacy = Arc::new(Mutex::new(legacy));
+        match handover::listen(&options.data_dir) {
+            Ok(listener) => {
+                let succession = Succession {
+                    core: core.clone(),
+                    data_dir: options.data_dir,
+                    links: addresses.links,
+                    generation,
+                    quic: quic.clone(),
+                    legacy: legacy.clone(),
+                    gateway: gateway.clone(),
+                    leaving: shutdown.clone(),
+                    orphaned: options.orphaned,
+                };
+                background.spawn(succession.serve(listener));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "another edge cannot take over from this one");
+            }
+        }
         tracing::info!(
             edge.id = %core.edge,
             edge.region = %core.region,
@@ -231,13 +299,34 @@ impl Edge {
 
         tokio::select! {
             () = shutdown.cancelled() => {}
+            () = core.superseded.cancelled() => {}
             // It has panicked, and what it served hangs: the process must not live on like this.
             () = workers.lost() => return workers.stop(),
         }
-        tracing::info!(links = core.registry.count(), "the edge is leaving");
+        let links_left = core.registry.count();
+        tracing::info!(
+            links = links_left,
+            superseded = core.superseded.is_cancelled(),
+            "the edge is leaving"
+        );
+        // `/ready` says no from now on; whoever shares requests out among edges has time to see that.
+        core.superseded.run_until_cancelled(tokio::time::sleep(options.leave_delay)).await;
+        let _ = tokio::time::timeout(HARD_STOP_WITHIN, saved.cancelled()).await;
         let now = Instant::now();
         let (deadline, replaced_by) = (now + grace, now + REPLACED_WITHIN.min(grace));
+        // The gateway goes on until the connectors have their replacements; if another process has taken this
+        // edge's place, clients are sent there at once, and the connectors later.
         links.drain();
+        let others = core.directory.borrow().iter().any(|other| other.edge != core.edge);
+        let replaced = async {
+            while others && core.registry.is_serving() {
+                core.registry.changed().await;
+            }
+        };
+        let replaced = tokio::time::timeout_at(replaced_by, replaced);
+        core.superseded.run_until_cancelled(replaced).await;
+        core.registry.leave();
+        legacy.lock().unwrap_or_else(PoisonError::into_inner).gateway = None;
         gateway.close();
         requests.finish(deadline).await;
         // Connectors leave once their replacements are up. Nothing is under way any more on those that
@@ -251,7 +340,11 @@ impl Edge {
         for link in core.registry.links() {
             link.session.close(link::CloseReason::Shutdown);
         }
-        let close = |listener: Arc<QuicListener>| async move { listener.close().await };
+        // Packets for an edge that is older still come through this one.
+        if let Some(mut older) = older {
+            let _ = tokio::time::timeout_at(deadline, older.left()).await;
+        }
+        let close = |(_, listener): (_, Arc<QuicListener>)| async move { listener.close().await };
         let closing: JoinSet<()> = quic.into_iter().map(close).collect();
         let _ = tokio::time::timeout(HARD_STOP_WITHIN, closing.join_all()).await;
         link_tasks.stop().await;
@@ -261,56 +354,32 @@ impl Edge {
     }
 }
 
-async fn identity(options: &Options, bound: Addresses) -> Result<Identity, StartError> {
-    let data_dir = &options.data_dir;
-    let address = match &options.address {
-        Some(address) => address.clone(),
-        None => HostPort::new(reachable(bound.links.ip())?, bound.links.port())?,
-    };
-    let fallback_port = options.fallback_port.or(bound.fallback.map(|fallback| fallback.port()));
-    let link = EdgeAddress { region: options.region.clone(), address, fallback_port };
-    let gateway = match &options.gateway_address {
-        Some(gateway) => gateway.clone(),
-        None => HostPort::new(link.address.host.clone(), bound.gateway.port())?,
-    };
-    let known = Identity::load(data_dir).map_err(StartError::DataDir)?;
-    let joined = match known {
-        Some(identity) if identity.link == link && identity.gateway == gateway => {
-            return Ok(identity);
+/// Has the edge before this one let go; returns the ways to it.
+async fn take_over(
+    inherited: Option<Inheritance>,
+    ports: &Ports,
+) -> (Vec<UnixDatagram>, Option<Older>) {
+    let Some(inherited) = inherited else { return Default::default() };
+    let sockets = if ports.is_inherited { ports.quic.len() } else { 0 };
+    match inherited.take_over(sockets).await {
+        Ok((pipes, older)) => (pipes, Some(older)),
+        Err(error) => {
+            tracing::warn!(%error, "the edge that was here before is gone");
+            Default::default()
         }
-        Some(identity) => Some(identity.link.address),
-        None => None,
-    };
-    let token = match (token(options)?, joined) {
-        (Some(token), _) => token,
-        (None, Some(joined)) => return Err(StartError::Moved { joined }),
-        (None, None) => return Err(StartError::NoToken),
-    };
-    let identity = join::join(&token, link, gateway, &options.control_planes).await?;
-    identity.save(data_dir).map_err(StartError::DataDir)?;
-    Ok(identity)
-}
-
-fn token(options: &Options) -> Result<Option<JoinTokenText>, StartError> {
-    if let Some(token) = &options.join_token {
-        return Ok(Some(token.clone()));
     }
-    if let Some(file) = &options.join_token_file {
-        let text = std::fs::read_to_string(file).map_err(StartError::TokenFile)?;
-        return Ok(Some(Zeroizing::new(text).into()));
-    }
-    let text = std::env::var(JOIN_TOKEN_VARIABLE).ok().filter(|text| !text.is_empty());
-    Ok(text.map(|text| Zeroizing::new(text).into()))
 }
 
-/// The host under which others reach a listening address: itself, unless it stands for all.
-fn reachable(listen: IpAddr) -> Result<String, StartError> {
-    if listen.is_unspecified() { Err(InvalidHostPort.into()) } else { Ok(listen.to_string()) }
-}
-
-async fn metrics_listener(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
+async fn metrics_listener(
+    address: SocketAddr,
+    inherited: Option<&mut Inheritance>,
+) -> Result<(SocketAddr, TcpListener), StartError> {
+    let theirs = inherited.and_then(|edge| edge.metrics(address));
     let listen = async || {
-        let listener = TcpListener::bind(address).await?;
+        let listener = match theirs {
+            Some(theirs) => TcpListener::from_std(std::net::TcpListener::from(theirs))?,
+            None => TcpListener::bind(address).await?,
+        };
         Ok((listener.local_addr()?, listener))
     };
     listen().await.map_err(|source| StartError::Listen { what: "metrics", address, source })

@@ -25,6 +25,7 @@ mod core;
 mod disk;
 mod edge;
 mod gateway;
+mod handover;
 mod identity;
 mod join;
 mod knowledge;
@@ -35,6 +36,7 @@ mod observe;
 mod options;
 mod ports;
 mod registry;
+mod served;
 mod streams;
 mod tasks;
 

@@ -4,6 +4,7 @@
 use std::{fmt, net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Duration};
 
 use protocol::{address::HostPort, name::RegionName};
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 /// Most workers of one edge.
@@ -50,6 +51,15 @@ pub struct Options {
     #[arg(long, env = "POSTERN_EDGE_METRICS_LISTEN", default_value = "0.0.0.0:9001")]
     pub metrics_listen: SocketAddr,
 
+    /// Take over from an edge that runs with the same data directory: it drains, and no client finds the
+    /// ports closed. From one that leaves anyway, an edge always takes over
+    #[arg(long)]
+    pub replace: bool,
+
+    /// Cancelled when the edge's parent is gone: from then on another edge may take over
+    #[arg(skip)]
+    pub orphaned: CancellationToken,
+
     /// File that holds the join token; needed once
     #[arg(long, env = "POSTERN_JOIN_TOKEN_FILE", value_name = "FILE")]
     pub join_token_file: Option<PathBuf>,
@@ -75,6 +85,11 @@ pub struct Options {
     /// How long requests under way may take to finish after a signal to stop
     #[arg(long, env = "POSTERN_EDGE_GRACE_PERIOD", default_value = "30s", value_parser = duration)]
     pub grace_period: Duration,
+
+    /// How long the edge goes on as before after a signal to stop, while /ready already says no: as long as
+    /// a load balancer in front needs to notice
+    #[arg(long, env = "POSTERN_EDGE_LEAVE_DELAY", default_value = "0s", value_parser = duration)]
+    pub leave_delay: Duration,
 
     /// Largest request body in bytes; no limit where it is not set
     #[arg(long, env = "POSTERN_EDGE_MAX_REQUEST_BODY", value_name = "BYTES")]

@@ -66,7 +66,8 @@ enum LogFormat {
 struct EdgeCommand {
     #[command(flatten)]
     options: edge::Options,
-    /// Stop when standard input ends, as `postern up` has it: no edge outlives its parent
+    /// Stop when standard input says so, or some time after it ends, as `postern up` has it: no edge outlives
+    /// its parent for long
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
 }
@@ -86,7 +87,7 @@ fn main() -> ExitCode {
         Command::Edge(Logged { options, log }) => {
             run(&log, Builder::new_current_thread(), |shutdown| {
                 if options.until_stdin_ends {
-                    signals::stop_when_stdin_ends(shutdown.clone());
+                    signals::follow_parent(options.options.orphaned.clone(), shutdown.clone());
                 }
                 edge::run(options.options, shutdown)
             })

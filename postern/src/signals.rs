@@ -1,6 +1,6 @@
 //! When to stop: at the first SIGTERM or SIGINT in good order, at the second one at once.
 
-use std::{io::Read as _, process};
+use std::{io::Read as _, process, time::Duration};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,13 +34,23 @@ pub(crate) fn shutdown() -> anyhow::Result<CancellationToken> {
     Ok(shutdown)
 }
 
-/// Cancels the token when standard input ends, which it does when the parent is gone, however it went.
-pub(crate) fn stop_when_stdin_ends(shutdown: CancellationToken) {
+/// What a parent writes to its child's standard input to have it leave in good order.
+pub(crate) const LEAVE: &[u8] = b"leave\n";
+/// How long a child goes on without its parent: whoever starts the parent again finds everything served, and the
+/// new child takes over.
+const ORPHANED_FOR: Duration = Duration::from_secs(10);
+
+/// Cancels `shutdown` when the parent says so on standard input. When standard input just ends, the parent is gone,
+/// however it went: that cancels `orphaned`, and `shutdown` some time later.
+pub(crate) fn follow_parent(orphaned: CancellationToken, shutdown: CancellationToken) {
     // A thread of its own: a read from standard input cannot be given up, and must not hold the
     // runtime when that stops.
     std::thread::spawn(move || {
-        let mut ignored = [0; 64];
-        while matches!(std::io::stdin().read(&mut ignored), Ok(1..)) {}
+        let mut word = [0; LEAVE.len()];
+        if !matches!(std::io::stdin().read(&mut word), Ok(1..)) {
+            orphaned.cancel();
+            std::thread::sleep(ORPHANED_FOR);
+        }
         shutdown.cancel();
     });
 }

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
+    os::{fd::OwnedFd, unix::net::UnixDatagram},
     sync::Arc,
     time::Duration,
 };
@@ -28,7 +29,7 @@ use crate::{
     tls::ServerIdentity,
 };
 
-pub use crate::quic::Shard;
+pub use crate::quic::{Generation, Shard, pipe};
 
 /// TLS, welcome and hello together may take this long.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
@@ -40,7 +41,7 @@ const REFUSAL_DEADLINE: Duration = Duration::from_secs(2);
 /// Accepts links over QUIC.
 #[derive(Debug)]
 pub struct QuicListener {
-    endpoint: quinn::Endpoint,
+    served: quic::Served,
     config: Arc<quinn::ServerConfig>,
     address: SocketAddr,
     shard: Shard,
@@ -85,17 +86,46 @@ impl QuicListener {
     /// # Errors
     /// When the address cannot be bound, or the identity cannot be used.
     pub fn bind(address: SocketAddr, identity: &ServerIdentity) -> io::Result<Self> {
-        Self::new(UdpSocket::bind(address)?, identity, Shard::WHOLE)
+        Self::new(UdpSocket::bind(address)?, identity, Shard::WHOLE, Generation::default(), None)
     }
 
-    /// Listens on a socket. The current runtime polls it.
+    /// Listens on a socket. The current runtime polls it. Where another process has had the socket, packets
+    /// of its links go to `older`.
     ///
     /// # Errors
     /// When the socket or the identity cannot be used.
-    pub fn new(socket: UdpSocket, identity: &ServerIdentity, shard: Shard) -> io::Result<Self> {
-        let (endpoint, config) = quic::server_endpoint(socket, identity, shard)?;
-        let address = endpoint.local_addr()?;
-        Ok(Self { endpoint, config: Arc::new(config), address, shard })
+    pub fn new(
+        socket: UdpSocket,
+        identity: &ServerIdentity,
+        shard: Shard,
+        generation: Generation,
+        older: Option<UnixDatagram>,
+    ) -> io::Result<Self> {
+        let served = quic::server_endpoint(socket, identity, shard, generation, older)?;
+        let address = served.endpoint.local_addr()?;
+        Ok(Self { config: Arc::new(served.config.clone()), served, address, shard })
+    }
+
+    /// The socket, for another process.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.served.share()
+    }
+
+    /// Leaves the socket to another process. What that passes on comes through `pipe`, which the current
+    /// runtime watches; what is sent still leaves through the socket.
+    ///
+    /// # Errors
+    /// When the pipe cannot be watched.
+    pub fn hand_over(&self, pipe: UnixDatagram) -> io::Result<()> {
+        self.served.hand_over(pipe)
+    }
+
+    /// Reads the socket again, as the other process is gone.
+    pub fn take_back(&self) {
+        self.served.take_back();
     }
 
     /// The address that is listened on.
@@ -111,7 +141,7 @@ impl QuicListener {
     /// The next connection whose address is known to be real; `None` once closed. Cancel-safe.
     pub async fn accept(&self) -> Option<Pending> {
         loop {
-            let incoming = self.endpoint.accept().await?;
+            let incoming = self.served.endpoint.accept().await?;
             if !incoming.remote_address_validated() && incoming.may_retry() {
                 // A stranger may have lied about its address: nothing is spent on it, and nothing
                 // large is sent there, before it has answered from there.
@@ -126,8 +156,8 @@ impl QuicListener {
 
     /// Closes every link and waits until the peers have been told.
     pub async fn close(&self) {
-        self.endpoint.close(0u32.into(), b"");
-        self.endpoint.wait_idle().await;
+        self.served.endpoint.close(0u32.into(), b"");
+        self.served.endpoint.wait_idle().await;
     }
 }
 

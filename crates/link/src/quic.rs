@@ -5,6 +5,7 @@ mod receiving;
 mod sending;
 mod shard;
 mod socket;
+mod succession;
 
 use bytes::BytesMut;
 use http::{Method, Response, StatusCode, request::Parts};
@@ -15,11 +16,16 @@ use protocol::{
 };
 use quinn::VarInt;
 
-pub use self::shard::Shard;
 pub(crate) use self::{
-    endpoint::{accept, client_config, client_config_for, client_endpoint, server_endpoint},
+    endpoint::{
+        Served, accept, client_config, client_config_for, client_endpoint, server_endpoint,
+    },
     receiving::{Message, Receiving},
     sending::{Sending, buffer},
+};
+pub use self::{
+    shard::Shard,
+    succession::{Generation, pipe},
 };
 use crate::{
     body::Body,

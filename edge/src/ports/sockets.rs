@@ -60,6 +60,12 @@ pub(super) fn links(
     taken
 }
 
+/// UDP sockets that were another edge's, with what the system brings to each.
+pub(super) fn inherited(sockets: Vec<UdpSocket>) -> Vec<Sharded> {
+    let of = u8::try_from(sockets.len()).unwrap_or(u8::MAX);
+    sockets.into_iter().zip(Shard::of(of)).collect()
+}
+
 /// UDP sockets for `count` workers; just one where the system cannot share packets out among them.
 fn udp(address: SocketAddr, count: u8) -> io::Result<Vec<Sharded>> {
     let sockets: Vec<UdpSocket> = share(address, count, |address, is_shared| {

@@ -181,7 +181,8 @@ async fn an_edge_that_leaves_drains_first() {
         let response = send(&world, get("http://wiki.corp/stream").body(empty()).unwrap()).await;
         held.begun().await;
         world.shutdown.cancel();
-        let FromEdge::Drain { reconnect_in_ms, deadline_ms } = held.hear().await else {
+        let FromEdge::Drain { reconnect_in_ms, deadline_ms, successor: false } = held.hear().await
+        else {
             panic!("a drain")
         };
         assert!(reconnect_in_ms <= 3_000 && deadline_ms == 30_000);

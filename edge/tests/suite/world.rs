@@ -191,6 +191,27 @@ impl World {
         self.running = Some(tokio::spawn(edge.run(self.shutdown.clone())));
     }
 
+    /// Starts another edge beside the one that runs, which it takes over from; returns the older one.
+    pub async fn start_beside(&mut self) -> JoinHandle<()> {
+        let older = self.running.take().unwrap();
+        let before = (self.links, self.gateway, self.metrics);
+        self.start().await;
+        assert_eq!((self.links, self.gateway, self.metrics), before);
+        older
+    }
+
+    /// Ends the edge as a crash would.
+    pub async fn crash(&mut self) {
+        let running = self.running.take().unwrap();
+        running.abort();
+        let _ = patiently(running).await;
+    }
+
+    /// Goes on with an edge that was there before.
+    pub fn resume(&mut self, running: JoinHandle<()>) {
+        self.running = Some(running);
+    }
+
     /// What the edge tells about itself.
     pub async fn observe(&self, path: &str) -> Whole {
         let io = TokioIo::new(client::connect(self.metrics).await);

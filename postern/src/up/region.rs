@@ -12,6 +12,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::signals::LEAVE;
+
 /// Rest before an edge that ended is started again, at first and at most.
 const RESTART_AFTER: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// An edge that ran this long is well, and rests shortly when it ends.
@@ -58,7 +60,7 @@ impl Region {
             match self.start(join_token.as_ref()) {
                 Ok(mut child) => {
                     // Waiting for a child closes its standard input, unless that is held apart.
-                    let stdin = child.stdin.take();
+                    let mut stdin = child.stdin.take();
                     tokio::select! {
                         ended = child.wait() => {
                             let status = ended.map(|status| status.to_string()).unwrap_or_default();
@@ -66,7 +68,10 @@ impl Region {
                             tracing::warn!(%region, status, "an edge ended; starting it again");
                         }
                         () = shutdown.cancelled() => {
-                            drop(stdin);
+                            if let Some(stdin) = &mut stdin {
+                                // One that has ended is told nothing.
+                                let _ = stdin.write_all(LEAVE).await;
+                            }
                             return leave(child).await;
                         }
                     }
@@ -125,7 +130,7 @@ impl Region {
     }
 }
 
-/// Waits for an edge that was told to leave by the end of its standard input.
+/// Waits for an edge that was told to leave.
 async fn leave(mut child: Child) {
     if tokio::time::timeout(LEAVE_WITHIN, child.wait()).await.is_err() {
         // It has had its time; dropping the handle kills it.

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
+    os::{fd::OwnedFd, unix::net::UnixDatagram},
     sync::Arc,
     time::Duration,
 };
@@ -16,7 +17,8 @@ use socket2::SockRef;
 use crate::{
     quic::{
         shard::{self, Ids, Shard},
-        socket,
+        socket::{self, Socket},
+        succession::{Generation, Succession},
     },
     tls::ServerIdentity,
 };
@@ -97,23 +99,56 @@ pub(crate) fn accept(
     incoming.accept_with(Arc::new(config))
 }
 
+/// The edge's endpoint, with its socket.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) endpoint: quinn::Endpoint,
+    pub(crate) config: ServerConfig,
+    socket: Arc<Socket>,
+}
+
+impl Served {
+    /// The same socket for another process.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        self.socket.share()
+    }
+
+    /// Leaves the socket to another process, which passes on what is this one's.
+    pub(crate) fn hand_over(&self, pipe: UnixDatagram) -> io::Result<()> {
+        self.socket.succession().map_or(Ok(()), |succession| succession.hand_over(pipe))
+    }
+
+    /// Reads the socket again.
+    pub(crate) fn take_back(&self) {
+        self.socket.succession().into_iter().for_each(Succession::take_back);
+    }
+}
+
 /// The edge's endpoint. Its reset key comes from its identity, so that after a restart it can tell
-/// connectors at once that their links are gone, instead of keeping silent.
+/// connectors at once that their links are gone, instead of keeping silent. What another process may still
+/// have links of goes there through `older`.
 pub(crate) fn server_endpoint(
     socket: UdpSocket,
     identity: &ServerIdentity,
     shard: Shard,
-) -> io::Result<(quinn::Endpoint, ServerConfig)> {
+    generation: Generation,
+    older: Option<UnixDatagram>,
+) -> io::Result<Served> {
     let server = server_config(identity).map_err(io::Error::other)?;
     let reset_key = identity.derive_key(b"postern quic stateless reset");
     let reset_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &reset_key);
     make_room(&socket);
     let mut config = EndpointConfig::new(Arc::new(reset_key));
-    config.cid_generator(move || Box::new(Ids::new(shard)));
+    config.cid_generator(move || Box::new(Ids::new(shard, generation)));
     takes_jumbo(&mut config);
-    let endpoint =
-        quinn::Endpoint::new(config, Some(server.clone()), socket, Arc::new(socket::Runtime))?;
-    Ok((endpoint, server))
+    let socket = Arc::new(Socket::new(socket, Some(Succession::new(generation, older)))?);
+    let endpoint = quinn::Endpoint::new_with_abstract_socket(
+        config,
+        Some(server.clone()),
+        socket.clone(),
+        Arc::new(socket::Runtime),
+    )?;
+    Ok(Served { endpoint, config: server, socket })
 }
 
 /// The connector's endpoint.

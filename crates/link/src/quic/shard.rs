@@ -14,6 +14,12 @@ use std::{io, net::UdpSocket};
 
 use quinn_proto::{ConnectionId, ConnectionIdGenerator, InvalidCid, RandomConnectionIdGenerator};
 
+use super::succession::Generation;
+
+/// Length of the ids that edges give out, in bytes.
+pub(super) const ID: usize = 8;
+/// Which byte of them tells the generation; the first one tells the shard.
+pub(super) const GENERATION_AT: usize = 1;
 /// Longest connection id of QUIC version 1, in bytes.
 const LONGEST_ID: usize = 20;
 
@@ -38,7 +44,12 @@ impl Shard {
         if let [first, _, ..] = sockets {
             attach_filter(first, of)?;
         }
-        Ok((0..of).map(|nth| Self { nth, of }).collect())
+        Ok(Self::of(of))
+    }
+
+    /// The shards of sockets that [`split`](Self::split) has split before, in another process.
+    pub fn of(sockets: u8) -> Vec<Self> {
+        (0..sockets).map(|nth| Self { nth, of: sockets }).collect()
     }
 
     /// Does a packet with this connection id come here?
@@ -47,30 +58,33 @@ impl Shard {
     }
 }
 
-/// Draws connection ids that lead to one shard: 8 bytes, all of them random but for that. Ids that begin
-/// a link are not compared with those in use, so they must be too many to be drawn twice.
+/// Draws connection ids that lead to one shard of one generation: 8 bytes, all of them random but for that.
+/// Ids that begin a link are not compared with those in use, so they must be too many to be drawn twice.
 pub(super) struct Ids {
     ids: RandomConnectionIdGenerator,
     shard: Shard,
+    generation: Generation,
 }
 
 impl Ids {
-    pub(super) fn new(shard: Shard) -> Self {
-        Self { ids: RandomConnectionIdGenerator::default(), shard }
+    pub(super) fn new(shard: Shard, generation: Generation) -> Self {
+        Self { ids: RandomConnectionIdGenerator::new(ID), shard, generation }
     }
 }
 
 impl ConnectionIdGenerator for Ids {
     fn generate_cid(&mut self) -> ConnectionId {
         loop {
-            let id = self.ids.generate_cid();
+            let mut id = self.ids.generate_cid();
             if self.shard.holds(&id) {
+                self.generation.mark(&mut id);
                 return id;
             }
         }
     }
 
     /// A packet that is another shard's is none of ours: answering it with a reset would end a live link.
+    /// Those of an older generation come here once its process is gone; then a reset is right.
     fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
         if self.shard.holds(id) { self.ids.validate(id) } else { Err(InvalidCid) }
     }

@@ -22,6 +22,8 @@ use quinn::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
+use super::succession::Succession;
+
 /// Tokio, with sockets of this kind.
 #[derive(Debug)]
 pub(super) struct Runtime;
@@ -36,9 +38,7 @@ impl quinn::Runtime for Runtime {
     }
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        let state = UdpSocketState::new((&socket).into())?;
-        let arrivals = watch(socket, Interest::READABLE)?;
-        Ok(Arc::new(Socket { state, arrivals, is_full: AtomicBool::new(false) }))
+        Ok(Arc::new(Socket::new(socket, None)?))
     }
 
     fn now(&self) -> Instant {
@@ -47,11 +47,53 @@ impl quinn::Runtime for Runtime {
 }
 
 #[derive(Debug)]
-struct Socket {
+pub(super) struct Socket {
     state: UdpSocketState,
     arrivals: AsyncFd<UdpSocket>,
     /// There was no room lately, and nobody has heard of any since.
     is_full: AtomicBool,
+    /// An edge's: other processes may have had the socket before, or have it later.
+    succession: Option<Succession>,
+}
+
+impl Socket {
+    pub(super) fn new(socket: UdpSocket, succession: Option<Succession>) -> io::Result<Self> {
+        let state = UdpSocketState::new((&socket).into())?;
+        let arrivals = watch(socket, Interest::READABLE)?;
+        Ok(Self { state, arrivals, is_full: AtomicBool::new(false), succession })
+    }
+
+    pub(super) fn succession(&self) -> Option<&Succession> {
+        self.succession.as_ref()
+    }
+
+    /// The same socket for another process.
+    pub(super) fn share(&self) -> io::Result<OwnedFd> {
+        self.arrivals.as_fd().try_clone_to_owned()
+    }
+
+    fn poll_arrivals(
+        &self,
+        cx: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.arrivals.poll_read_ready(cx))?;
+            match self.state.recv(self.arrivals.get_ref().into(), buffers, meta) {
+                Ok(count) => {
+                    // On Linux this is known to mean that there are no more.
+                    if cfg!(target_os = "linux") && count < buffers.len() {
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(count));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                // About one packet, or from a stranger: it ends nothing.
+                Err(_) => {}
+            }
+        }
+    }
 }
 
 impl AsyncUdpSocket for Socket {
@@ -72,19 +114,17 @@ impl AsyncUdpSocket for Socket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        let Some(succession) = &self.succession else {
+            return self.poll_arrivals(cx, buffers, meta);
+        };
         loop {
-            let mut ready = ready!(self.arrivals.poll_read_ready(cx))?;
-            match self.state.recv(self.arrivals.get_ref().into(), buffers, meta) {
-                Ok(count) => {
-                    // On Linux this is known to mean that there are no more.
-                    if cfg!(target_os = "linux") && count < buffers.len() {
-                        ready.clear_ready();
-                    }
-                    return Poll::Ready(Ok(count));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                // About one packet, or from a stranger: it ends nothing.
-                Err(_) => {}
+            let count = ready!(match succession.inlet(cx) {
+                Some(inlet) => inlet.poll_recv(cx, buffers, meta),
+                None => self.poll_arrivals(cx, buffers, meta),
+            })?;
+            let count = succession.divert(buffers, meta, count);
+            if count > 0 {
+                return Poll::Ready(Ok(count));
             }
         }
     }
@@ -151,7 +191,7 @@ impl UdpPoller for Room {
     deprecated,
     reason = "its successor asks that the file is owned, which it is, in unsafe code"
 )]
-fn watch<F: AsRawFd>(file: F, interest: Interest) -> io::Result<AsyncFd<F>> {
+pub(super) fn watch<F: AsRawFd>(file: F, interest: Interest) -> io::Result<AsyncFd<F>> {
     AsyncFd::with_interest(file, interest)
 }
 

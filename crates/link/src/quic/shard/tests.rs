@@ -47,7 +47,7 @@ fn every_packet_of_a_link_comes_to_the_socket_that_gave_out_its_id() {
         let (sockets, _) = sockets(count);
         let shards = Shard::split(&sockets).unwrap();
         for (nth, shard) in shards.into_iter().enumerate() {
-            let mut ids = Ids::new(shard);
+            let mut ids = Ids::new(shard, Generation::default());
             for _ in 0..20 {
                 let id = ids.generate_cid();
                 // From a new address each time, so that the kernel's hash is none of the reasons.
@@ -69,7 +69,7 @@ fn a_link_begins_where_its_lane_leads_and_goes_on_there() {
         let nth = arrival(&sockets);
         assert_eq!(nth, usize::from(lane) % 3);
         // What the connector sends when it has heard of the edge's own id, while keys are agreed on.
-        sender.send(&long(&Ids::new(shards[nth]).generate_cid())).unwrap();
+        sender.send(&long(&Ids::new(shards[nth], Generation::default()).generate_cid())).unwrap();
         assert_eq!(arrival(&sockets), nth);
     }
     let ids: HashSet<ConnectionId> = (0..64).map(|_| beginning(7)).collect();
@@ -91,11 +91,17 @@ fn an_id_is_known_by_the_shard_that_drew_it_alone() {
     let (sockets, _) = sockets(3);
     let shards = Shard::split(&sockets).unwrap();
     for drawn_by in &shards {
-        let id = Ids::new(*drawn_by).generate_cid();
+        let id = Ids::new(*drawn_by, Generation::default()).generate_cid();
         for shard in &shards {
-            assert_eq!(Ids::new(*shard).validate(&id).is_ok(), shard == drawn_by);
+            assert_eq!(
+                Ids::new(*shard, Generation::default()).validate(&id).is_ok(),
+                shard == drawn_by
+            );
         }
-        assert!(Ids::new(Shard::WHOLE).validate(&id).is_ok(), "after a restart as one");
+        assert!(
+            Ids::new(Shard::WHOLE, Generation::default()).validate(&id).is_ok(),
+            "after a restart as one"
+        );
     }
 }
 

@@ -85,9 +85,8 @@ async fn the_system_is_not_asked_to_tell_of_room() {
 #[tokio::test]
 async fn whoever_waits_for_room_is_told_of_it() {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let state = UdpSocketState::new((&socket).into()).unwrap();
-    let arrivals = watch(socket, Interest::READABLE).unwrap();
-    let socket = Arc::new(Socket { state, arrivals, is_full: AtomicBool::new(true) });
+    let socket = Arc::new(Socket::new(socket, None).unwrap());
+    socket.is_full.store(true, Ordering::Relaxed);
     // Two links share a socket that is said to be full. It is not, so the system tells both.
     let mut rooms = [socket.clone().create_io_poller(), socket.clone().create_io_poller()];
     let mut cx = Context::from_waker(Waker::noop());
