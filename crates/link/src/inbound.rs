@@ -280,7 +280,7 @@ impl Reply {
                 let mut bytes = BytesMut::new();
                 head::encode_response(&response, Follows::More, &mut bytes);
                 sending.write(bytes.freeze()).await?;
-                Ok(Upgraded::quic(sending, *receiving))
+                Ok(Upgraded::quic(sending, receiving))
             }
             Answer::Http2 { mut respond, tunnel } => {
                 let stream = tunnel.ok_or(NOT_ASKED)?;

@@ -157,7 +157,7 @@ pub(crate) async fn open(
                 if follows == Follows::Nothing {
                     return Err(LinkError::Unexpected("a tunnel that has ended already"));
                 }
-                return Ok(Opened::Tunnel(response, Upgraded::quic(sending, *receiving)));
+                return Ok(Opened::Tunnel(response, Upgraded::quic(sending, receiving)));
             }
             Message::Response(response, follows) => {
                 sending.finish();

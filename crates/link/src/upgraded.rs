@@ -22,12 +22,12 @@ pub struct Upgraded {
 
 #[derive(Debug)]
 enum Carrier {
-    Quic { sending: quic::Sending, receiving: quic::Receiving },
+    Quic { sending: quic::Sending, receiving: Box<quic::Receiving> },
     Http2 { sending: http2::Sending, receiving: http2::Receiving },
 }
 
 impl Upgraded {
-    pub(crate) fn quic(sending: quic::Sending, mut receiving: quic::Receiving) -> Self {
+    pub(crate) fn quic(sending: quic::Sending, mut receiving: Box<quic::Receiving>) -> Self {
         let ahead = receiving.take_raw();
         Self { ahead, carrier: Carrier::Quic { sending, receiving } }
     }

@@ -1,8 +1,15 @@
 //! The sending direction of a QUIC stream: heads, bodies, trailers, and its end.
+//!
+//! A write that has to wait also listens for the peer's STOP_SENDING. quinn does not tell it: while the
+//! connection's send window is full, a write on a stopped stream is answered with "blocked" once more, and
+//! when there is room again, a stream whose own window is full as well is not woken. A stopped stream's
+//! window never grows, so its writer would wait for ever (quinn-proto 0.11.19;
+//! `docs/upstream/quinn-stopped-while-blocked.md`).
 
 use std::{
+    fmt,
     pin::{Pin, pin},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -35,15 +42,26 @@ pub(crate) fn buffer(body: &impl Body) -> BytesMut {
 pub(crate) struct Sending {
     stream: quinn::SendStream,
     is_over: bool,
+    /// There from the first write on that had to wait.
+    stop: Option<Stop>,
+}
+
+/// Resolves when the peer no longer wants what is sent.
+struct Stop(Pin<Box<dyn Future<Output = LinkError> + Send + Sync>>);
+
+impl fmt::Debug for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stop")
+    }
 }
 
 impl Sending {
     pub(crate) fn new(stream: quinn::SendStream) -> Self {
-        Self { stream, is_over: false }
+        Self { stream, is_over: false, stop: None }
     }
 
     pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), LinkError> {
-        self.stream.write_chunk(bytes).await.map_err(|error| self.write_error(error))
+        self.write_all(&mut [bytes]).await
     }
 
     pub(crate) fn poll_write(
@@ -51,7 +69,10 @@ impl Sending {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<Result<usize, LinkError>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes).map_err(|error| self.write_error(error))
+        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            Poll::Ready(written) => Poll::Ready(written.map_err(write_error)),
+            Poll::Pending => self.poll_stop(cx).map(Err),
+        }
     }
 
     /// Ends this direction properly.
@@ -99,10 +120,14 @@ impl Sending {
     }
 
     /// Resolves when the peer no longer wants what is sent.
-    pub(crate) async fn stopped(&self) -> LinkError {
-        match self.stream.stopped().await {
-            Ok(Some(code)) => stream_error(code),
-            Ok(None) | Err(_) => LinkError::Cancelled,
+    pub(crate) fn stopped(&self) -> impl Future<Output = LinkError> + Send + Sync + 'static {
+        let stopped = self.stream.stopped();
+        async move {
+            match stopped.await {
+                Ok(Some(code)) => stream_error(code),
+                Err(quinn::StoppedError::ConnectionLost(error)) => error.into(),
+                Ok(None) | Err(quinn::StoppedError::ZeroRttRejected) => LinkError::Cancelled,
+            }
         }
     }
 
@@ -144,8 +169,7 @@ impl Sending {
             Ok(data) => {
                 frame::encode_header(Kind::Data, data.len(), buffer);
                 let mut chunks = [buffer.split().freeze(), data];
-                let written = self.stream.write_all_chunks(&mut chunks).await;
-                return written.map_err(|error| self.write_error(error));
+                return self.write_all(&mut chunks).await;
             }
             Err(frame) => frame,
         };
@@ -162,6 +186,40 @@ impl Sending {
         self.write(buffer.split().freeze()).await
     }
 
+    async fn write_all(&mut self, mut chunks: &mut [Bytes]) -> Result<(), LinkError> {
+        while !chunks.is_empty() {
+            let written = std::future::poll_fn(|cx| self.poll_chunks(cx, chunks)).await?;
+            chunks = &mut chunks[written..];
+        }
+        Ok(())
+    }
+
+    /// Writes as much as there is room for; returns how many of `chunks` have left whole.
+    fn poll_chunks(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunks: &mut [Bytes],
+    ) -> Poll<Result<usize, LinkError>> {
+        // The future holds nothing but the borrow, so it may be made anew for each poll.
+        let written = pin!(self.stream.write_chunks(chunks)).poll(cx);
+        match written {
+            Poll::Ready(written) => {
+                Poll::Ready(written.map(|written| written.chunks).map_err(write_error))
+            }
+            Poll::Pending => self.poll_stop(cx).map(Err),
+        }
+    }
+
+    fn poll_stop(&mut self, cx: &mut Context<'_>) -> Poll<LinkError> {
+        if self.stop.is_none() {
+            self.stop = Some(Stop(Box::pin(self.stopped())));
+        }
+        let Some(Stop(stop)) = &mut self.stop else { return Poll::Pending };
+        let error = ready!(stop.as_mut().poll(cx));
+        self.stop = None;
+        Poll::Ready(error)
+    }
+
     fn reset(&mut self, code: quinn::VarInt) {
         if !self.is_over {
             self.is_over = true;
@@ -169,13 +227,13 @@ impl Sending {
             let _ = self.stream.reset(code);
         }
     }
+}
 
-    fn write_error(&mut self, error: quinn::WriteError) -> LinkError {
-        match error {
-            quinn::WriteError::Stopped(code) => stream_error(code),
-            quinn::WriteError::ConnectionLost(error) => error.into(),
-            error => LinkError::Broken(error.into()),
-        }
+fn write_error(error: quinn::WriteError) -> LinkError {
+    match error {
+        quinn::WriteError::Stopped(code) => stream_error(code),
+        quinn::WriteError::ConnectionLost(error) => error.into(),
+        error => LinkError::Broken(error.into()),
     }
 }
 

@@ -121,10 +121,15 @@ pub struct World {
 
 impl World {
     pub async fn new(transport: Transport) -> Self {
+        Self::by(transport, async |edge| edge).await
+    }
+
+    /// The connector dials what `way` makes of the edge's address.
+    pub async fn by(transport: Transport, way: impl AsyncFnOnce(SocketAddr) -> SocketAddr) -> Self {
         let authority = Authority::new();
         let listener = Listener::bind(transport, &authority.identity()).await;
         let dialer = Dialer::new(&Trust::Pinned(authority.pin)).unwrap();
-        let target = target(transport, listener.address());
+        let target = target(transport, way(listener.address()).await);
         let identity = identity();
         let edge = async {
             let candidate = listener.candidate().await;
@@ -154,8 +159,16 @@ impl World {
         F: Fn(Exchange) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let world = Self::new(transport).await;
-        let Self { session, mut inbound, edge_sender, edge_receiver, .. } = world;
+        Self::new(transport).await.serve(handler)
+    }
+
+    /// Gives every request to `handler` from now on.
+    pub fn serve<F, Fut>(self, handler: F) -> (Session, Serving)
+    where
+        F: Fn(Exchange) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let Self { session, mut inbound, edge_sender, edge_receiver, .. } = self;
         let handler = std::sync::Arc::new(handler);
         let task = tokio::spawn(async move {
             let mut exchanges = JoinSet::new();
@@ -173,10 +186,10 @@ impl World {
             _parts: (
                 edge_sender,
                 edge_receiver,
-                world.connector_sender,
-                world.connector_receiver,
-                world._listener,
-                world._dialer,
+                self.connector_sender,
+                self.connector_receiver,
+                self._listener,
+                self._dialer,
             ),
         };
         (session, serving)
