@@ -55,9 +55,13 @@ const STREAM_WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
 /// What waits for a client that does not read, per stream, in bytes.
 const SEND_BUFFER: usize = 128 * 1024;
-/// Resets that wait for the handler (rapid reset), and resets that we had to send.
-const PENDING_RESETS: usize = 20;
-const LOCAL_RESETS: usize = 128;
+/// Streams that a client has reset before their handler began, at one time (rapid reset). A client may give up all
+/// that it has asked for at once; only one that asks on while it does meets this, and loses its connection.
+const PENDING_RESETS: usize = STREAMS as usize;
+/// Resets that h2 itself had to send, in a connection's whole life: for what a client sent before it heard that its
+/// stream had ended, and for malformed messages. A busy client of good faith causes some, now and then, for
+/// months. Each takes 0.5 KiB until it has left: 4 MiB at most.
+const LOCAL_RESETS: usize = 8 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(10);
 
 /// What all the gateway's connections share.

@@ -60,6 +60,9 @@ pub enum LinkError {
     /// The peer refused the stream before it began with it.
     #[error("the connector did not begin with the request")]
     NotDelivered,
+    /// As many streams are under way as the peer takes.
+    #[error("the link takes no more requests at once")]
+    Full,
     /// The peer gave up on the stream.
     #[error("the peer cancelled the stream")]
     Cancelled,
@@ -96,9 +99,10 @@ impl From<LinkError> for io::Error {
                 io::ErrorKind::NotConnected
             }
             LinkError::TimedOut => io::ErrorKind::TimedOut,
-            LinkError::NotDelivered | LinkError::Cancelled | LinkError::Incomplete => {
-                io::ErrorKind::ConnectionReset
-            }
+            LinkError::NotDelivered
+            | LinkError::Full
+            | LinkError::Cancelled
+            | LinkError::Incomplete => io::ErrorKind::ConnectionReset,
             LinkError::Frame(_)
             | LinkError::Head(_)
             | LinkError::Control(_)
@@ -118,7 +122,12 @@ impl SendError {
     /// True only if the connector provably did not begin with the request: the origin saw nothing,
     /// and the request may be sent again. Otherwise the outcome is not known.
     pub fn is_not_delivered(&self) -> bool {
-        matches!(self.0, LinkError::NotDelivered)
+        matches!(self.0, LinkError::NotDelivered | LinkError::Full)
+    }
+
+    /// True if the link is well, and has no room for one more request.
+    pub fn is_full(&self) -> bool {
+        matches!(self.0, LinkError::Full)
     }
 
     /// True if the link is well, and the answer broke off at its source, before its head had left.

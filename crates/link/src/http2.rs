@@ -184,7 +184,8 @@ async fn begin(
     request: Request<()>,
     is_complete: bool,
 ) -> Result<(h2::client::ResponseFuture, h2::SendStream<Bytes>), LinkError> {
-    // Until the request is accepted here, nothing has left for the connector.
+    // Until the request is accepted here, nothing has left for the connector. h2 takes any number, queues what
+    // is beyond the peer's limit, and cannot give it back: so the edge counts (`Session::capacity`), and this never waits.
     std::future::poll_fn(|cx| requests.poll_ready(cx))
         .await
         .map_err(|_| LinkError::NotDelivered)?;

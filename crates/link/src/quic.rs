@@ -7,7 +7,10 @@ mod shard;
 mod socket;
 mod succession;
 
+use std::time::Duration;
+
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use http::{Method, Response, StatusCode, request::Parts};
 use http_body::Body as HttpBody;
 use protocol::{
@@ -34,6 +37,11 @@ use crate::{
     session::Opened,
     upgraded::Upgraded,
 };
+
+/// How long a request may wait for a free stream. The edge counts, and begins no more than a link takes; but
+/// streams that have just ended may not be free yet, and an older connector allows fewer. Short, since another
+/// link may be tried then, and all together within a second.
+const OPEN_WITHIN: Duration = Duration::from_millis(200);
 
 /// Stream error codes of this protocol (`docs/protocol.md`).
 pub(crate) mod code {
@@ -179,6 +187,12 @@ fn leaves_http(request: &Parts, status: StatusCode) -> bool {
 async fn open_stream(
     connection: &quinn::Connection,
 ) -> Result<(quinn::SendStream, quinn::RecvStream), LinkError> {
+    let opened = match connection.open_bi().now_or_never() {
+        Some(opened) => opened,
+        None => tokio::time::timeout(OPEN_WITHIN, connection.open_bi())
+            .await
+            .map_err(|_| LinkError::Full)?,
+    };
     // Nothing has left for the connector yet, whatever the reason.
-    connection.open_bi().await.map_err(|_| LinkError::NotDelivered)
+    opened.map_err(|_| LinkError::NotDelivered)
 }

@@ -23,6 +23,14 @@ use crate::{
     vitals::{Traffic, Vitals},
 };
 
+/// Requests that one link takes at once. A connector serves 4,096 in all (`connector/src/shell.rs`), so that its
+/// four links can be full together.
+const CAPACITY: usize = 1_000;
+/// Streams that a connector lets its edge open. Above [`CAPACITY`]: the control stream takes one, QUIC tells
+/// only once an eighth has become free again, and a stream that was given up takes its place until its end
+/// has crossed the link.
+pub(crate) const STREAMS: u32 = 1_280;
+
 /// One live link, at the edge. A clone is another handle on the same link; the link ends when it is
 /// closed, when the connector leaves, or when the last handle is dropped.
 #[derive(Debug, Clone)]
@@ -105,6 +113,17 @@ impl Session {
     /// The connector's address, as this edge sees it.
     pub fn remote(&self) -> SocketAddr {
         self.remote
+    }
+
+    /// Requests that may be under way at once. Whoever begins more may have to wait for one's end.
+    pub fn capacity(&self) -> usize {
+        match &self.carrier {
+            Carrier::Quic(_) => CAPACITY,
+            // Its own limit is known; the control stream takes one.
+            Carrier::Http2(link) => {
+                CAPACITY.min(link.requests.current_max_send_streams().saturating_sub(1))
+            }
+        }
     }
 
     /// Sends a request with an absolute URI, streams its body and trailers, and returns the response

@@ -20,15 +20,13 @@ use crate::{
         socket::{self, Socket},
         succession::{Generation, Succession},
     },
+    session,
     tls::ServerIdentity,
 };
 
 /// How much of one stream may wait for its reader, in bytes: the bandwidth-delay product of 100 Mbit/s
 /// over 40 ms.
 const STREAM_WINDOW: u32 = 512 * 1024;
-/// Most requests under way on one link. The connection's window is left open: it may never be smaller
-/// than the streams' windows together, or stalled readers would exhaust it.
-const STREAMS: u32 = 1024;
 /// How much may be sent and not yet acknowledged, in bytes.
 const SEND_WINDOW: u64 = 4 * 1024 * 1024;
 /// A link without any packet for this long is gone. Heartbeats notice much earlier; this is for the
@@ -72,6 +70,7 @@ fn transport(streams: u32, remote: SocketAddr) -> Arc<TransportConfig> {
         .max_concurrent_bidi_streams(streams.into())
         .max_concurrent_uni_streams(0u32.into())
         .stream_receive_window(STREAM_WINDOW.into())
+        // Never smaller than the streams' windows together, or stalled readers would exhaust it.
         .receive_window(VarInt::MAX)
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(None)
@@ -188,7 +187,7 @@ pub(crate) fn client_config_for(
     lane: u8,
 ) -> quinn::ClientConfig {
     let mut config = config.clone();
-    config.transport_config(transport(STREAMS, remote));
+    config.transport_config(transport(session::STREAMS, remote));
     config.initial_dst_cid_provider(Arc::new(move || shard::beginning(lane)));
     config
 }

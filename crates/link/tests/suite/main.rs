@@ -7,6 +7,7 @@ extern crate postern_link as link;
 
 mod handshake;
 mod messages;
+mod resets;
 mod stopped;
 mod streams;
 mod tunnels;

@@ -23,6 +23,7 @@ use crate::{
 
 over_both_carriers!(
     five_hundred_requests_at_once_all_get_their_own_answer,
+    a_link_takes_a_thousand_requests_that_hang,
     a_sender_waits_for_a_reader_that_does_not_read,
     stalled_readers_delay_nobody_else,
     a_rejected_request_was_not_delivered,
@@ -55,6 +56,55 @@ async fn five_hundred_requests_at_once_all_get_their_own_answer(transport: Trans
         });
     }
     patiently(requests.join_all()).await;
+}
+
+/// A connector that answers nothing until a request is given up, and tells of each that it has begun.
+async fn silent(transport: Transport) -> (link::Session, impl Sized, mpsc::Receiver<()>) {
+    let (events, heard) = mpsc::channel(2_000);
+    let (session, serving) = World::serving(transport, move |mut exchange| {
+        let events = events.clone();
+        async move {
+            events.send(()).await.unwrap();
+            exchange.reply.cancelled().await;
+        }
+    })
+    .await;
+    (session, serving, heard)
+}
+
+async fn hang(
+    session: &link::Session,
+    heard: &mut mpsc::Receiver<()>,
+    count: usize,
+) -> JoinSet<()> {
+    let mut hanging = JoinSet::new();
+    for _ in 0..count {
+        let session = session.clone();
+        hanging.spawn(async move { drop(send_whole(&session, get(), ignore).await) });
+    }
+    for _ in 0..count {
+        patiently(heard.recv()).await.unwrap();
+    }
+    hanging
+}
+
+async fn a_link_takes_a_thousand_requests_that_hang(transport: Transport) {
+    let (session, _serving, mut heard) = silent(transport).await;
+    assert_eq!(session.capacity(), 1_000);
+    for _ in 0..3 {
+        let mut hanging = hang(&session, &mut heard, session.capacity()).await;
+        // All at once; their places are free again when the next thousand come.
+        hanging.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_for_which_no_stream_is_free_does_not_wait_for_one() {
+    let (session, _serving, mut heard) = silent(Transport::Quic).await;
+    // The control stream takes one of the 1,280.
+    let _hanging = hang(&session, &mut heard, 1_279).await;
+    let error = patiently(send_whole(&session, get(), ignore)).await.unwrap_err();
+    assert!(error.is_full() && error.is_not_delivered(), "{error:?}");
 }
 
 /// A body of 64 KiB pieces without end, which counts the bytes taken from it.
