@@ -57,9 +57,9 @@ use crate::{
     metrics::{Meter, Outcome},
 };
 
-/// Longest silence between a request's last byte and its answer's first: a long poll ends sooner, and
-/// what takes longer is not coming.
-pub(crate) const RESPONSE_HEAD: Duration = Duration::from_secs(300);
+/// Longest silence between a request's last byte and its answer's first, unless the origins' file says another
+/// for this origin: a long poll ends sooner, and what takes longer is not coming.
+const RESPONSE_HEAD: Duration = Duration::from_secs(300);
 /// Largest head of an origin's answer, in bytes, within what a head on the link may have.
 const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 
@@ -252,13 +252,14 @@ impl Origin {
             };
             let is_pooled = phases == Phases::default();
             let began = Instant::now();
+            let patience = call.terms.response_timeout().unwrap_or(RESPONSE_HEAD);
             let response = sender.send(&mut call)?;
             let response = tokio::select! {
                 biased;
                 response = response => response,
-                () = call.request_end.silence(RESPONSE_HEAD) => {
+                () = call.request_end.silence(patience) => {
                     sender.leave(&self.pool, &call.destination);
-                    return Err(failure::late(&call.destination, "the response", RESPONSE_HEAD));
+                    return Err(failure::late(&call.destination, "the response", patience));
                 }
             };
             match response {

@@ -30,8 +30,8 @@ use crate::{
     supervisor::{Effect, Input, LinkId, Supervisor, View},
 };
 
-/// Requests under way at once, over all links. Each holds two windows of at most 512 KiB, and nearly
-/// always far less.
+/// Requests under way at once, over all links: four links of 1,000 can be full together. Each holds two windows
+/// of at most 512 KiB, and nearly always far less.
 const MAX_REQUESTS: usize = 4_096;
 /// Reports from links that wait to be told to the supervisor, which takes microseconds for each.
 const REPORTS: usize = 64;

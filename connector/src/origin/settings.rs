@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -27,6 +28,8 @@ use crate::{
 const MAX_FILE: usize = 256 * 1024;
 /// Longest value of a header, in bytes.
 const MAX_VALUE: usize = 16 * 1024;
+/// Longest time that an answer may take to begin, in seconds.
+const MAX_RESPONSE_TIMEOUT: u64 = 3_600;
 
 /// Every origin that is named.
 #[derive(Default)]
@@ -41,6 +44,7 @@ pub(super) struct Settings {
     /// The headers may be told to an origin that is spoken to without TLS.
     plaintext: bool,
     pub(super) http2: Http2,
+    response_timeout: Option<Duration>,
     pub(super) tls: Tls,
 }
 
@@ -63,6 +67,11 @@ impl Terms {
 
     pub(super) fn http2(&self) -> Http2 {
         self.settings.as_ref().map_or(Http2::Auto, |settings| settings.http2)
+    }
+
+    /// How long the origin's answer may take to begin, if the file says so.
+    pub(super) fn response_timeout(&self) -> Option<Duration> {
+        self.settings.as_ref()?.response_timeout
     }
 }
 
@@ -108,6 +117,8 @@ struct Written {
     plaintext: bool,
     #[serde(default)]
     http2: Http2,
+    /// In seconds.
+    response_timeout: Option<u64>,
 }
 
 fn yes() -> bool {
@@ -138,6 +149,10 @@ impl TryFrom<Written> for Entry {
         }
         if written.plaintext && written.headers.is_empty() {
             return Err("plaintext means nothing without headers: remove it".into());
+        }
+        let is_timeout = |seconds: u64| (1..=MAX_RESPONSE_TIMEOUT).contains(&seconds);
+        if !written.response_timeout.is_none_or(is_timeout) {
+            return Err(format!("response_timeout is 1 to {MAX_RESPONSE_TIMEOUT} seconds"));
         }
         for name in written.headers.keys() {
             if !header_name(name).is_some_and(|name| can_be_set(&name)) {
@@ -232,8 +247,9 @@ impl Settings {
             path: culprit,
             expected: "certificates that can be used, with the key that belongs to them",
         })?;
-        let Written { hosts, ports, plaintext, http2, .. } = entry;
-        Ok(Self { hosts, ports, headers, plaintext, http2, tls })
+        let Written { hosts, ports, plaintext, http2, response_timeout, .. } = entry;
+        let response_timeout = response_timeout.map(Duration::from_secs);
+        Ok(Self { hosts, ports, headers, plaintext, http2, response_timeout, tls })
     }
 
     /// Sets what the origin is to be told, whatever the client said, also under names that some servers

@@ -29,7 +29,11 @@ use crate::{
     over_both_carriers,
 };
 
-over_both_carriers!(grpc_finds_http2_without_being_told, grpc_streams_both_ways_over_tls);
+over_both_carriers!(
+    grpc_finds_http2_without_being_told,
+    grpc_streams_both_ways_over_tls,
+    an_origin_that_does_not_answer_is_waited_for_as_long_as_its_file_says,
+);
 
 async fn with(origins: &tempfile::NamedTempFile, transport: Transport) -> Deployment {
     Deployment::with(Options {
@@ -164,6 +168,32 @@ async fn a_file_that_hangs_holds_up_no_request() {
     assert!(writer.join().unwrap(), "the answer came while the file hung");
     let ask = async || text(get(&session, &origin.url("/")).await).await;
     patiently(async { while !ask().await.contains("second") {} }).await;
+}
+
+async fn an_origin_that_does_not_answer_is_waited_for_as_long_as_its_file_says(
+    transport: Transport,
+) {
+    let silent = Origin::http(|_| std::future::pending::<Answer>()).await;
+    let other = Origin::http(|_| std::future::pending::<Answer>()).await;
+    let origins = file(&format!(
+        "[[origin]]\nhosts = ['127.0.0.1']\nports = [{}]\nresponse_timeout = 1\n",
+        silent.address.port(),
+    ));
+    let deployment = with(&origins, transport).await;
+    let session = deployment.session();
+    let request = Request::get(other.url("/")).body(Empty::<Bytes>::new()).unwrap();
+    let patient = send_whole(&session, request, |_| {});
+    tokio::pin!(patient);
+    let url = silent.url("/");
+    tokio::select! {
+        _ = &mut patient => panic!("the other origin is waited for much longer"),
+        response = get(&session, &url) => {
+            assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+            assert_eq!(response.headers()[fields::ERROR], Code::OriginTimeout.as_str());
+            let said = text(response).await;
+            assert!(said.contains("took more than 1 s"), "{said}");
+        }
+    }
 }
 
 #[tokio::test]
