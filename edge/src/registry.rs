@@ -18,6 +18,7 @@ use protocol::{
     control::{Facts, Hello},
     id::{ConnectorId, KeyId, TunnelId},
     presence::{LinkPresence, Transport},
+    refusal::Refusal,
 };
 
 use tokio::{
@@ -26,7 +27,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{control_plane::presence::Unreported, streams::Streams};
+use crate::{
+    control_plane::presence::Unreported,
+    knowledge::Grant,
+    streams::{Live, Sharers, Streams},
+};
 
 use missing::Missing;
 
@@ -37,7 +42,7 @@ mod trust;
 
 /// How much busier a worker's own links may be than others before one of those gets its request, which
 /// wakes another thread several times. Most requests under way only wait for their origin, so a few more
-/// of them say little about how busy a link is; but it must be few of the 1024 that fit on one.
+/// of them say little about how busy a link is; but it must be few of the 1,000 that fit on one.
 const CROSSING: usize = 16;
 
 /// So many requests begin at the same one of several links that are equally good, before it is the next
@@ -78,6 +83,8 @@ pub(crate) struct Link {
     pub(crate) since_ms: u64,
     pub(crate) remote: SocketAddr,
     pub(crate) transport: Transport,
+    /// Requests that may be under way at once.
+    capacity: usize,
     in_flight: AtomicUsize,
     said_goodbye: AtomicBool,
     replaced: CancellationToken,
@@ -98,6 +105,7 @@ impl Link {
             remote: session.remote(),
             transport: session.transport(),
             trust: Trust::new(session.vitals()),
+            capacity: session.capacity(),
             session,
             worker,
             in_flight: AtomicUsize::new(0),
@@ -183,11 +191,16 @@ impl Link {
         (self.trust.is_suspect(), in_flight + if is_remote { CROSSING } else { 0 }, is_remote)
     }
 
+    fn is_full(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) >= self.capacity
+    }
+
     fn begin(self: Arc<Self>) -> Option<InFlight> {
-        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        let others = self.in_flight.fetch_add(1, Ordering::SeqCst);
         let in_flight = InFlight(self);
         // Counted before it is asked: a link that begins to leave in between is not closed under us.
-        (!in_flight.0.is_leaving()).then_some(in_flight)
+        let link = &in_flight.0;
+        (!link.is_leaving() && others < link.capacity).then_some(in_flight)
     }
 
     fn close_if_drained(&self) {
@@ -214,11 +227,22 @@ impl Drop for InFlight {
     }
 }
 
+/// Why no link takes a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoPick {
+    /// None is up, or not among those that were tried.
+    NoLink,
+    /// Those that are up have as much under way as they take.
+    Full,
+}
+
 /// A tunnel that has links here, or had some until lately.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
     pub(crate) streams: Arc<Streams>,
     links: RwLock<Vec<Arc<Link>>>,
+    /// Requests that all its links take together.
+    room: AtomicUsize,
     turn: AtomicUsize,
     /// Since when no link takes requests, as far as anybody has looked.
     missing_since: Mutex<Option<Instant>>,
@@ -230,9 +254,23 @@ impl Tunnel {
         Self {
             streams: Arc::new(Streams::new(max_streams)),
             links: RwLock::default(),
+            room: AtomicUsize::new(usize::MAX),
             turn: AtomicUsize::new(0),
             missing_since: Mutex::new(None),
             arrived: Notify::new(),
+        }
+    }
+
+    /// Counts a new stream in, or tells why it has to wait.
+    pub(crate) fn begin(&self, grant: Grant, sharers: Sharers) -> Result<Live, Refusal> {
+        self.streams.begin(grant, sharers, self.room.load(Ordering::Relaxed))
+    }
+
+    /// To be called whenever a link has come or gone, under the lock. Without any, streams may wait for one.
+    fn measure(&self, links: &[Arc<Link>]) {
+        if !links.is_empty() {
+            let room = links.iter().map(|link| link.capacity).sum();
+            self.room.store(room, Ordering::Relaxed);
         }
     }
 
@@ -282,30 +320,39 @@ impl Tunnel {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         links.iter().any(|link| {
             let is_tried = tried.iter().any(|tried| Arc::ptr_eq(tried, link));
-            !is_tried && !link.is_leaving() && !link.trust.is_suspect()
+            !is_tried && !link.is_leaving() && !link.is_full() && !link.trust.is_suspect()
         })
     }
 
-    /// The link with the least in flight that is up and not among `tried`, for a request on `worker`, whose
-    /// own links come first unless they are much busier; links that are equally good take turns.
-    pub(crate) fn pick(&self, worker: WorkerId, tried: &[Arc<Link>]) -> Option<InFlight> {
+    /// The link with the least in flight that is up, has room and is not among `tried`, for a request on
+    /// `worker`, whose own links come first unless they are much busier; links that are equally good take turns.
+    pub(crate) fn pick(&self, worker: WorkerId, tried: &[Arc<Link>]) -> Result<InFlight, NoPick> {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) / TURN;
         let mut left = links.len();
         let offset = if left == 0 { 0 } else { turn % left };
+        let mut without = NoPick::NoLink;
         // A link may begin to leave between the look and the pick; each round then has one fewer.
         while left > 0 {
             let best = (0..links.len())
                 .map(|n| &links[(n + offset) % links.len()])
                 .filter(|link| !link.is_leaving())
                 .filter(|link| !tried.iter().any(|tried| Arc::ptr_eq(tried, link)))
-                .min_by_key(|link| link.cost(worker))?;
+                .filter(|link| {
+                    let is_full = link.is_full();
+                    if is_full {
+                        without = NoPick::Full;
+                    }
+                    !is_full
+                })
+                .min_by_key(|link| link.cost(worker));
+            let Some(best) = best else { break };
             if let Some(in_flight) = best.clone().begin() {
-                return Some(in_flight);
+                return Ok(in_flight);
             }
             left -= 1;
         }
-        None
+        Err(without)
     }
 }
 
@@ -474,6 +521,7 @@ impl Registry {
             .filter(|older| older.key == link.key)
             .for_each(|older| older.replaced.cancel());
         links.push(link.clone());
+        tunnel.measure(&links);
         drop(links);
         *tunnel.missing_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
         tunnel.arrived.notify_waiters();
@@ -501,6 +549,7 @@ impl Registry {
         let mut links = tunnel.links.write().unwrap_or_else(PoisonError::into_inner);
         let Some(at) = links.iter().position(|known| Arc::ptr_eq(known, link)) else { return };
         links.swap_remove(at);
+        tunnel.measure(&links);
         let is_last = links.is_empty();
         drop(links);
         if is_last {

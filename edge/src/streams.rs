@@ -1,5 +1,5 @@
-//! The streams under way through one tunnel: how many there may be, and how one is cut when its
-//! caller loses the right to it.
+//! The streams under way through one tunnel: how many there may be and whose ([`shares`]), and how one is cut
+//! when its caller loses the right to it.
 //!
 //! A client that reads slowly, or not at all, must not keep a forbidden stream alive. So what a stream
 //! reads from the link is held here, and a cut takes it away whoever looks at it last.
@@ -13,19 +13,33 @@ use crate::knowledge::Grant;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use link::LinkError;
+use protocol::refusal::Refusal;
 use slab::Slab;
+
+use self::shares::Shares;
+
+mod shares;
+
+pub(crate) use self::shares::Sharers;
 
 /// All streams of one tunnel.
 #[derive(Debug)]
 pub(crate) struct Streams {
-    live: Mutex<Slab<Arc<Stream>>>,
+    all: Mutex<All>,
     max: usize,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    live: Slab<Arc<Stream>>,
+    shares: Shares,
 }
 
 /// One stream under way.
 #[derive(Debug)]
 pub(crate) struct Stream {
     grant: Grant,
+    sharers: Sharers,
     state: Mutex<State>,
 }
 
@@ -51,33 +65,37 @@ pub(crate) enum Broken {
 
 impl Streams {
     pub(crate) fn new(max: usize) -> Self {
-        Self { live: Mutex::default(), max }
+        Self { all: Mutex::default(), max }
     }
 
-    /// Counts a new stream in, or `None` when there are too many.
-    pub(crate) fn begin(self: &Arc<Self>, grant: Grant) -> Option<Live> {
-        let stream = Arc::new(Stream { grant, state: Mutex::default() });
-        let mut live = lock(&self.live);
-        if live.len() >= self.max {
-            return None;
-        }
-        let key = live.insert(stream.clone());
-        drop(live);
-        Some(Live { stream, key, streams: self.clone() })
+    /// Counts a new stream in, where the tunnel's links take `room` streams; or tells why it has to wait.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        grant: Grant,
+        sharers: Sharers,
+        room: usize,
+    ) -> Result<Live, Refusal> {
+        let stream = Arc::new(Stream { grant, sharers, state: Mutex::default() });
+        let mut all = lock(&self.all);
+        let free = self.max.min(room).saturating_sub(all.live.len());
+        all.shares.begin(sharers, free)?;
+        let key = all.live.insert(stream.clone());
+        drop(all);
+        Ok(Live { stream, key, streams: self.clone() })
     }
 
     /// Has the task of every stream look round: a link may be in question, or another one well.
     pub(crate) fn wake_all(&self) {
         let live: Vec<Arc<Stream>> =
-            lock(&self.live).iter().map(|(_, stream)| stream.clone()).collect();
+            lock(&self.all).live.iter().map(|(_, stream)| stream.clone()).collect();
         live.iter().for_each(|stream| stream.wake());
     }
 
     /// Cuts every stream that `is_allowed` denies.
     pub(crate) fn judge(&self, is_allowed: impl Fn(&Grant) -> bool) {
         let denied: Vec<Arc<Stream>> = {
-            let live = lock(&self.live);
-            let streams = live.iter().map(|(_, stream)| stream);
+            let all = lock(&self.all);
+            let streams = all.live.iter().map(|(_, stream)| stream);
             streams.filter(|stream| !is_allowed(&stream.grant)).cloned().collect()
         };
         denied.iter().for_each(|stream| stream.cut());
@@ -169,7 +187,9 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        lock(&self.streams.live).remove(self.key);
+        let mut all = lock(&self.streams.all);
+        all.live.remove(self.key);
+        all.shares.end(self.stream.sharers);
     }
 }
 

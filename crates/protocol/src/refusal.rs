@@ -111,10 +111,18 @@ codes! {
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE Client false
         "The request's body is too large"
         "Send less, or ask the operator to raise the edge's limit.";
-    /// The client has too many requests under way.
+    /// The client, or its team, has too many requests under way.
     TooManyRequests "too_many_requests" TOO_MANY_REQUESTS Client true
         "Too many requests at once"
-        "Wait for requests under way to finish, and send fewer at a time.";
+        "Wait for requests under way to finish, and send fewer at a time; the detail says whose share is used up.";
+    /// Too many requests to this origin are under way.
+    OriginBusy "origin_busy" TOO_MANY_REQUESTS Client true
+        "Too many requests to this origin are under way"
+        "Check why the origin answers slowly or not at all; wait for requests under way to finish, or shorten its response_timeout.";
+    /// All links of the tunnel have as many requests under way as they take.
+    TunnelFull "tunnel_full" SERVICE_UNAVAILABLE Link true
+        "The tunnel has no room for one more request"
+        "Wait for requests under way to finish; start another connector if this happens often.";
     /// The edge has had no word from the control plane for too long.
     FeedStale "feed_stale" SERVICE_UNAVAILABLE Edge true
         "The edge has lost touch with its control plane"

@@ -30,6 +30,9 @@ const FIRST_BYTES_WITHIN: Duration = Duration::from_secs(10);
 const PROBE_AFTER: Duration = Duration::from_secs(30);
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 const PROBES: u32 = 3;
+/// What the system may hold for a client beyond what is on its way there, in bytes; it would take 4 MiB, for each
+/// client that does not read.
+const UNSENT: u32 = 128 * 1024;
 
 /// A client's TCP connection. Once marked as broken it ends with a reset, not with an end of stream
 /// that would look like the end of a message.
@@ -51,6 +54,7 @@ impl ClientStream {
         let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
         // A socket that cannot be told so still works.
         let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&probes.with_retries(PROBES));
         let deadline = Box::pin(tokio::time::sleep(FIRST_BYTES_WITHIN));
         Self { stream, broken, first: Some(FirstBytes { missing: FIRST_BYTES, deadline }) }

@@ -30,8 +30,8 @@ use crate::{
     },
     knowledge::Grant,
     metrics::Outcome,
-    registry::{InFlight, Link, Tunnel},
-    streams::Live,
+    registry::{InFlight, Link, NoPick, Tunnel},
+    streams::{Live, Sharers},
 };
 
 /// Links that one request may be tried on: a connector has four, and a client should not wait for more.
@@ -78,18 +78,18 @@ fn admit(
     if announced.is_some_and(|length| length > gateway.max_request_body) {
         return Err(Code::BodyTooLarge.into());
     }
-    let (tunnel, live) = enter(&gateway.core, grant)?;
+    let (tunnel, live) = enter(&gateway.core, grant, Sharers::new(&grant, &head.uri))?;
     Ok((target, tunnel, live))
 }
 
 /// Counts a stream in, among those of its tunnel.
-fn enter(core: &Core, grant: Grant) -> Result<(Arc<Tunnel>, Live), Refusal> {
+fn enter(core: &Core, grant: Grant, sharers: Sharers) -> Result<(Arc<Tunnel>, Live), Refusal> {
     let no_link = || match core.registry.leaving().is_cancelled() {
         true => Code::EdgeUnavailable.into(),
         false => no_link(),
     };
     let tunnel = core.registry.get(grant.tunnel).ok_or_else(no_link)?;
-    let live = tunnel.streams.begin(grant).ok_or(Code::TooManyRequests)?;
+    let live = tunnel.begin(grant, sharers)?;
     // Access may have been taken away since it was judged; whoever takes it from now on finds the
     // stream among the live ones.
     core.knowledge.read().judge(&grant)?;
@@ -214,6 +214,7 @@ impl Exchange {
 /// said to be undelivered, whatever came of later tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Blame {
+    Full,
     NotDelivered,
     OriginReset,
     LinkLost,
@@ -222,6 +223,7 @@ enum Blame {
 impl From<&SendError> for Blame {
     fn from(error: &SendError) -> Self {
         match error {
+            _ if error.is_full() => Self::Full,
             _ if error.is_not_delivered() => Self::NotDelivered,
             _ if error.is_incomplete() => Self::OriginReset,
             _ => Self::LinkLost,
@@ -232,6 +234,7 @@ impl From<&SendError> for Blame {
 impl From<Blame> for Code {
     fn from(blame: Blame) -> Self {
         match blame {
+            Blame::Full => Self::TunnelFull,
             Blame::NotDelivered => Self::NotDelivered,
             Blame::OriginReset => Self::OriginReset,
             Blame::LinkLost => Self::LinkLost,
@@ -251,9 +254,14 @@ impl Tries {
     /// The next link; when there is none left, what came of the tries before.
     pub(crate) async fn next(&self, exchange: &Exchange) -> Result<InFlight, Refusal> {
         match exchange.tunnel.pick(exchange.client.worker(), &self.tried) {
-            Some(in_flight) => Ok(in_flight),
-            None => Box::pin(self.wait(exchange)).await,
+            Ok(in_flight) => Ok(in_flight),
+            Err(NoPick::Full) => Err(self.full()),
+            Err(NoPick::NoLink) => Box::pin(self.wait(exchange)).await,
         }
+    }
+
+    fn full(&self) -> Refusal {
+        if self.worst.is_none() { Code::TunnelFull.into() } else { self.refusal() }
     }
 
     /// Waits for a link, where one is likely to come.
@@ -266,8 +274,10 @@ impl Tries {
             let mut arrives = pin!(tunnel.link_arrives());
             // From now on none is overlooked.
             arrives.as_mut().enable();
-            if let Some(in_flight) = tunnel.pick(exchange.client.worker(), &self.tried) {
-                return Ok(in_flight);
+            match tunnel.pick(exchange.client.worker(), &self.tried) {
+                Ok(in_flight) => return Ok(in_flight),
+                Err(NoPick::Full) => return Err(self.full()),
+                Err(NoPick::NoLink) => {}
             }
             if registry.leaving().is_cancelled() {
                 return Err(self.worst.map_or(Code::EdgeUnavailable, Code::from).into());

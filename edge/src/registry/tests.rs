@@ -161,14 +161,14 @@ async fn a_tunnel_whose_links_all_leave_is_missed_until_there_is_another() {
     let tunnel = registry.get(older.key.tunnel).unwrap();
     let _under_way = tunnel.pick(WorkerId::FIRST, &[]).unwrap();
     registry.say_goodbye(&older);
-    assert!(tunnel.pick(WorkerId::FIRST, &[]).is_none());
+    assert_eq!(tunnel.pick(WorkerId::FIRST, &[]).unwrap_err(), NoPick::NoLink);
     assert!(tunnel.is_missed());
     let mut arrives = std::pin::pin!(tunnel.link_arrives());
     arrives.as_mut().enable();
     registry.insert(&newer, &unreported);
     arrives.await;
     assert!(!tunnel.is_missed());
-    assert!(tunnel.pick(WorkerId::FIRST, &[]).is_some());
+    assert!(tunnel.pick(WorkerId::FIRST, &[]).is_ok());
 }
 
 #[tokio::test]
@@ -201,4 +201,25 @@ async fn no_more_requests_than_there_is_room_for_wait_for_a_link() {
     assert!(registry.wait().is_none());
     drop(waiting);
     assert!(registry.wait().is_some());
+}
+
+#[tokio::test]
+async fn a_full_link_is_not_picked() {
+    let [first, second] = links([WorkerId::FIRST; 2]).await;
+    let tunnel = Tunnel::new(usize::MAX);
+    tunnel.links.write().unwrap().extend([first.clone(), second.clone()]);
+    let room = first.capacity + second.capacity;
+    assert_eq!(room, 2_000);
+    let mut under_way: Vec<InFlight> =
+        (0..room).map(|_| tunnel.pick(WorkerId::FIRST, &[]).unwrap()).collect();
+    assert!(first.is_full() && second.is_full());
+    assert_eq!(tunnel.pick(WorkerId::FIRST, &[]).unwrap_err(), NoPick::Full);
+    let ended = under_way.pop().unwrap().link().clone();
+    let picked = tunnel.pick(WorkerId::FIRST, &[]).unwrap();
+    assert!(Arc::ptr_eq(picked.link(), &ended));
+
+    drop((under_way, picked));
+    first.say_goodbye();
+    second.say_goodbye();
+    assert_eq!(tunnel.pick(WorkerId::FIRST, &[]).unwrap_err(), NoPick::NoLink);
 }

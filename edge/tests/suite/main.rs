@@ -15,6 +15,7 @@ mod links;
 mod refusals;
 mod relay;
 mod revocation;
+mod shares;
 mod silence;
 mod takeover;
 mod tunnels;

@@ -105,26 +105,6 @@ async fn a_team_that_is_not_listed_is_denied() {
 }
 
 #[tokio::test]
-async fn too_many_requests_at_once_are_told_to_wait() {
-    let world = World::with(|options| options.max_streams_per_tunnel = 2).await;
-    let held = Connector::new(&world, 1).hold(&world, CARRIERS[0], 0).await;
-    let mut waiting = Vec::new();
-    for _ in 0..2 {
-        let response = send(&world, get("http://wiki.corp/stream").body(empty()).unwrap()).await;
-        held.begun().await;
-        waiting.push(response);
-    }
-    let answer = fetch(&world, get("http://wiki.corp/")).await;
-    assert_eq!((answer.status.as_u16(), answer.code()), (429, "too_many_requests"));
-    assert_eq!(answer.header("retry-after"), "1");
-    held.go_on();
-    held.go_on();
-    for response in waiting {
-        Whole::of(response).await;
-    }
-}
-
-#[tokio::test]
 async fn what_no_link_delivered_may_be_sent_again() {
     let world = World::new().await;
     for carrier in CARRIERS {

@@ -1,0 +1,166 @@
+//! No origin and no client can take a tunnel away from the others, neither by requests that hang nor by requests
+//! that are given up.
+
+use std::time::Duration;
+
+use http::Response;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use protocol::presence::Transport;
+use tokio::{io::AsyncWriteExt as _, task::JoinSet};
+
+use crate::{
+    client::{Whole, basic, connect, empty, fetch, get, h2, send},
+    connector::{CARRIERS, Connector, Held},
+    world::{NAME, World, patiently, proxy_token},
+};
+
+/// As many requests to one origin as it gets of 30.
+const SHARE: usize = 20;
+
+#[tokio::test]
+async fn an_origin_that_never_answers_takes_nothing_from_the_others() {
+    for carrier in CARRIERS {
+        let world = World::with(|options| options.max_streams_per_tunnel = 30).await;
+        let held = Connector::new(&world, 1).hold(&world, carrier, 0).await;
+        let client = h2(&world).await;
+        let mut hanging = JoinSet::new();
+        for _ in 0..SHARE {
+            let mut client = client.clone();
+            let request = get("http://silent.corp/wait").body(empty()).unwrap();
+            hanging.spawn(async move { client.send_request(request).await.unwrap() });
+            held.begun().await;
+        }
+        for url in ["http://silent.corp/wait", "http://SILENT.corp:80/"] {
+            let answer = fetch(&world, get(url)).await;
+            assert_eq!((answer.status.as_u16(), answer.code()), (429, "origin_busy"));
+            assert_eq!(answer.header("retry-after"), "1");
+        }
+        for _ in 0..50 {
+            let answer = fetch(&world, get("http://healthy.corp/")).await;
+            assert_eq!(answer.status, 200, "{carrier:?}: {answer:?}");
+        }
+        (0..SHARE).for_each(|_| held.go_on());
+        for answer in patiently(hanging.join_all()).await {
+            assert_eq!(Whole::of(answer).await.body, "waited");
+        }
+        let answer = fetch(&world, get("http://silent.corp/")).await;
+        assert_eq!(answer.status, 200, "{carrier:?}: what has ended counts no more");
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_without_room_says_so_at_once() {
+    let world = World::with(|options| options.max_streams_per_tunnel = 2).await;
+    let held = Connector::new(&world, 1).hold(&world, CARRIERS[0], 0).await;
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let response = send(&world, get("http://wiki.corp/stream").body(empty()).unwrap()).await;
+        held.begun().await;
+        waiting.push(response);
+    }
+    let answer = fetch(&world, get("http://wiki.corp/")).await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (503, "tunnel_full"));
+    assert_eq!(answer.header("retry-after"), "1");
+    held.go_on();
+    held.go_on();
+    for response in waiting {
+        Whole::of(response).await;
+    }
+}
+
+/// Somebody else's download over the same link.
+struct Witness(Response<Incoming>);
+
+impl Witness {
+    async fn new(world: &World, held: &Held) -> Self {
+        let request = get("http://wiki.corp/endless").body(empty()).unwrap();
+        let mut witness = Self(send(world, request).await);
+        held.begun().await;
+        witness.reads(1).await;
+        witness
+    }
+
+    async fn reads(&mut self, bytes: usize) {
+        let mut read = 0;
+        while read < bytes {
+            let frame = patiently(self.0.frame()).await.expect("it has no end").unwrap();
+            read += frame.into_data().unwrap().len();
+        }
+    }
+}
+
+async fn unharmed(carrier: Transport, abuse: impl AsyncFn(&World)) {
+    let world = World::new().await;
+    let held = Connector::new(&world, 1).hold(&world, carrier, 0).await;
+    let mut witness = Witness::new(&world, &held).await;
+    abuse(&world).await;
+    witness.reads(4 * 1024 * 1024).await;
+    let answer = fetch(&world, get("http://wiki.corp/")).await;
+    assert_eq!(answer.status, 200, "{carrier:?}: {answer:?}");
+    drop(witness);
+    // Nothing of it all is still under way.
+    world.metric_until("postern_edge_requests_in_flight ", 0).await;
+}
+
+#[tokio::test]
+async fn clients_that_ask_and_reset_at_once_harm_nobody() {
+    let head = format!(
+        "GET http://wiki.corp/wait HTTP/1.1\r\nhost: wiki.corp\r\nproxy-authorization: {}\r\n\r\n",
+        basic(NAME, &proxy_token())
+    );
+    for carrier in CARRIERS {
+        unharmed(carrier, async |world| {
+            for _ in 0..5 {
+                let mut clients = JoinSet::new();
+                for _ in 0..60 {
+                    let (address, head) = (world.gateway, head.clone());
+                    clients.spawn(async move {
+                        let mut stream = connect(address).await;
+                        stream.write_all(head.as_bytes()).await.unwrap();
+                        stream.set_zero_linger().unwrap();
+                    });
+                }
+                patiently(clients.join_all()).await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn connections_full_of_resets_harm_nobody() {
+    for carrier in CARRIERS {
+        unharmed(carrier, async |world| {
+            for _ in 0..10 {
+                let client = h2(world).await;
+                let mut requests = JoinSet::new();
+                for n in 0..300 {
+                    let mut client = client.clone();
+                    requests.spawn(async move {
+                        let request = get("http://wiki.corp/wait").body(empty()).unwrap();
+                        // Given up somewhere on the way there.
+                        let patience = Duration::from_micros(n * 100);
+                        drop(tokio::time::timeout(patience, client.send_request(request)).await);
+                    });
+                }
+                patiently(requests.join_all()).await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn downloads_that_are_given_up_harm_nobody() {
+    for carrier in CARRIERS {
+        unharmed(carrier, async |world| {
+            for _ in 0..300 {
+                let request = get("http://wiki.corp/endless").body(empty()).unwrap();
+                let mut response = send(world, request).await;
+                patiently(response.frame()).await.unwrap().unwrap();
+            }
+        })
+        .await;
+    }
+}
