@@ -113,6 +113,12 @@ chaos: ## Break parts and lines under load, and count what is lost (CHAOS_ONLY=e
 	cargo build --locked --release --bins
 	target/release/chaos $(if $(CHAOS_OUT),--out $(CHAOS_OUT))
 
+.PHONY: conformance
+conformance: ## Ask what the standards say, of Postern, HAProxy and a direct connection (CONFORMANCE="--ways quic --only chunk": a part)
+	tests/tools/prepare
+	cargo build --locked --workspace --bins
+	target/debug/conformance $(if $(CONFORMANCE),$(CONFORMANCE),--out docs/conformance.md)
+
 .PHONY: soak
 soak: ## Run what takes too long for `make test`: many property cases, thousands of connections, long fuzzing
 	PROPTEST_CASES=20000 cargo test --locked --release -p postern-protocol -p postern-link -p postern-connector

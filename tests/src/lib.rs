@@ -4,6 +4,7 @@
 pub mod api;
 pub mod bench;
 pub mod chaos;
+pub mod conformance;
 pub mod crowd;
 pub mod dns;
 pub mod docker;
