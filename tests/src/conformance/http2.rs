@@ -106,18 +106,23 @@ async fn play(address: SocketAddr, case: Case) -> anyhow::Result<Option<String>>
         conn.send(&[PREFACE.to_vec(), settings(&[(1, 0)])].concat()).await;
         let greeted = [Expect::Settings(None), Expect::SettingsAck];
         for expect in greeted {
-            if let Some(instead) = wait(&mut conn, &expect, &mut Vec::new()).await {
+            if let Some(instead) = wait(&mut conn, &expect, &mut Vec::new(), &mut Vec::new()).await
+            {
                 return Ok(Some(format!("no greeting: {instead}")));
             }
         }
     }
-    let mut before = Vec::new();
+    let (mut before, mut heard) = (Vec::new(), Vec::new());
     for step in case.moves {
         match step {
             Move::Send(bytes) => conn.send(&bytes).await,
             Move::Await(expect) => {
-                if let Some(instead) = wait(&mut conn, &expect, &mut before).await {
-                    return Ok(Some(instead));
+                if let Some(instead) = wait(&mut conn, &expect, &mut before, &mut heard).await {
+                    let fulfilled = told(&heard);
+                    return Ok(Some(match fulfilled.as_str() {
+                        "nothing" => instead,
+                        _ => format!("{fulfilled}, then {instead}"),
+                    }));
                 }
             }
         }
@@ -125,8 +130,13 @@ async fn play(address: SocketAddr, case: Case) -> anyhow::Result<Option<String>>
     Ok(None)
 }
 
-/// Waits for what is expected. `before` holds what has come and was not waited for.
-async fn wait(conn: &mut Conn, expect: &Expect, before: &mut Vec<Event>) -> Option<String> {
+/// Waits for what is expected. `before` holds what has come and was not waited for; what was, joins `heard`.
+async fn wait(
+    conn: &mut Conn,
+    expect: &Expect,
+    before: &mut Vec<Event>,
+    heard: &mut Vec<Event>,
+) -> Option<String> {
     if let Expect::Data(stream, length) = *expect {
         return body(conn, stream, length, before).await;
     }
@@ -138,7 +148,7 @@ async fn wait(conn: &mut Conn, expect: &Expect, before: &mut Vec<Event>) -> Opti
                 before.push(event);
             }
             if fits(expect, &before[..=at]) {
-                before.drain(..=at);
+                heard.extend(before.drain(..=at));
                 return None;
             }
             if before[at] == Event::Closed {
