@@ -195,7 +195,7 @@ impl Dialer {
         let (sending, receiving) = connection.accept_bi().await.map_err(LinkError::from)?;
         let receiving = quic::Receiving::new(receiving, protocol::frame::Role::Control);
         let control = Control {
-            sender: ControlSender::new(SendCarrier::Quic(quic::Sending::new(sending))),
+            sender: ControlSender::new(SendCarrier::Quic(quic::Sending::new(sending).urgent())),
             receiver: ControlReceiver::new(ReceiveCarrier::Quic(receiving)),
         };
         let vitals = Vitals::quic(connection);
@@ -213,7 +213,7 @@ impl Dialer {
 
     async fn open_on(&self, stream: TcpStream, server_name: &str) -> Result<Opened, DialError> {
         let stream = http2::buffered(stream).map_err(DialError::Connect)?;
-        let vitals = Vitals::http2(stream.get_ref().traffic());
+        let (vitals, pace) = (Vitals::http2(stream.get_ref().traffic()), stream.get_ref().pace());
         let name = ServerName::try_from(server_name.to_owned())
             .map_err(|error| DialError::Tls(error.into()))?;
         let mut stream = self.tls.connect(name, stream).await.map_err(tls_dial_error)?;
@@ -234,10 +234,13 @@ impl Dialer {
             respond.send_response(http::Response::new(()), false).map_err(http2::stream_error)?;
         let receiving = http2::Receiving::new(request.into_body());
         let control = Control {
-            sender: ControlSender::new(SendCarrier::Http2(http2::Sending::new(sending))),
+            sender: ControlSender::new(SendCarrier::Http2(http2::Sending::new(
+                sending,
+                pace.clone(),
+            ))),
             receiver: ControlReceiver::new(ReceiveCarrier::Http2(receiving)),
         };
-        Ok(Opened { inbound: Inbound::http2(connection), control, exporter, vitals })
+        Ok(Opened { inbound: Inbound::http2(connection, pace), control, exporter, vitals })
     }
 
     async fn endpoint(&self, address: SocketAddr) -> io::Result<&quinn::Endpoint> {

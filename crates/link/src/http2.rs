@@ -7,6 +7,7 @@
 
 mod connection;
 mod corked;
+mod pace;
 mod receiving;
 mod sending;
 mod watched;
@@ -27,6 +28,7 @@ pub(crate) use self::{
         server_builder,
     },
     corked::Corked,
+    pace::Pace,
     receiving::Receiving,
     sending::Sending,
     watched::Watched,
@@ -65,6 +67,7 @@ pub(crate) fn reset_error(reason: h2::Reason) -> LinkError {
 /// Edge: sends a request, streams its body, returns the answer's head with its body behind it.
 pub(crate) async fn send<B>(
     requests: h2::client::SendRequest<Bytes>,
+    pace: &Pace,
     head: &Parts,
     body: B,
     mut informational: impl FnMut(Response<()>),
@@ -76,7 +79,7 @@ where
     let is_complete = body.is_end_stream();
     let (response, stream) = begin(requests, copy(head), is_complete).await?;
     let mut sender = (!is_complete).then(|| {
-        let mut sending = Sending::new(stream);
+        let mut sending = Sending::new(stream, pace.clone());
         Sender::spawn(async move { sending.body(body).await })
     });
     let answer = answer(response, &mut informational);
@@ -102,6 +105,7 @@ where
 /// Edge: sends a CONNECT or an upgrade, which leaves HTTP if the answer agrees.
 pub(crate) async fn open(
     requests: h2::client::SendRequest<Bytes>,
+    pace: &Pace,
     head: &Parts,
 ) -> Result<Opened, LinkError> {
     let mut request = copy(head);
@@ -112,7 +116,7 @@ pub(crate) async fn open(
         request.extensions_mut().insert(h2::ext::Protocol::from(protocol));
     }
     let (response, stream) = begin(requests, request, false).await?;
-    let mut sending = Sending::new(stream);
+    let mut sending = Sending::new(stream, pace.clone());
     let mut response = answer(response, &mut |_| {}).await.map_err(stream_error)?;
     limit(response.headers())?;
     let was_upgraded = response.headers_mut().remove(UPGRADED).is_some();

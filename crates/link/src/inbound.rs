@@ -39,6 +39,7 @@ enum Carrier {
     Quic(quinn::Connection),
     Http2 {
         connection: Box<Http2Connection>,
+        pace: http2::Pace,
         /// Requests that came while the handshake was being finished.
         early: VecDeque<Arrival>,
         is_closed: bool,
@@ -51,7 +52,7 @@ pub struct Arrival(Stream);
 enum Stream {
     // In a box, like an exchange: what becomes of it is moved several times.
     Quic(quic::Sending, Box<quic::Receiving>),
-    Http2(Box<Request<h2::RecvStream>>, h2::server::SendResponse<Bytes>),
+    Http2(Box<Request<h2::RecvStream>>, h2::server::SendResponse<Bytes>, http2::Pace),
 }
 
 /// A request, and the way to answer it.
@@ -69,7 +70,7 @@ pub struct Reply(Answer);
 enum Answer {
     // In a box, because most requests have none.
     Quic { sending: quic::Sending, tunnel: Option<Box<quic::Receiving>> },
-    Http2 { respond: Responder, tunnel: Option<h2::RecvStream> },
+    Http2 { respond: Responder, tunnel: Option<h2::RecvStream>, pace: http2::Pace },
 }
 
 /// Resets the stream if it is dropped without an answer.
@@ -91,9 +92,9 @@ impl Inbound {
         Self(Carrier::Quic(connection))
     }
 
-    pub(crate) fn http2(connection: Http2Connection) -> Self {
+    pub(crate) fn http2(connection: Http2Connection, pace: http2::Pace) -> Self {
         let connection = Box::new(connection);
-        Self(Carrier::Http2 { connection, early: VecDeque::new(), is_closed: false })
+        Self(Carrier::Http2 { connection, pace, early: VecDeque::new(), is_closed: false })
     }
 
     /// How the link is carried.
@@ -113,12 +114,12 @@ impl Inbound {
                 Some(Arrival(Stream::Quic(quic::Sending::new(sending), receiving)))
             }
             Carrier::Http2 { is_closed: true, .. } => None,
-            Carrier::Http2 { connection, early, .. } => {
+            Carrier::Http2 { connection, pace, early, .. } => {
                 if let Some(arrival) = early.pop_front() {
                     return Some(arrival);
                 }
                 let (request, respond) = connection.accept().await?.ok()?;
-                Some(Arrival(Stream::Http2(Box::new(request), respond)))
+                Some(Arrival(Stream::Http2(Box::new(request), respond, pace.clone())))
             }
         }
     }
@@ -150,9 +151,9 @@ impl Inbound {
     }
 
     fn poll_early(&mut self, cx: &mut Context<'_>) {
-        let Carrier::Http2 { connection, early, .. } = &mut self.0 else { return };
+        let Carrier::Http2 { connection, pace, early, .. } = &mut self.0 else { return };
         while let Poll::Ready(Some(Ok((request, respond)))) = connection.poll_accept(cx) {
-            early.push_back(Arrival(Stream::Http2(Box::new(request), respond)));
+            early.push_back(Arrival(Stream::Http2(Box::new(request), respond, pace.clone())));
         }
     }
 }
@@ -185,16 +186,16 @@ impl Arrival {
                 let reply = Reply(Answer::Quic { sending, tunnel: None });
                 Ok(Box::new(Exchange { request: request.map(|()| body), reply }))
             }
-            Stream::Http2(request, respond) => {
+            Stream::Http2(request, respond, pace) => {
                 let respond = Responder { respond, is_over: false };
                 let (request, leaves_http) = http2::restore(*request)?;
                 if leaves_http {
                     let (parts, stream) = request.into_parts();
-                    let reply = Reply(Answer::Http2 { respond, tunnel: Some(stream) });
+                    let reply = Reply(Answer::Http2 { respond, tunnel: Some(stream), pace });
                     let request = Request::from_parts(parts, Body::empty());
                     return Ok(Box::new(Exchange { request, reply }));
                 }
-                let reply = Reply(Answer::Http2 { respond, tunnel: None });
+                let reply = Reply(Answer::Http2 { respond, tunnel: None, pace });
                 let request = request.map(http2::into_body);
                 Ok(Box::new(Exchange { request, reply }))
             }
@@ -208,7 +209,7 @@ impl Arrival {
                 sending.reject();
                 receiving.reject();
             }
-            Stream::Http2(_, mut respond) => respond.send_reset(h2::Reason::REFUSED_STREAM),
+            Stream::Http2(_, mut respond, _) => respond.send_reset(h2::Reason::REFUSED_STREAM),
         }
     }
 }
@@ -256,14 +257,14 @@ impl Reply {
                 head::encode_response(&response, Follows::More, &mut head);
                 sending.message(head, body).await
             }
-            Answer::Http2 { mut respond, .. } => {
+            Answer::Http2 { mut respond, pace, .. } => {
                 respond.is_over = true;
                 let stream = respond.respond.send_response(response, is_complete);
                 let stream = stream.map_err(http2::stream_error)?;
                 if is_complete {
                     return Ok(());
                 }
-                http2::Sending::new(stream).body(body).await
+                http2::Sending::new(stream, pace).body(body).await
             }
         }
     }
@@ -282,11 +283,11 @@ impl Reply {
                 sending.write(bytes.freeze()).await?;
                 Ok(Upgraded::quic(sending, receiving))
             }
-            Answer::Http2 { mut respond, tunnel } => {
+            Answer::Http2 { mut respond, tunnel, pace } => {
                 let stream = tunnel.ok_or(NOT_ASKED)?;
                 respond.is_over = true;
                 let sending = respond.respond.send_response(http2::leave_http(response), false);
-                let sending = http2::Sending::new(sending.map_err(http2::stream_error)?);
+                let sending = http2::Sending::new(sending.map_err(http2::stream_error)?, pace);
                 Ok(Upgraded::http2(sending, http2::Receiving::new(stream)))
             }
         }

@@ -256,7 +256,7 @@ async fn secure_quic(
     Ok(Secured::new(
         exporter,
         Session::quic(connection),
-        SendCarrier::Quic(quic::Sending::new(sending)),
+        SendCarrier::Quic(quic::Sending::new(sending).urgent()),
         ReceiveCarrier::Quic(receiving),
     ))
 }
@@ -269,7 +269,7 @@ async fn secure_http2(
     // The runtime that it was accepted on may be another one than this.
     let stream = TcpStream::from_std(stream.into_std()?)?;
     let stream = http2::buffered(stream)?;
-    let traffic = stream.get_ref().traffic();
+    let (traffic, pace) = (stream.get_ref().traffic(), stream.get_ref().pace());
     let mut stream = acceptor.accept(stream).await?;
     stream.get_mut().1.set_buffer_limit(Some(http2::TLS_BUFFER));
     let exporter = stream
@@ -289,8 +289,8 @@ async fn secure_http2(
     let receiving = response.await.map_err(http2::stream_error)?.into_body();
     Ok(Secured::new(
         exporter,
-        Session::http2(remote, requests, driver, traffic),
-        SendCarrier::Http2(http2::Sending::new(sending)),
+        Session::http2(remote, requests, driver, traffic, pace.clone()),
+        SendCarrier::Http2(http2::Sending::new(sending, pace)),
         ReceiveCarrier::Http2(http2::Receiving::new(receiving)),
     ))
 }

@@ -49,6 +49,7 @@ enum Carrier {
 struct Http2 {
     requests: h2::client::SendRequest<Bytes>,
     traffic: Arc<Traffic>,
+    pace: http2::Pace,
     pings: Mutex<h2::PingPong>,
     /// Told once the connector has proven itself.
     proven: Arc<Notify>,
@@ -80,11 +81,13 @@ impl Session {
         requests: h2::client::SendRequest<Bytes>,
         driver: Http2Driver,
         traffic: Arc<Traffic>,
+        pace: http2::Pace,
     ) -> Self {
         let Http2Driver { closing, proven, is_over, pings, task } = driver;
         let http2 = Http2 {
             requests,
             traffic,
+            pace,
             pings: Mutex::new(pings),
             proven,
             closing,
@@ -145,7 +148,7 @@ impl Session {
         let response = match &self.carrier {
             Carrier::Quic(connection) => quic::send(connection, head, body, informational).await,
             Carrier::Http2(link) => {
-                http2::send(link.requests.clone(), head, body, informational).await
+                http2::send(link.requests.clone(), &link.pace, head, body, informational).await
             }
         };
         Ok(response?)
@@ -159,7 +162,7 @@ impl Session {
     pub async fn open(&self, head: &Parts) -> Result<Opened, SendError> {
         let opened = match &self.carrier {
             Carrier::Quic(connection) => quic::open(connection, head).await,
-            Carrier::Http2(link) => http2::open(link.requests.clone(), head).await,
+            Carrier::Http2(link) => http2::open(link.requests.clone(), &link.pace, head).await,
         };
         Ok(opened?)
     }

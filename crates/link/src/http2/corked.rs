@@ -39,6 +39,8 @@ impl<S: AsyncWrite + Unpin> Corked<S> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // TLS would encrypt ahead, and all of it would be ahead of what is said later.
+        ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
         loop {
             let held = &self.held[self.left..];
             if held.is_empty() && pieces.is_empty() {

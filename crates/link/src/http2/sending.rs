@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame as BodyFrame};
 
-use super::{reset_error, stream_error};
+use super::{Pace, reset_error, stream_error};
 use crate::error::{BoxError, LinkError};
 
 /// Writes one direction of a stream. Dropped before it was finished, it is reset: the peer must never
@@ -16,12 +16,13 @@ use crate::error::{BoxError, LinkError};
 #[derive(Debug)]
 pub(crate) struct Sending {
     stream: h2::SendStream<Bytes>,
+    pace: Pace,
     is_over: bool,
 }
 
 impl Sending {
-    pub(crate) fn new(stream: h2::SendStream<Bytes>) -> Self {
-        Self { stream, is_over: false }
+    pub(crate) fn new(stream: h2::SendStream<Bytes>, pace: Pace) -> Self {
+        Self { stream, pace, is_over: false }
     }
 
     pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), LinkError> {
@@ -36,7 +37,7 @@ impl Sending {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let granted = ready!(self.poll_capacity(cx, bytes.len()))?;
+        let granted = ready!(self.poll_capacity(cx, bytes.len().min(self.pace.piece())))?;
         let data = Bytes::copy_from_slice(&bytes[..granted]);
         self.stream.send_data(data, false).map_err(stream_error)?;
         Poll::Ready(Ok(granted))
@@ -122,7 +123,7 @@ impl Sending {
             return Ok(());
         }
         while !data.is_empty() {
-            let wanted = data.len();
+            let wanted = data.len().min(self.pace.piece());
             let granted = std::future::poll_fn(|cx| self.poll_capacity(cx, wanted)).await?;
             let piece = data.split_to(granted);
             self.stream.send_data(piece, is_last && data.is_empty()).map_err(stream_error)?;

@@ -7,50 +7,62 @@ use std::{
     task::{Context, Poll},
 };
 
+#[cfg(target_os = "linux")]
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
+use super::pace::{Meter, Pace};
 use crate::vitals::Traffic;
-
-/// How much may wait in the system before it is sent, in bytes. What waits there is ahead of every ping
-/// and every small request that comes later, and the system would take megabytes: on a line of 256 kbit/s
-/// this much is sent within a second.
-const NOT_SENT: u32 = 32 * 1024;
 
 /// A socket that counts.
 #[derive(Debug)]
 pub(crate) struct Watched {
     stream: TcpStream,
     traffic: Arc<Traffic>,
-    /// It took no more when it was last written to.
-    is_full: bool,
+    meter: Meter,
 }
 
 impl Watched {
     /// Takes over a connection, and shapes its socket as a link needs it.
     pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        #[cfg(target_os = "linux")]
-        SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT)?;
-        Ok(Self { stream, traffic: Arc::default(), is_full: false })
+        let watched = Self { stream, traffic: Arc::default(), meter: Meter::default() };
+        watched.hold_back()?;
+        Ok(watched)
     }
 
     pub(crate) fn traffic(&self) -> Arc<Traffic> {
         self.traffic.clone()
     }
 
+    pub(crate) fn pace(&self) -> Pace {
+        self.meter.pace.clone()
+    }
+
+    /// Has the system take no more ahead than the pace allows.
+    fn hold_back(&self) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        SockRef::from(&self.stream).set_tcp_notsent_lowat(self.meter.pace.not_sent())?;
+        Ok(())
+    }
+
     fn note_write(&mut self, written: &Poll<io::Result<usize>>) {
         match written {
             Poll::Pending => {
-                self.is_full = true;
+                self.meter.is_full();
                 self.traffic.fills();
             }
-            Poll::Ready(Ok(_)) => {
-                if std::mem::take(&mut self.is_full) {
+            Poll::Ready(Ok(bytes)) => {
+                let shown = self.meter.takes(*bytes);
+                if shown.was_full {
                     self.traffic.lives();
+                }
+                if shown.is_news {
+                    // A socket that has broken meanwhile says so by itself.
+                    let _ = self.hold_back();
                 }
                 self.traffic.asks();
             }

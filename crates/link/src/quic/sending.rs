@@ -60,6 +60,13 @@ impl Sending {
         Self { stream, is_over: false, stop: None }
     }
 
+    /// What it writes leaves before what other streams have.
+    pub(crate) fn urgent(self) -> Self {
+        // Fails only for a stream that is gone.
+        let _ = self.stream.set_priority(1);
+        self
+    }
+
     pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), LinkError> {
         self.write_all(&mut [bytes]).await
     }
