@@ -56,7 +56,7 @@ async fn examine_with(config: &Config) -> Result<Report, StartError> {
     let files = Files::start(config)?.in_force();
     let trust = secret.ca_pin.map_or(Trust::PublicRoots, Trust::Pinned);
     let dialer = Dialer::new(&trust)?;
-    let outlet = Outlet { dialer, proxies: config.proxies.clone() };
+    let outlet = Outlet::new(dialer, config.proxies.clone());
     let identity = Identity {
         tunnel: secret.tunnel,
         key: secret.key,

@@ -1,15 +1,20 @@
 //! The way out to an edge: resolve its name now, try its addresses, or go through the proxy; then
 //! register.
 
-use std::{error::Error, fmt::Write as _, io, net::SocketAddr, time::Duration};
+mod memory;
+mod tcp;
+
+use std::{error::Error, fmt::Write as _, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use link::{
     DialError,
     dial::{Dialer, Dialled, Identity, Target},
 };
 use protocol::{address::HostPort, control::LinkRefusal, presence::Transport};
-use tokio::net::lookup_host;
+use tokio::{net::lookup_host, time::timeout};
 
+use self::memory::Memory;
+pub(crate) use self::tcp::connect_short;
 use crate::{
     proxy::{Proxies, Proxy, ProxyError},
     race::race,
@@ -21,11 +26,14 @@ use crate::{
 const NEXT_ADDRESS: Duration = Duration::from_millis(500);
 /// Most addresses of one edge that are tried.
 const MAX_ADDRESSES: usize = 8;
+/// A resolver that is silent for longer is not waited for, where the edge was reached before.
+const RESOLVE_WITHIN: Duration = Duration::from_secs(1);
 
 /// All that it takes to reach edges.
 pub(crate) struct Outlet {
     pub(crate) dialer: Dialer,
     pub(crate) proxies: Proxies,
+    memory: Arc<Memory>,
 }
 
 /// Why there is no link.
@@ -35,9 +43,14 @@ pub(crate) enum NoLink {
 }
 
 impl Outlet {
+    pub(crate) fn new(dialer: Dialer, proxies: Proxies) -> Self {
+        Self { dialer, proxies, memory: Arc::default() }
+    }
+
     /// The same with sockets of its own, for another worker.
     pub(crate) fn apart(&self) -> Self {
-        Self { dialer: self.dialer.apart(), proxies: self.proxies.clone() }
+        let (proxies, memory) = (self.proxies.clone(), self.memory.clone());
+        Self { dialer: self.dialer.apart(), proxies, memory }
     }
 
     /// Has no deadline: the supervisor cancels what takes too long.
@@ -51,13 +64,24 @@ impl Outlet {
     ) -> Result<Dialled, NoLink> {
         let dialled = match self.proxies.before(target) {
             None => {
-                let addresses = resolve(target).await.map_err(NoLink::Failed)?;
-                race(addresses, NEXT_ADDRESS, |address| async move {
-                    let server_name = target.host.clone();
-                    let target = Target { transport, address, server_name, slot, lane };
-                    settle(self.dialer.dial(&target, identity).await)
+                let addresses = self.addresses(target).await.map_err(NoLink::Failed)?;
+                let dialled = race(addresses.clone(), NEXT_ADDRESS, |address| async move {
+                    settle(match transport {
+                        Transport::Quic => {
+                            let server_name = target.host.clone();
+                            let target = Target { transport, address, server_name, slot, lane };
+                            self.dialer.dial(&target, identity).await
+                        }
+                        Transport::Http2 => {
+                            self.dial_tcp(address, &target.host, slot, identity).await
+                        }
+                    })
                 })
-                .await
+                .await;
+                if dialled.is_ok() {
+                    self.memory.note_addresses(target, addresses);
+                }
+                dialled
             }
             Some(proxy) => {
                 let targets = behind(proxy, target).await.map_err(NoLink::Failed)?;
@@ -74,6 +98,22 @@ impl Outlet {
             Err(Some(failure)) => Err(NoLink::Failed(failure)),
             Err(None) => Err(NoLink::Failed(no_address())),
         }
+    }
+}
+
+impl Outlet {
+    /// Where the edge is now; if its name does not resolve, where it was reached last.
+    async fn addresses(&self, target: &HostPort) -> Result<Vec<SocketAddr>, Failure> {
+        let Some(last) = self.memory.addresses(target) else {
+            return Ok(resolve(target).await?.collect());
+        };
+        let detail = match timeout(RESOLVE_WITHIN, resolve(target)).await {
+            Ok(Ok(addresses)) => return Ok(addresses.collect()),
+            Ok(Err(failure)) => failure.detail,
+            Err(_) => "no DNS server answers".into(),
+        };
+        tracing::debug!(%target, detail, "dialling where the edge was reached last");
+        Ok(last)
     }
 }
 
@@ -142,4 +182,27 @@ pub(crate) fn describe(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use link::tls::Trust;
+    use protocol::address::CaPin;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_edge_whose_name_does_not_resolve_is_dialled_where_it_was_last() {
+        let dialer = Dialer::new(&Trust::Pinned(CaPin::from_bytes([1; 32]))).unwrap();
+        let outlet = Outlet::new(dialer, Proxies::default());
+        let target = HostPort { host: "no-such-edge.invalid".into(), port: 7844 };
+        assert_eq!(outlet.addresses(&target).await.unwrap_err().kind, FailureKind::Dns);
+        let known: Vec<SocketAddr> = vec![([192, 0, 2, 1], 7844).into()];
+        outlet.memory.note_addresses(&target, known.clone());
+        assert_eq!(outlet.apart().addresses(&target).await.unwrap(), known);
+        let target = HostPort { host: "127.0.0.1".into(), ..target };
+        outlet.memory.note_addresses(&target, known);
+        let now: Vec<SocketAddr> = vec![([127, 0, 0, 1], 7844).into()];
+        assert_eq!(outlet.addresses(&target).await.unwrap(), now, "a name that resolves is right");
+    }
 }

@@ -91,7 +91,7 @@ async fn serve(
     let shell = Shell::new(
         Supervisor::new(plan),
         &workers,
-        &Outlet { dialer, proxies },
+        &Outlet::new(dialer, proxies),
         &origin,
         Caller { identity, facts: facts.subscribe() },
         meter,

@@ -20,12 +20,14 @@ use super::{
     report::{Check, Verdict},
 };
 use crate::{
-    outlet::{Outlet, behind, describe, resolve},
+    outlet::{Outlet, behind, connect_short, describe, resolve},
     proxy::Proxy,
     race::race,
     supervisor::{Failure, FailureKind, Transports},
 };
 
+/// What tunnels leave of Ethernet's 1,500 bytes: PPPoE, VXLAN, WireGuard, IPsec, and the least of IPv6.
+const MTUS: [u32; 8] = [1_492, 1_472, 1_450, 1_420, 1_400, 1_360, 1_320, 1_280];
 /// A silent address lets the next one join in.
 const NEXT_ADDRESS: Duration = Duration::from_millis(300);
 
@@ -48,8 +50,12 @@ pub(super) struct Rung {
 
 /// What came of it.
 pub(super) enum Outcome {
-    /// The edge would take a link; how long it took to say so.
-    Taken(Duration),
+    /// The edge would take a link; how long it took to say so, and the length of the longest packets that
+    /// get through, in bytes, where that is less than the hosts at both ends take it for.
+    Taken {
+        took: Duration,
+        mtu: Option<u32>,
+    },
     /// The edge answered, and would not.
     Refused(LinkRefusal),
     /// Somebody answered who does not show the edge's certificate.
@@ -150,10 +156,13 @@ async fn ask(
             let connecting = race(addresses, NEXT_ADDRESS, TcpStream::connect);
             match timeout(CONNECT, connecting).await {
                 Ok(Ok(stream)) => {
+                    let Ok(remote) = stream.peer_addr() else {
+                        return silent("the connection broke at once");
+                    };
                     let probe = outlet.dialer.probe_on(stream, server_name, 0, identity);
                     match timeout(ANSWER, probe).await {
                         Ok(probed) => probed.map_err(Some),
-                        Err(_) => return silent("connected, and nobody speaks"),
+                        Err(_) => return narrow(remote, server_name, outlet, identity).await,
                     }
                 }
                 Ok(Err(error)) => Err(error.map(DialError::Connect)),
@@ -162,10 +171,33 @@ async fn ask(
         }
     };
     match probed {
-        Ok(_) => Outcome::Taken(start.elapsed()),
+        Ok(_) => Outcome::Taken { took: start.elapsed(), mtu: None },
         Err(Some(error)) => error.into(),
         Err(None) => silent("no address to ask"),
     }
+}
+
+/// The edge is connected and silent: do only long packets get lost? Asks it with several lengths at once.
+async fn narrow(
+    address: SocketAddr,
+    server_name: &str,
+    outlet: &Outlet,
+    identity: &Identity,
+) -> Outcome {
+    let headers = if address.is_ipv4() { 40 } else { 60 };
+    let asked = MTUS.map(|mtu| async move {
+        let start = tokio::time::Instant::now();
+        let probe = async {
+            let stream = connect_short(address, mtu - headers).await;
+            let stream = stream.map_err(DialError::Connect)?;
+            outlet.dialer.probe_on(stream, server_name, 0, identity).await
+        };
+        let probed = timeout(ANSWER, probe).await.ok()?;
+        probed.ok().map(|_| Outcome::Taken { took: start.elapsed(), mtu: Some(mtu) })
+    });
+    let answers = join_all(asked).await;
+    let longest = answers.into_iter().flatten().next();
+    longest.unwrap_or_else(|| silent("connected, and nobody speaks"))
 }
 
 async fn through(
@@ -194,7 +226,7 @@ async fn through(
     };
     let probe = outlet.dialer.probe_on(stream, &target.host, 0, identity);
     match timeout(ANSWER, probe).await {
-        Ok(Ok(_)) => Outcome::Taken(start.elapsed()),
+        Ok(Ok(_)) => Outcome::Taken { took: start.elapsed(), mtu: None },
         Ok(Err(error)) => error.into(),
         Err(_) => silent("the proxy lets the connection through, and nobody speaks"),
     }
@@ -242,7 +274,7 @@ impl Clock {
 impl Finding {
     /// The way that a connector's links to this edge would take.
     pub(super) fn way(&self, transports: Transports) -> Option<&Rung> {
-        let is_open = |rung: &&Rung| matches!(rung.outcome, Outcome::Taken(_));
+        let is_open = |rung: &&Rung| matches!(rung.outcome, Outcome::Taken { .. });
         self.rungs.iter().filter(is_open).find(|rung| rung.is_allowed(transports))
     }
 
@@ -300,7 +332,17 @@ impl Rung {
             " (not used: TUNNEL_TRANSPORT_PROTOCOL says so)"
         };
         match &self.outcome {
-            Outcome::Taken(took) => {
+            Outcome::Taken { took, mtu: Some(mtu) } => {
+                let detail = format!(
+                    "{self}: the edge takes links, {} ms{unused}, but the network drops packets of more \
+                     than {mtu} bytes and does not say so (MTU {mtu}, ICMP blocked)",
+                    took.as_millis()
+                );
+                let fix = "let ICMP \"fragmentation needed\" (IPv6: \"packet too big\") through, or set \
+                           the MTU of this host's network; until then links use short packets";
+                Check::new(name, Verdict::Warn, detail).fix(fix.to_owned())
+            }
+            Outcome::Taken { took, mtu: None } => {
                 let detail =
                     format!("{self}: the edge takes links, {} ms{unused}", took.as_millis());
                 Check::new(name, Verdict::Ok, detail)

@@ -77,7 +77,7 @@ pub(super) fn tls(trust: &Trust, findings: &[Finding]) -> Check {
     let inspected = rungs(findings).find(|rung| match &rung.outcome {
         Outcome::Untrusted { .. } => true,
         Outcome::Refused(refusal) => refusal.code == LinkRefusalCode::BadProof,
-        Outcome::Taken(_) | Outcome::Failed(_) => false,
+        Outcome::Taken { .. } | Outcome::Failed(_) => false,
     });
     if let Some(rung) = inspected {
         let detail = format!("over {rung} somebody else answers than an edge under {authority}");
@@ -117,7 +117,7 @@ pub(super) fn clock(findings: &[Finding]) -> Check {
 fn wrong_clock(findings: &[Finding]) -> Option<Clock> {
     rungs(findings).find_map(|rung| match &rung.outcome {
         Outcome::Untrusted { clock, .. } => *clock,
-        Outcome::Taken(_) | Outcome::Refused(_) | Outcome::Failed(_) => None,
+        Outcome::Taken { .. } | Outcome::Refused(_) | Outcome::Failed(_) => None,
     })
 }
 
@@ -136,7 +136,7 @@ fn rungs(findings: &[Finding]) -> impl Iterator<Item = &Rung> {
 
 impl Outcome {
     fn is_trusted(&self) -> bool {
-        matches!(self, Self::Taken(_) | Self::Refused(_))
+        matches!(self, Self::Taken { .. } | Self::Refused(_))
     }
 }
 
