@@ -48,6 +48,8 @@ pub(crate) struct Grant {
     pub(crate) caller: Caller,
     /// The gateway token that proved it, if it was one.
     pub(crate) token: Option<ProxyTokenId>,
+    /// How long an answer may take to begin, if the token bounds that.
+    pub(crate) response_timeout: Option<Duration>,
 }
 
 impl State {

@@ -30,6 +30,8 @@ const MAX_DAYS: u32 = 365;
 /// Life of a token of which nobody said how long it should be, in days.
 const DEFAULT_DAYS: u32 = 90;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// Longest time that an answer may take to begin, in seconds.
+const MAX_RESPONSE_TIMEOUT: u32 = 3_600;
 /// Live tokens of a team. Every edge holds all tokens of all tenants, some 300 bytes each.
 const MAX_LIVE: u64 = 1_000;
 
@@ -57,6 +59,8 @@ struct ProxyTokenView {
     created_at: Timestamp,
     expires_at: Timestamp,
     revoked_at: Option<Timestamp>,
+    /// How long an answer to its requests may take to begin, in seconds, if that is bounded.
+    response_timeout_s: Option<u32>,
 }
 
 impl From<ProxyTokenRow> for ProxyTokenView {
@@ -70,6 +74,7 @@ impl From<ProxyTokenRow> for ProxyTokenView {
             created_at: Timestamp(row.created_ms),
             expires_at: Timestamp(row.expires_ms),
             revoked_at: row.revoked_ms.map(Timestamp),
+            response_timeout_s: row.response_timeout_s,
         }
     }
 }
@@ -96,6 +101,10 @@ struct CreateProxyToken {
     #[serde(default = "default_days")]
     #[schema(minimum = 1, maximum = 365, default = 90)]
     expires_in_days: u32,
+    /// How long an answer to its requests may take to begin, in seconds; then they get 504 `origin_timeout`.
+    /// Without it, as long as the origin may take.
+    #[schema(minimum = 1, maximum = 3600)]
+    response_timeout_s: Option<u32>,
 }
 
 fn default_days() -> u32 {
@@ -149,6 +158,10 @@ async fn create_proxy_token(
     if !(1..=MAX_DAYS).contains(&body.expires_in_days) {
         return Err(Problem::invalid(format!("a token is good for 1 to {MAX_DAYS} days")));
     }
+    if !body.response_timeout_s.is_none_or(|s| (1..=MAX_RESPONSE_TIMEOUT).contains(&s)) {
+        let detail = format!("response_timeout_s is 1 to {MAX_RESPONSE_TIMEOUT} seconds");
+        return Err(Problem::invalid(detail));
+    }
     let mut change = app.store.change().await?;
     let team = match (body.team, body.workflow) {
         (Some(team), None) => {
@@ -183,6 +196,7 @@ async fn create_proxy_token(
         created_ms: now_ms,
         expires_ms: now_ms + u64::from(body.expires_in_days) * DAY_MS,
         revoked_ms: None,
+        response_timeout_s: body.response_timeout_s,
     };
     store::proxy_token::insert(&mut change, &row).await?;
     let detail = serde_json::json!({

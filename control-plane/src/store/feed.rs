@@ -117,6 +117,7 @@ impl proxy_token::ProxyTokenRow {
             team: self.team,
             workflow: self.workflow,
             expires_at: self.expires_ms / 1000,
+            response_timeout_s: self.response_timeout_s,
         }
     }
 }

@@ -24,6 +24,7 @@ pub(crate) struct ProxyTokenRow {
     pub(crate) created_ms: u64,
     pub(crate) expires_ms: u64,
     pub(crate) revoked_ms: Option<u64>,
+    pub(crate) response_timeout_s: Option<u32>,
 }
 
 impl ProxyTokenRow {
@@ -36,8 +37,9 @@ impl ProxyTokenRow {
 pub(crate) async fn insert(db: &mut Change, token: &ProxyTokenRow) -> Result<()> {
     sqlx::query(
         "INSERT INTO proxy_token
-         (id, tenant_id, team_id, workflow_id, name, digest, created_by, created_ms, expires_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+         (id, tenant_id, team_id, workflow_id, name, digest, created_by, created_ms, expires_ms,
+          response_timeout_s)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
     .bind(token.id.to_string())
     .bind(token.tenant.to_string())
@@ -48,6 +50,7 @@ pub(crate) async fn insert(db: &mut Change, token: &ProxyTokenRow) -> Result<()>
     .bind(token.created_by.to_string())
     .bind(signed(token.created_ms))
     .bind(signed(token.expires_ms))
+    .bind(token.response_timeout_s.map(i64::from))
     .execute(db.connection())
     .await?;
     feed::mark(db, &ItemKey::ProxyToken(token.id)).await
@@ -138,6 +141,7 @@ async fn revoke_by(
 fn read(row: &AnyRow) -> Result<ProxyTokenRow> {
     let workflow: Option<String> = row.try_get("workflow_id")?;
     let workflow = workflow.map(|id| id.parse()).transpose();
+    let response_timeout = unsigned_option(row, "response_timeout_s")?;
     Ok(ProxyTokenRow {
         id: parsed(row, "id")?,
         tenant: parsed(row, "tenant_id")?,
@@ -149,5 +153,9 @@ fn read(row: &AnyRow) -> Result<ProxyTokenRow> {
         created_ms: unsigned(row, "created_ms")?,
         expires_ms: unsigned(row, "expires_ms")?,
         revoked_ms: unsigned_option(row, "revoked_ms")?,
+        response_timeout_s: response_timeout
+            .map(u32::try_from)
+            .transpose()
+            .map_err(|_| Error::Unreadable("response_timeout_s"))?,
     })
 }

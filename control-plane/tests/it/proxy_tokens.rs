@@ -62,6 +62,28 @@ async fn until_known(feed: &mut Feed, id: ProxyTokenId) {
 }
 
 #[tokio::test]
+async fn a_token_says_how_long_an_answer_may_take_to_begin() {
+    let world = World::start().await;
+    let mut feed = edge(&world).await.feed(None).await;
+    feed.next().await;
+    let team = world.team("ops").await;
+    let body = json!({"name": "n8n", "team": team, "response_timeout_s": 20});
+    let created = world.owner.post(PATH, &body).await.expect(201);
+    assert_eq!(created["response_timeout_s"], 20);
+    let token = ProxyToken::decode(created["token"].as_str().unwrap()).unwrap();
+    until_known(&mut feed, token.id).await;
+    assert_eq!(feed.state.proxy_tokens[&token.id].response_timeout_s, Some(20));
+    let (created, token) = create(&world.owner, "team", &team).await;
+    assert!(created["response_timeout_s"].is_null());
+    until_known(&mut feed, token.id).await;
+    assert_eq!(feed.state.proxy_tokens[&token.id].response_timeout_s, None);
+    for bad in [0, 3_601] {
+        let body = json!({"name": "n8n", "team": team, "response_timeout_s": bad});
+        world.owner.post(PATH, &body).await.expect(422);
+    }
+}
+
+#[tokio::test]
 async fn a_new_token_reaches_the_edges_with_its_digest_its_team_and_its_end() {
     let world = World::start_with(Clock::manual(NOW_MS), |_| {}).await;
     let edge = edge(&world).await;

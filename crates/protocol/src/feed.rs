@@ -133,6 +133,9 @@ pub struct FeedProxyToken {
     pub workflow: Option<WorkflowId>,
     /// Not valid from this second since 1970 on.
     pub expires_at: u64,
+    /// How long an answer to its requests may take to begin, in seconds, if that is bounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_timeout_s: Option<u32>,
 }
 
 impl FeedProxyToken {

@@ -4,7 +4,7 @@
 use std::{
     fmt,
     sync::{Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use base64::{
@@ -124,7 +124,7 @@ impl Callers {
             let detail = "the token is for another tunnel than the one that the user name names";
             return Err(Refusal::new(Code::BadCredentials, detail));
         }
-        Ok((Grant { tunnel, caller, token: None }, until))
+        Ok((Grant { tunnel, caller, token: None, response_timeout: None }, until))
     }
 }
 
@@ -141,7 +141,9 @@ fn proxy_token(
     }
     let caller = known.caller();
     let tunnel = named(state, caller.tenant, credentials.tunnel())?.id;
-    Ok((Grant { tunnel, caller, token: Some(token.id) }, known.expires_at))
+    let response_timeout = known.response_timeout_s.map(|s| Duration::from_secs(s.into()));
+    let grant = Grant { tunnel, caller, token: Some(token.id), response_timeout };
+    Ok((grant, known.expires_at))
 }
 
 fn named<'a>(

@@ -49,6 +49,7 @@ pub(crate) struct Exchange {
     pub(crate) upgrade: OnUpgrade,
     tunnel: Arc<Tunnel>,
     pub(crate) live: Live,
+    response_timeout: Option<Duration>,
     pub(crate) client: Client,
     pub(crate) account: Account,
     pub(crate) clock: Clock,
@@ -62,13 +63,21 @@ pub(crate) struct Clock {
     judged_at: Instant,
 }
 
+/// What is settled when a link may be asked.
+struct Admitted {
+    target: Target,
+    tunnel: Arc<Tunnel>,
+    live: Live,
+    response_timeout: Option<Duration>,
+}
+
 /// Everything that must hold before a link is asked.
 fn admit(
     gateway: &Gateway,
     head: &Parts,
     source: &Source,
     client: &Client,
-) -> Result<(Target, Arc<Tunnel>, Live), Refusal> {
+) -> Result<Admitted, Refusal> {
     let target = admission::admit(head, !source.is_empty())?;
     let knowledge = &gateway.core.knowledge;
     let grant =
@@ -79,7 +88,7 @@ fn admit(
         return Err(Code::BodyTooLarge.into());
     }
     let (tunnel, live) = enter(&gateway.core, grant, Sharers::new(&grant, &head.uri))?;
-    Ok((target, tunnel, live))
+    Ok(Admitted { target, tunnel, live, response_timeout: grant.response_timeout })
 }
 
 /// Counts a stream in, among those of its tunnel.
@@ -116,10 +125,11 @@ impl Exchange {
         let (mut head, body) = request.into_parts();
         let (is_http2, limit) = (client.is_http2(), gateway.max_request_body);
         let source = Source::new(body, is_http2, limit, &gateway.core);
-        let (target, tunnel, live) = match admit(gateway, &head, &source, &client) {
+        let admitted = match admit(gateway, &head, &source, &client) {
             Ok(admitted) => admitted,
             Err(refusal) => return Err(((refusal, account), source)),
         };
+        let Admitted { target, tunnel, live, response_timeout } = admitted;
         let judged_at = Instant::now();
         let judged_us = micros(began_at, judged_at);
         let clock = Clock { judged_us, judged_at };
@@ -129,7 +139,18 @@ impl Exchange {
         if target != Target::Connect {
             name_host(&mut head);
         }
-        Ok(Box::new(Self { head, source, target, upgrade, tunnel, live, client, account, clock }))
+        Ok(Box::new(Self {
+            head,
+            source,
+            target,
+            upgrade,
+            tunnel,
+            live,
+            response_timeout,
+            client,
+            account,
+            clock,
+        }))
     }
 
     /// Goes the request's way, up to the beginning of its answer.
@@ -160,6 +181,7 @@ impl Exchange {
                 // hyper's server cannot pass 1xx on; it says 100 itself.
                 sent = in_flight.link().session.send(&self.head, body, |_| {}) => sent,
                 () = self.live.cut() => return Err((Code::AccessRevoked.into(), self.account)),
+                late = self.late() => return Err((late, self.account)),
                 () = tries.better(&self, &in_flight), if may_repeat => {
                     tries.leave(&in_flight);
                     continue;
@@ -184,6 +206,17 @@ impl Exchange {
             }
             self.account.core().metrics.retries.increment(1);
         }
+    }
+
+    /// Resolves when the answer has taken longer to begin than the client's token allows.
+    pub(crate) async fn late(&self) -> Refusal {
+        let Some(timeout) = self.response_timeout else { return std::future::pending().await };
+        let deadline = tokio::time::Instant::from_std(self.clock.judged_at) + timeout;
+        // In a box, because few tokens have one.
+        Box::pin(tokio::time::sleep_until(deadline)).await;
+        let seconds = timeout.as_secs();
+        let detail = format!("no answer within {seconds} s, which is what the token allows");
+        Refusal::new(Code::OriginTimeout, detail)
     }
 
     /// The response as it streams back.

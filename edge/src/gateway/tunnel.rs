@@ -54,6 +54,7 @@ pub(crate) async fn open(
             biased;
             opened = in_flight.link().session.open(&exchange.head) => opened,
             () = exchange.live.cut() => return Err((Code::AccessRevoked.into(), exchange.account)),
+            late = exchange.late() => return Err((late, exchange.account)),
         };
         match opened {
             Ok(Opened::Response(response)) => {

@@ -80,7 +80,12 @@ fn a_grant_holds_as_long_as_tunnel_access_and_token_do() {
     let knowledge = Knowledge::new(FeedState::default(), now, Duration::from_secs(60));
     let team = TeamId::from_bytes([7; 16]);
     let caller = Caller { tenant: TENANT, team, workflow: None };
-    let grant = Grant { tunnel: TunnelId::from_bytes([1; 16]), caller, token: None };
+    let grant = Grant {
+        tunnel: TunnelId::from_bytes([1; 16]),
+        caller,
+        token: None,
+        response_timeout: None,
+    };
     let judge = |grant: &Grant| knowledge.read().judge(grant);
 
     assert_eq!(judge(&grant), Err(Code::UnknownTunnel));

@@ -120,7 +120,8 @@ mod tests {
         let tenant = TenantId::from_bytes([1; 16]);
         let caller = Caller { tenant, team: TeamId::from_bytes([team; 16]), workflow: None };
         let token = Some(ProxyTokenId::from_bytes([token; 16]));
-        let grant = Grant { tunnel: TunnelId::from_bytes([1; 16]), caller, token };
+        let tunnel = TunnelId::from_bytes([1; 16]);
+        let grant = Grant { tunnel, caller, token, response_timeout: None };
         Sharers::new(&grant, &target.parse().unwrap())
     }
 

@@ -6,13 +6,20 @@ use std::time::Duration;
 use http::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use protocol::presence::Transport;
-use tokio::{io::AsyncWriteExt as _, task::JoinSet};
+use protocol::{
+    feed::{FeedProxyToken, Item},
+    presence::Transport,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpSocket,
+    task::JoinSet,
+};
 
 use crate::{
-    client::{Whole, basic, connect, empty, fetch, get, h2, send},
+    client::{Whole, basic, connect, empty, fetch, get, get_as_runner, h2, send},
     connector::{CARRIERS, Connector, Held},
-    world::{NAME, World, patiently, proxy_token},
+    world::{NAME, World, patiently, proxy_token, token},
 };
 
 /// As many requests to one origin as it gets of 30.
@@ -66,6 +73,75 @@ async fn a_tunnel_without_room_says_so_at_once() {
     held.go_on();
     for response in waiting {
         Whole::of(response).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_begin_is_waited_for_as_long_as_the_token_says() {
+    let world = World::new().await;
+    let bounded = FeedProxyToken { response_timeout_s: Some(1), ..token() };
+    world.control_plane.put(Item::ProxyToken(bounded)).await;
+    for (carrier, slot) in CARRIERS.into_iter().zip(0..) {
+        let held = Connector::new(&world, 1).hold(&world, carrier, slot).await;
+        // A body may take as long as it likes, and a capability bounds nothing.
+        let body = send(&world, get("http://wiki.corp/stream").body(empty()).unwrap()).await;
+        held.begun().await;
+        let unbounded = get_as_runner("http://silent.corp/wait").body(empty()).unwrap();
+        let unbounded = send(&world, unbounded);
+        tokio::pin!(unbounded);
+        let answer = tokio::select! {
+            _ = &mut unbounded => panic!("nobody answers"),
+            answer = fetch(&world, get("http://silent.corp/wait")) => answer,
+        };
+        assert_eq!((answer.status.as_u16(), answer.code()), (504, "origin_timeout"));
+        assert!(answer.json()["detail"].as_str().unwrap().contains("1 s"), "{answer:?}");
+        // The connector does not wait on.
+        held.cancelled().await;
+        held.go_on();
+        held.go_on();
+        assert_eq!(Whole::of(body).await.body, "firstsecond");
+        assert_eq!(Whole::of(unbounded.await).await.body, "waited");
+        held.break_down().await;
+    }
+}
+
+/// What a client that stops to read has others hold for it: far less than the system's 4 MiB, however fast it
+/// was before.
+#[tokio::test]
+async fn a_client_that_stops_to_read_holds_little_memory() {
+    const READ: usize = 32 * 1024 * 1024;
+    for carrier in CARRIERS {
+        let world = World::new().await;
+        let held = Connector::new(&world, 1).hold(&world, carrier, 0).await;
+        let socket = TcpSocket::new_v4().unwrap();
+        // The client's own part is small.
+        socket.set_recv_buffer_size(64 * 1024).unwrap();
+        let mut stream = patiently(socket.connect(world.gateway)).await.unwrap();
+        let head = format!(
+            "GET http://wiki.corp/endless HTTP/1.1\r\nhost: wiki.corp\r\nproxy-authorization: {}\r\n\r\n",
+            basic(NAME, &proxy_token())
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        held.begun().await;
+        let mut buffer = vec![0; 64 * 1024];
+        let mut read = 0;
+        while read < READ {
+            read += patiently(stream.read(&mut buffer)).await.unwrap();
+        }
+        // It has stopped; now the edge takes what it takes, while others ask it how it is.
+        let mut taken = 0;
+        loop {
+            for _ in 0..50 {
+                world.observe("/metrics").await;
+            }
+            let now = world.metric("postern_edge_bytes_total{direction=\"down\"} ").await;
+            if now == taken {
+                break;
+            }
+            taken = now;
+        }
+        let held = taken as usize - read;
+        assert!(held < 1024 * 1024, "{carrier:?}: {held} bytes are held for it");
     }
 }
 

@@ -82,15 +82,21 @@ pub fn items() -> Vec<Item> {
         Item::Tunnel(tunnel()),
         Item::Tunnel(stranger),
         Item::TokenKey(FeedTokenKey { kid: "k1".into(), public_key }),
-        Item::ProxyToken(FeedProxyToken {
-            id: TOKEN,
-            digest: CredentialSecret::from_bytes([9; 32]).digest(),
-            tenant: TENANT,
-            team: TEAM,
-            workflow: None,
-            expires_at: u64::MAX,
-        }),
+        Item::ProxyToken(token()),
     ]
+}
+
+/// The proxy token, as the feed has it.
+pub fn token() -> FeedProxyToken {
+    FeedProxyToken {
+        id: TOKEN,
+        digest: CredentialSecret::from_bytes([9; 32]).digest(),
+        tenant: TENANT,
+        team: TEAM,
+        workflow: None,
+        expires_at: u64::MAX,
+        response_timeout_s: None,
+    }
 }
 
 pub fn proxy_token() -> String {

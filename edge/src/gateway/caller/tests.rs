@@ -30,6 +30,7 @@ fn knowledge(now: SystemTime, expires_at: u64) -> Knowledge {
         team: TeamId::from_bytes([4; 16]),
         workflow: None,
         expires_at,
+        response_timeout_s: None,
     };
     let items = vec![Item::Tunnel(tunnel), Item::ProxyToken(token)];
     knowledge.apply(FeedMessage::Snapshot { generation: 1, items }, now);
