@@ -20,6 +20,8 @@ use tokio::{net::TcpStream, task::AbortHandle};
 
 /// Connections to a gateway that wait for their next request; more are closed.
 const RESTING: usize = 64;
+/// How long they wait. A gateway closes them after longer, perhaps just when they are used again.
+const REST: Duration = Duration::from_secs(5);
 /// The header that names a refusal.
 const ERROR: &str = "postern-error";
 
@@ -61,7 +63,7 @@ pub struct Client {
 
 struct Gateway {
     address: SocketAddr,
-    resting: Mutex<Vec<Connection>>,
+    resting: Mutex<Vec<(Instant, Connection)>>,
 }
 
 /// A connection to a gateway; closed when dropped.
@@ -155,7 +157,7 @@ impl Client {
         if stays && connection.sender.ready().await.is_ok() {
             let mut resting = self.gateways[gateway].lock();
             if resting.len() < RESTING {
-                resting.push(connection);
+                resting.push((Instant::now(), connection));
             }
         }
         Ok(body)
@@ -181,9 +183,9 @@ impl Gateway {
     async fn connection(&self) -> Result<Connection, Failure> {
         loop {
             let resting = self.lock().pop();
-            let Some(connection) = resting else { break };
+            let Some((since, connection)) = resting else { break };
             // One that the gateway has closed is known by now.
-            if connection.sender.is_ready() {
+            if since.elapsed() < REST && connection.sender.is_ready() {
                 return Ok(connection);
             }
         }
@@ -200,7 +202,7 @@ impl Gateway {
         Ok(Connection { sender, driver: driver.abort_handle() })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Instant, Connection)>> {
         self.resting.lock().expect("nobody panics while holding this lock")
     }
 }
