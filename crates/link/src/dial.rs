@@ -9,6 +9,7 @@ use std::{
 
 use protocol::{
     EXPORTER_LABEL, LINK_VERSION,
+    abilities::Abilities,
     control::{DirectoryEdge, Facts, FromConnector, FromEdge, Hello},
     id::{ConnectorId, EdgeId, KeyId, TunnelId},
     key::{Binding, Seed},
@@ -286,7 +287,10 @@ impl Opened {
     }
 
     async fn ask(&mut self, hello: Draft<'_>) -> Result<Probed, DialError> {
-        self.inbound.drive(hello.exchange(&mut self.control, &self.exporter)).await
+        let asked = self.inbound.drive(hello.exchange(&mut self.control, &self.exporter)).await;
+        let (probed, abilities) = asked?;
+        self.inbound.set_abilities(abilities);
+        Ok(probed)
     }
 }
 
@@ -302,9 +306,9 @@ impl Draft<'_> {
         self,
         control: &mut Control,
         exporter: &[u8; 32],
-    ) -> Result<Probed, DialError> {
-        let (edge, region) = match control.receiver.receive().await? {
-            Some(FromEdge::Welcome { edge, region, .. }) => (edge, region),
+    ) -> Result<(Probed, Abilities), DialError> {
+        let (edge, region, abilities) = match control.receiver.receive().await? {
+            Some(FromEdge::Welcome { edge, region, abilities, .. }) => (edge, region, abilities),
             Some(FromEdge::Refused(refusal)) => return Err(DialError::Refused(refusal)),
             Some(_) => return Err(LinkError::Unexpected("no welcome").into()),
             None => return Err(LinkError::ClosedByPeer.into()),
@@ -321,11 +325,14 @@ impl Draft<'_> {
             slot,
             proof: seed.prove(&binding),
             facts: facts.clone(),
+            abilities: Abilities::OWN,
             probe,
         };
         control.sender.send(&FromConnector::Hello(hello)).await?;
         match control.receiver.receive().await? {
-            Some(FromEdge::Registered { directory }) => Ok(Probed { edge, region, directory }),
+            Some(FromEdge::Registered { directory }) => {
+                Ok((Probed { edge, region, directory }, abilities))
+            }
             Some(FromEdge::Refused(refusal)) => Err(DialError::Refused(refusal)),
             Some(_) => Err(LinkError::Unexpected("no answer to the hello").into()),
             None => Err(LinkError::ClosedByPeer.into()),

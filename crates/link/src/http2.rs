@@ -2,7 +2,7 @@
 //! dialled, is the HTTP/2 server; the edge is the client.
 //!
 //! Requests and responses are what they are in HTTP/2. Only an upgrade needs a word: it travels as an
-//! extended CONNECT (RFC 8441), whose success is a 200; the field [`UPGRADED`] on it tells that the
+//! extended CONNECT (RFC 8441), whose success is a 200; a field on it ([`crate::upgrade`]) tells that the
 //! origin said 101, since an origin may also answer an upgrade with a plain 200.
 
 mod connection;
@@ -16,8 +16,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
-    request::Parts,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request::Parts,
 };
 use http_body::Body as HttpBody;
 use protocol::head::{self, Protocol};
@@ -38,11 +37,9 @@ use crate::{
     error::{BoxError, LinkError},
     sender::Sender,
     session::Opened,
+    upgrade,
     upgraded::Upgraded,
 };
-
-/// Marks a 200 to an extended CONNECT as the origin's 101.
-const UPGRADED: HeaderName = HeaderName::from_static("postern-upgraded");
 
 /// What an HTTP/2 error means for a stream.
 pub(crate) fn stream_error(error: h2::Error) -> LinkError {
@@ -107,6 +104,7 @@ pub(crate) async fn open(
     requests: h2::client::SendRequest<Bytes>,
     pace: &Pace,
     head: &Parts,
+    body: Bytes,
 ) -> Result<Opened, LinkError> {
     let mut request = copy(head);
     let is_connect = head.method == Method::CONNECT;
@@ -114,12 +112,16 @@ pub(crate) async fn open(
         let protocol = protocol.to_str().map_err(|_| LinkError::Unexpected("an odd protocol"))?;
         *request.method_mut() = Method::CONNECT;
         request.extensions_mut().insert(h2::ext::Protocol::from(protocol));
+        upgrade::put_method(&head.method, request.headers_mut());
+        upgrade::put_body(&body, request.headers_mut());
     }
     let (response, stream) = begin(requests, request, false).await?;
     let mut sending = Sending::new(stream, pace.clone());
+    // Where this fails, the answer tells why.
+    let _ = sending.write(body).await;
     let mut response = answer(response, &mut |_| {}).await.map_err(stream_error)?;
     limit(response.headers())?;
-    let was_upgraded = response.headers_mut().remove(UPGRADED).is_some();
+    let was_upgraded = upgrade::take_choice(&mut response);
     if was_upgraded {
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     }
@@ -145,7 +147,7 @@ pub(crate) fn restore(
     if let Some(protocol) = request.extensions_mut().remove::<h2::ext::Protocol>() {
         let protocol = HeaderValue::from_str(protocol.as_str())
             .map_err(|_| LinkError::Unexpected("an odd protocol"))?;
-        *request.method_mut() = Method::GET;
+        *request.method_mut() = upgrade::take_method(request.headers_mut())?;
         request.extensions_mut().insert(Protocol(protocol));
     }
     Ok((request, true))
@@ -154,8 +156,8 @@ pub(crate) fn restore(
 /// Connector: the head that lets a stream leave HTTP.
 pub(crate) fn leave_http(mut response: Response<()>) -> Response<()> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        upgrade::put_choice(&mut response);
         *response.status_mut() = StatusCode::OK;
-        response.headers_mut().insert(UPGRADED, HeaderValue::from_static("1"));
     }
     response
 }

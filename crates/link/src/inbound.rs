@@ -11,6 +11,7 @@ use futures_util::FutureExt as _;
 use http::{Method, Request, Response};
 use http_body::Body as HttpBody;
 use protocol::{
+    abilities::Abilities,
     frame::Role,
     head::{self, Follows, Protocol},
     presence::Transport,
@@ -22,18 +23,23 @@ use crate::{
     error::{BoxError, CloseReason, LinkError},
     http2,
     quic::{self, Message},
+    upgrade,
     upgraded::Upgraded,
 };
 
-/// How long an edge may take to send a request's head. It sends heads whole, so only a broken path
-/// takes longer.
+/// How long an edge may take to send a request's head, and then the short body of an upgrade. It sends each of
+/// them whole, so only a broken path takes longer.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(crate) type Http2Connection =
     h2::server::Connection<http2::Corked<TlsStream<http2::Stream>>, Bytes>;
 
 /// The requests of one link, at the connector. The link lives only while [`Inbound::accept`] is called.
-pub struct Inbound(Carrier);
+pub struct Inbound {
+    carrier: Carrier,
+    /// Of the edge.
+    abilities: Abilities,
+}
 
 enum Carrier {
     Quic(quinn::Connection),
@@ -41,13 +47,16 @@ enum Carrier {
         connection: Box<Http2Connection>,
         pace: http2::Pace,
         /// Requests that came while the handshake was being finished.
-        early: VecDeque<Arrival>,
+        early: VecDeque<Stream>,
         is_closed: bool,
     },
 }
 
 /// A request that has begun to arrive.
-pub struct Arrival(Stream);
+pub struct Arrival {
+    stream: Stream,
+    abilities: Abilities,
+}
 
 enum Stream {
     // In a box, like an exchange: what becomes of it is moved several times.
@@ -57,20 +66,23 @@ enum Stream {
 
 /// A request, and the way to answer it.
 pub struct Exchange {
-    /// Its URI is absolute, or an authority for CONNECT. A GET that carries [`Protocol`] asks for an
-    /// upgrade. The bodies of both are empty.
+    /// Its URI is absolute, or an authority for CONNECT. One that carries [`Protocol`] asks for an upgrade,
+    /// and tells its method; its body is there, whole. The body of a CONNECT is empty.
     pub request: Request<Body>,
     /// The way to answer it.
     pub reply: Reply,
 }
 
 /// The way to answer one request. Dropped without an answer, it cancels the stream.
-pub struct Reply(Answer);
+pub struct Reply {
+    answer: Answer,
+    abilities: Abilities,
+}
 
 enum Answer {
     // In a box, because most requests have none.
     Quic { sending: quic::Sending, tunnel: Option<Box<quic::Receiving>> },
-    Http2 { respond: Responder, tunnel: Option<h2::RecvStream>, pace: http2::Pace },
+    Http2 { respond: Responder, tunnel: Option<http2::Receiving>, pace: http2::Pace },
 }
 
 /// Resets the stream if it is dropped without an answer.
@@ -89,17 +101,24 @@ impl Drop for Responder {
 
 impl Inbound {
     pub(crate) fn quic(connection: quinn::Connection) -> Self {
-        Self(Carrier::Quic(connection))
+        Self { carrier: Carrier::Quic(connection), abilities: Abilities::default() }
     }
 
     pub(crate) fn http2(connection: Http2Connection, pace: http2::Pace) -> Self {
         let connection = Box::new(connection);
-        Self(Carrier::Http2 { connection, pace, early: VecDeque::new(), is_closed: false })
+        let early = VecDeque::new();
+        let carrier = Carrier::Http2 { connection, pace, early, is_closed: false };
+        Self { carrier, abilities: Abilities::default() }
+    }
+
+    /// The edge has announced what it understands.
+    pub(crate) fn set_abilities(&mut self, abilities: Abilities) {
+        self.abilities = abilities;
     }
 
     /// How the link is carried.
     pub fn transport(&self) -> Transport {
-        match &self.0 {
+        match &self.carrier {
             Carrier::Quic(_) => Transport::Quic,
             Carrier::Http2 { .. } => Transport::Http2,
         }
@@ -107,26 +126,30 @@ impl Inbound {
 
     /// The next request; `None` when the link is over. Cancel-safe.
     pub async fn accept(&mut self) -> Option<Arrival> {
-        match &mut self.0 {
+        match &mut self.carrier {
             Carrier::Quic(connection) => {
                 let (sending, receiving) = connection.accept_bi().await.ok()?;
                 let receiving = Box::new(quic::Receiving::new(receiving, Role::Request));
-                Some(Arrival(Stream::Quic(quic::Sending::new(sending), receiving)))
+                let stream = Stream::Quic(quic::Sending::new(sending), receiving);
+                Some(Arrival { stream, abilities: self.abilities })
             }
             Carrier::Http2 { is_closed: true, .. } => None,
             Carrier::Http2 { connection, pace, early, .. } => {
-                if let Some(arrival) = early.pop_front() {
-                    return Some(arrival);
-                }
-                let (request, respond) = connection.accept().await?.ok()?;
-                Some(Arrival(Stream::Http2(Box::new(request), respond, pace.clone())))
+                let stream = match early.pop_front() {
+                    Some(stream) => stream,
+                    None => {
+                        let (request, respond) = connection.accept().await?.ok()?;
+                        Stream::Http2(Box::new(request), respond, pace.clone())
+                    }
+                };
+                Some(Arrival { stream, abilities: self.abilities })
             }
         }
     }
 
     /// Ends the link at once, with all that is under way on it.
     pub fn close(&mut self, reason: CloseReason) {
-        match &mut self.0 {
+        match &mut self.carrier {
             Carrier::Quic(connection) => quic::close(connection, reason),
             Carrier::Http2 { connection, is_closed, .. } => {
                 connection.abrupt_shutdown(h2::Reason::CANCEL);
@@ -151,9 +174,9 @@ impl Inbound {
     }
 
     fn poll_early(&mut self, cx: &mut Context<'_>) {
-        let Carrier::Http2 { connection, pace, early, .. } = &mut self.0 else { return };
+        let Carrier::Http2 { connection, pace, early, .. } = &mut self.carrier else { return };
         while let Poll::Ready(Some(Ok((request, respond)))) = connection.poll_accept(cx) {
-            early.push_back(Arrival(Stream::Http2(Box::new(request), respond, pace.clone())));
+            early.push_back(Stream::Http2(Box::new(request), respond, pace.clone()));
         }
     }
 }
@@ -165,46 +188,48 @@ impl Arrival {
     /// # Errors
     /// When the edge gives up, or breaks the protocol.
     pub async fn exchange(self) -> Result<Box<Exchange>, LinkError> {
-        match self.0 {
+        let abilities = self.abilities;
+        let (request, answer) = match self.stream {
             Stream::Quic(sending, mut receiving) => {
                 // It is there already, or about to be: most need no timer.
                 let message = match receiving.message().now_or_never() {
                     Some(message) => message?,
-                    None => tokio::time::timeout(HEAD_DEADLINE, receiving.message())
-                        .await
-                        .map_err(|_| LinkError::TimedOut)??,
+                    None => in_time(receiving.message()).await?,
                 };
-                let Message::Request(request, follows) = message else {
+                let Message::Request(mut request, follows) = message else {
                     return Err(LinkError::Unexpected("no request"));
                 };
                 if leaves_http(&request) {
-                    let reply = Reply(Answer::Quic { sending, tunnel: Some(receiving) });
-                    let request = request.map(|()| Body::empty());
-                    return Ok(Box::new(Exchange { request, reply }));
+                    let length = upgrade::take_body_length(request.headers_mut())?;
+                    let body = in_time(receiving.read_raw(length)).await?;
+                    let request = request.map(|()| Body::whole(body));
+                    (request, Answer::Quic { sending, tunnel: Some(receiving) })
+                } else {
+                    let body = receiving.into_body(follows);
+                    (request.map(|()| body), Answer::Quic { sending, tunnel: None })
                 }
-                let body = receiving.into_body(follows);
-                let reply = Reply(Answer::Quic { sending, tunnel: None });
-                Ok(Box::new(Exchange { request: request.map(|()| body), reply }))
             }
             Stream::Http2(request, respond, pace) => {
                 let respond = Responder { respond, is_over: false };
-                let (request, leaves_http) = http2::restore(*request)?;
+                let (mut request, leaves_http) = http2::restore(*request)?;
                 if leaves_http {
+                    let length = upgrade::take_body_length(request.headers_mut())?;
                     let (parts, stream) = request.into_parts();
-                    let reply = Reply(Answer::Http2 { respond, tunnel: Some(stream), pace });
-                    let request = Request::from_parts(parts, Body::empty());
-                    return Ok(Box::new(Exchange { request, reply }));
+                    let mut receiving = http2::Receiving::new(stream);
+                    let body = in_time(receiving.read_raw(length)).await?;
+                    let request = Request::from_parts(parts, Body::whole(body));
+                    (request, Answer::Http2 { respond, tunnel: Some(receiving), pace })
+                } else {
+                    (request.map(http2::into_body), Answer::Http2 { respond, tunnel: None, pace })
                 }
-                let reply = Reply(Answer::Http2 { respond, tunnel: None, pace });
-                let request = request.map(http2::into_body);
-                Ok(Box::new(Exchange { request, reply }))
             }
-        }
+        };
+        Ok(Box::new(Exchange { request, reply: Reply { answer, abilities } }))
     }
 
     /// Tells the edge that the request was not begun.
     pub fn reject(self) {
-        match self.0 {
+        match self.stream {
             Stream::Quic(sending, receiving) => {
                 sending.reject();
                 receiving.reject();
@@ -215,12 +240,17 @@ impl Arrival {
 }
 
 impl Reply {
+    /// What the edge understands. Nothing else may be sent to it.
+    pub fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
     /// Sends a 1xx response other than 101.
     ///
     /// # Errors
     /// When the edge has given up on the request.
     pub async fn inform(&mut self, response: Response<()>) -> Result<(), LinkError> {
-        match &mut self.0 {
+        match &mut self.answer {
             Answer::Quic { sending, .. } => {
                 let mut bytes = BytesMut::new();
                 head::encode_response(&response, Follows::More, &mut bytes);
@@ -245,7 +275,7 @@ impl Reply {
         let (parts, body) = response.into_parts();
         let response = Response::from_parts(parts, ());
         let is_complete = body.is_end_stream();
-        match self.0 {
+        match self.answer {
             Answer::Quic { mut sending, .. } => {
                 let mut head = quic::buffer(&body);
                 if is_complete {
@@ -269,33 +299,35 @@ impl Reply {
         }
     }
 
-    /// Leaves HTTP: 2xx to a CONNECT, 101 to an upgrade.
+    /// Leaves HTTP: 2xx to a CONNECT, 101 to an upgrade. The 101 carries [`Protocol`], the origin's choice.
+    /// Neither head tells of content.
     ///
     /// # Errors
     /// When the request asked for neither, or the edge has given up on it.
-    pub async fn tunnel(self, response: Response<()>) -> Result<Upgraded, LinkError> {
+    pub async fn tunnel(self, mut response: Response<()>) -> Result<Upgraded, LinkError> {
         const NOT_ASKED: LinkError = LinkError::Unexpected("a tunnel that nobody asked for");
-        match self.0 {
+        match self.answer {
             Answer::Quic { mut sending, tunnel } => {
                 let receiving = tunnel.ok_or(NOT_ASKED)?;
+                upgrade::put_choice(&mut response);
                 let mut bytes = BytesMut::new();
                 head::encode_response(&response, Follows::More, &mut bytes);
                 sending.write(bytes.freeze()).await?;
                 Ok(Upgraded::quic(sending, receiving))
             }
             Answer::Http2 { mut respond, tunnel, pace } => {
-                let stream = tunnel.ok_or(NOT_ASKED)?;
+                let receiving = tunnel.ok_or(NOT_ASKED)?;
                 respond.is_over = true;
                 let sending = respond.respond.send_response(http2::leave_http(response), false);
                 let sending = http2::Sending::new(sending.map_err(http2::stream_error)?, pace);
-                Ok(Upgraded::http2(sending, http2::Receiving::new(stream)))
+                Ok(Upgraded::http2(sending, receiving))
             }
         }
     }
 
     /// Tells the edge that the request was not begun.
     pub fn reject(self) {
-        match self.0 {
+        match self.answer {
             Answer::Quic { sending, tunnel } => {
                 sending.reject();
                 if let Some(receiving) = tunnel {
@@ -311,7 +343,7 @@ impl Reply {
 
     /// Resolves when the edge has given up on the request. Cancel-safe.
     pub async fn cancelled(&mut self) {
-        match &mut self.0 {
+        match &mut self.answer {
             Answer::Quic { sending, .. } => {
                 sending.stopped().await;
             }
@@ -321,6 +353,10 @@ impl Reply {
             }
         }
     }
+}
+
+async fn in_time<T>(what: impl Future<Output = Result<T, LinkError>>) -> Result<T, LinkError> {
+    tokio::time::timeout(HEAD_DEADLINE, what).await.unwrap_or(Err(LinkError::TimedOut))
 }
 
 fn leaves_http(request: &Request<()>) -> bool {

@@ -11,6 +11,7 @@ use std::{
 use http::Request;
 use protocol::{
     EXPORTER_LABEL, LINK_VERSION,
+    abilities::Abilities,
     control::{DirectoryEdge, FromConnector, FromEdge, Hello, LinkRefusal},
     frame::Role,
     id::EdgeId,
@@ -223,7 +224,8 @@ impl Pending {
                     secure_http2(stream, acceptor, self.remote).await?
                 }
             };
-            let welcome = FromEdge::Welcome { version: LINK_VERSION, edge, region };
+            let abilities = Abilities::OWN;
+            let welcome = FromEdge::Welcome { version: LINK_VERSION, edge, region, abilities };
             connection.sender.send(&welcome).await?;
             match connection.receiver.receive().await? {
                 Some(FromConnector::Hello(hello)) => {
@@ -347,6 +349,7 @@ impl Candidate {
         directory: Vec<DirectoryEdge>,
     ) -> Result<(Session, ControlSender<FromEdge>, ControlReceiver<FromConnector>), LinkError> {
         let Secured { session, mut sender, mut receiver, .. } = self.connection;
+        let session = session.with_abilities(self.hello.abilities);
         session.open_window();
         receiver.set_limit(protocol::frame::MAX_CONTROL);
         sender.send(&FromEdge::Registered { directory }).await?;

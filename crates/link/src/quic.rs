@@ -9,7 +9,7 @@ mod succession;
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http::{Method, Response, StatusCode, request::Parts};
 use http_body::Body as HttpBody;
@@ -35,6 +35,7 @@ use crate::{
     error::{BoxError, CloseReason, LinkError},
     sender::Sender,
     session::Opened,
+    upgrade,
     upgraded::Upgraded,
 };
 
@@ -110,7 +111,7 @@ pub(crate) async fn send<B>(
     mut informational: impl FnMut(Response<()>),
 ) -> Result<Response<Body>, LinkError>
 where
-    B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
     let (sending, receiving) = open_stream(connection).await?;
@@ -151,20 +152,29 @@ where
 pub(crate) async fn open(
     connection: &quinn::Connection,
     request: &Parts,
+    body: Bytes,
 ) -> Result<Opened, LinkError> {
     let (sending, receiving) = open_stream(connection).await?;
     let mut receiving = Box::new(Receiving::new(receiving, Role::Response));
     let mut sending = Sending::new(sending);
     let mut head = BytesMut::with_capacity(512);
-    head::encode_request(request, Follows::More, &mut head);
+    if body.is_empty() {
+        head::encode_request(request, Follows::More, &mut head);
+    } else {
+        let mut request = request.clone();
+        upgrade::put_body(&body, &mut request.headers);
+        head::encode_request(&request, Follows::More, &mut head);
+        head.extend_from_slice(&body);
+    }
     sending.write(head.freeze()).await?;
     loop {
         match receiving.message().await? {
             Message::Informational(_) => {}
-            Message::Response(response, follows) if leaves_http(request, response.status()) => {
+            Message::Response(mut response, follows) if leaves_http(request, response.status()) => {
                 if follows == Follows::Nothing {
                     return Err(LinkError::Unexpected("a tunnel that has ended already"));
                 }
+                upgrade::take_choice(&mut response);
                 return Ok(Opened::Tunnel(response, Upgraded::quic(sending, receiving)));
             }
             Message::Response(response, follows) => {

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::{Response, request::Parts};
 use http_body::Body as HttpBody;
-use protocol::presence::Transport;
+use protocol::{abilities::Abilities, presence::Transport};
 use tokio::sync::{Notify, watch};
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -36,6 +36,8 @@ pub(crate) const STREAMS: u32 = 1_280;
 #[derive(Debug, Clone)]
 pub struct Session {
     remote: SocketAddr,
+    /// Of the connector.
+    abilities: Abilities,
     carrier: Carrier,
 }
 
@@ -64,7 +66,8 @@ struct Http2 {
 /// The answer to a CONNECT or an upgrade.
 #[derive(Debug)]
 pub enum Opened {
-    /// The stream has left HTTP: a 2xx to CONNECT, a 101 to an upgrade.
+    /// The stream has left HTTP: a 2xx to CONNECT, a 101 to an upgrade. The 101 carries
+    /// [`Protocol`](protocol::head::Protocol), the origin's choice, unless the connector is older.
     Tunnel(Response<()>, Upgraded),
     /// It has not: an ordinary answer.
     Response(Response<Body>),
@@ -72,7 +75,8 @@ pub enum Opened {
 
 impl Session {
     pub(crate) fn quic(connection: quinn::Connection) -> Self {
-        Self { remote: connection.remote_address(), carrier: Carrier::Quic(connection) }
+        let remote = connection.remote_address();
+        Self { remote, abilities: Abilities::default(), carrier: Carrier::Quic(connection) }
     }
 
     /// Takes over a connection whose driver runs already.
@@ -94,7 +98,18 @@ impl Session {
             is_over,
             _driver: task,
         };
-        Self { remote, carrier: Carrier::Http2(Arc::new(http2)) }
+        let abilities = Abilities::default();
+        Self { remote, abilities, carrier: Carrier::Http2(Arc::new(http2)) }
+    }
+
+    /// The same link, once the connector has announced what it understands.
+    pub(crate) fn with_abilities(self, abilities: Abilities) -> Self {
+        Self { abilities, ..self }
+    }
+
+    /// What the connector understands. Nothing else may be sent to it.
+    pub fn abilities(&self) -> Abilities {
+        self.abilities
     }
 
     /// Lets a connector that has proven itself send as much as its streams' windows allow.
@@ -154,15 +169,19 @@ impl Session {
         Ok(response?)
     }
 
-    /// Sends a CONNECT (its URI is an authority), or a GET that carries
-    /// [`Protocol`](protocol::head::Protocol) and so asks for an upgrade.
+    /// Sends a CONNECT (its URI is an authority), or a request that carries
+    /// [`Protocol`](protocol::head::Protocol) and so asks for an upgrade; `body` is the latter's, of at most
+    /// [`MAX_UPGRADE_BODY`](crate::MAX_UPGRADE_BODY). The head tells of no content. A method other than
+    /// GET, or a body, needs [`Abilities::any_upgrade`].
     ///
     /// # Errors
     /// [`SendError::is_not_delivered`] tells whether the origin can have seen anything.
-    pub async fn open(&self, head: &Parts) -> Result<Opened, SendError> {
+    pub async fn open(&self, head: &Parts, body: Bytes) -> Result<Opened, SendError> {
         let opened = match &self.carrier {
-            Carrier::Quic(connection) => quic::open(connection, head).await,
-            Carrier::Http2(link) => http2::open(link.requests.clone(), &link.pace, head).await,
+            Carrier::Quic(connection) => quic::open(connection, head, body).await,
+            Carrier::Http2(link) => {
+                http2::open(link.requests.clone(), &link.pace, head, body).await
+            }
         };
         Ok(opened?)
     }

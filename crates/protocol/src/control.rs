@@ -18,6 +18,7 @@ use bytes::BytesMut;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    abilities::Abilities,
     address::EdgeAddress,
     frame::{self, Kind},
     id::{ConnectorId, EdgeId, KeyId, TunnelId},
@@ -37,6 +38,9 @@ pub enum FromEdge {
         edge: EdgeId,
         /// Where it stands.
         region: RegionName,
+        /// What it understands besides.
+        #[serde(default)]
+        abilities: Abilities,
     },
     /// The link is up.
     Registered {
@@ -113,6 +117,9 @@ pub struct Hello {
     pub proof: Signature,
     /// What the connector tells of itself.
     pub facts: Facts,
+    /// What the connector understands besides.
+    #[serde(default)]
+    pub abilities: Abilities,
     /// Asks whether the link would be taken, and wants none: the edge answers as ever, and closes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub probe: bool,
@@ -313,8 +320,8 @@ mod tests {
         }];
         let directory_json = r#"[{"edge":"01010101-0101-0101-0101-010101010101","link":{"region":"eu","address":"e.example:7844","fallback_port":443}}]"#;
         golden(
-            &FromEdge::Welcome { version: 1, edge, region },
-            r#"{"type":"welcome","version":1,"edge":"01010101-0101-0101-0101-010101010101","region":"eu"}"#,
+            &FromEdge::Welcome { version: 1, edge, region, abilities: Abilities::OWN },
+            r#"{"type":"welcome","version":1,"edge":"01010101-0101-0101-0101-010101010101","region":"eu","abilities":{"max_fields":260,"any_status":true,"any_upgrade":true}}"#,
         );
         golden(
             &FromEdge::Registered { directory: directory.clone() },
@@ -354,10 +361,11 @@ mod tests {
                 platform: "linux/x86_64".into(),
                 policy: None,
             },
+            abilities: Abilities::OWN,
             probe: false,
         };
         let hello_json = format!(
-            r#"{{"type":"hello","version":1,"tunnel":"02020202-0202-0202-0202-020202020202","key":"03030303-0303-0303-0303-030303030303","connector":"04040404-0404-0404-0404-040404040404","slot":2,"proof":"{}","facts":{{"version":"0.1.0","host":"h","platform":"linux/x86_64"}}}}"#,
+            r#"{{"type":"hello","version":1,"tunnel":"02020202-0202-0202-0202-020202020202","key":"03030303-0303-0303-0303-030303030303","connector":"04040404-0404-0404-0404-040404040404","slot":2,"proof":"{}","facts":{{"version":"0.1.0","host":"h","platform":"linux/x86_64"}},"abilities":{{"max_fields":260,"any_status":true,"any_upgrade":true}}}}"#,
             "A".repeat(86)
         );
         golden(&FromConnector::Hello(hello.clone()), &hello_json);
@@ -385,6 +393,9 @@ mod tests {
             decode::<FromEdge>(br#"{"type":"confetti","colour":"red"}"#).unwrap(),
             FromEdge::Unknown
         );
+        let welcome = br#"{"type":"welcome","version":1,"edge":"01010101-0101-0101-0101-010101010101","region":"eu"}"#;
+        let FromEdge::Welcome { abilities, .. } = decode(welcome).unwrap() else { panic!() };
+        assert_eq!(abilities, Abilities::default(), "an older peer announces none");
         assert_eq!(
             decode::<FromConnector>(br#"{"type":"ping","sequence":1,"mood":"good"}"#).unwrap(),
             FromConnector::Ping { sequence: 1, rtt_us: None }

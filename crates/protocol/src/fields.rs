@@ -18,7 +18,7 @@ pub fn strip(fields: &mut HeaderMap) {
     if gone.is_empty() {
         return;
     }
-    let keeps_te = fields.get(header::TE).is_some_and(wants_trailers);
+    let keeps_te = wants_trailers(fields);
     if gone.contains(&header::CONNECTION) {
         gone.extend(nominated(fields));
     }
@@ -28,6 +28,42 @@ pub fn strip(fields: &mut HeaderMap) {
     if keeps_te {
         fields.insert(header::TE, HeaderValue::from_static("trailers"));
     }
+}
+
+/// Removes from trailers what must not be forwarded, and what frames or routes a message, which trailers
+/// may not (RFC 9110 §6.5.1).
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    const FRAMING: [HeaderName; 4] =
+        [header::CONTENT_LENGTH, header::HOST, header::MAX_FORWARDS, header::TRAILER];
+    strip(trailers);
+    // What a request says of its own trailers is no trailer.
+    trailers.remove(header::TE);
+    for name in FRAMING {
+        trailers.remove(name);
+    }
+}
+
+/// Makes the fields of one name one field, its values joined by `separator` in their order; returns it.
+pub fn join(fields: &mut HeaderMap, name: &HeaderName, separator: &[u8]) -> Option<HeaderValue> {
+    let mut values = fields.get_all(name).iter();
+    let first = values.next()?;
+    if values.next().is_none() {
+        return Some(first.clone());
+    }
+    let values: Vec<&[u8]> = fields.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    let joined = HeaderValue::from_bytes(&values.join(separator));
+    let joined = joined.expect("values that are joined by what may stand in one are one");
+    fields.insert(name, joined.clone());
+    Some(joined)
+}
+
+/// Does `TE` say that trailers are welcome?
+pub fn wants_trailers(fields: &HeaderMap) -> bool {
+    let says_so = |value: &HeaderValue| {
+        let parts = value.as_bytes().split(|byte| *byte == b',');
+        parts.map(<[u8]>::trim_ascii).any(|part| part.eq_ignore_ascii_case(b"trailers"))
+    };
+    fields.get_all(header::TE).iter().any(says_so)
 }
 
 /// Is there anything that [`strip`] would remove?
@@ -94,11 +130,6 @@ fn is_internal(name: &str) -> bool {
     matches!(name.as_bytes(), [b'p', b'o', b's', b't', b'e', b'r', b'n', b'-' | b'_', ..])
 }
 
-fn wants_trailers(value: &HeaderValue) -> bool {
-    let Ok(value) = value.to_str() else { return false };
-    value.split(',').any(|part| part.trim().eq_ignore_ascii_case("trailers"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +182,42 @@ mod tests {
         ]);
         let names: Vec<&str> = passed.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["posterns", "x-postern-error"]);
+    }
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        map
+    }
+
+    #[test]
+    fn trailers_frame_and_route_nothing() {
+        let mut trailers = map(&[
+            ("x-sum", "1"),
+            ("connection", "x-dropped"),
+            ("x-dropped", "1"),
+            ("keep-alive", "1"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "5"),
+            ("host", "a"),
+            ("trailer", "x-sum"),
+            ("postern-error", "forged"),
+            ("grpc-status", "0"),
+        ]);
+        strip_trailers(&mut trailers);
+        assert_eq!(trailers, map(&[("x-sum", "1"), ("grpc-status", "0")]));
+    }
+
+    #[test]
+    fn fields_of_one_name_are_joined_in_their_order() {
+        let mut fields = map(&[("cookie", "a=1"), ("x", "y"), ("cookie", "b=2"), ("cookie", "c")]);
+        assert_eq!(join(&mut fields, &header::COOKIE, b"; ").unwrap(), "a=1; b=2; c");
+        assert_eq!(fields, map(&[("cookie", "a=1; b=2; c"), ("x", "y")]));
+        assert_eq!(join(&mut fields, &HeaderName::from_static("x"), b", ").unwrap(), "y");
+        assert_eq!(join(&mut fields, &header::UPGRADE, b", "), None);
     }
 
     #[test]

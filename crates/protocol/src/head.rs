@@ -23,11 +23,15 @@ use http::{
 
 use crate::{frame::Kind, varint};
 
-/// Most header fields in one head. The gateway stops at 96; this leaves room for what an edge adds.
-pub const MAX_FIELDS: u64 = 128;
+/// Most fields of a message, in its head or in its trailers.
+pub const MESSAGE_FIELDS: usize = 256;
+/// Fields that Postern itself may add to those of a message: its phases, a `Host`, what an upgrade needs.
+pub const OWN_FIELDS: usize = 4;
+/// Most header fields in one head. An older peer takes fewer ([`crate::abilities::Abilities`]).
+pub const MAX_FIELDS: u64 = (MESSAGE_FIELDS + OWN_FIELDS) as u64;
 
-/// Extension of a request that asks to leave HTTP: the protocol to upgrade to, such as `websocket`.
-/// The method of such a request is GET; a 101 answers it, over both carriers.
+/// Extension of a request that asks to leave HTTP: the protocols to upgrade to, such as `websocket`, as
+/// `Upgrade` lists them. A 101 answers it, over both carriers; there it is the protocol that the origin chose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Protocol(pub HeaderValue);
 
@@ -138,7 +142,7 @@ pub fn decode_response(mut bytes: Bytes) -> Result<(Response<()>, Follows), Head
     let follows = take_follows(&mut bytes)?;
     let status = take_varint(&mut bytes).and_then(|status| u16::try_from(status).ok());
     let status = status.and_then(|status| StatusCode::from_u16(status).ok());
-    let status = status.filter(|status| status.as_u16() < 600).ok_or(HeadError("status"))?;
+    let status = status.ok_or(HeadError("status"))?;
     let headers = take_fields(&mut bytes)?;
     if !bytes.is_empty() {
         return Err(HeadError("length"));

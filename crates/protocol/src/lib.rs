@@ -9,6 +9,7 @@
 //! The crate does no IO, reads no clock and draws no random number. Whatever comes from outside is
 //! an argument, so every rule can be tested with nothing but values.
 
+pub mod abilities;
 pub mod access;
 pub mod address;
 pub mod claims;
@@ -17,6 +18,7 @@ pub mod credential;
 pub mod feed;
 pub mod fields;
 pub mod frame;
+pub mod framing;
 pub mod head;
 pub mod health;
 pub mod id;

@@ -82,7 +82,7 @@ codes! {
     /// A request that HTTP does not allow.
     BadRequest "bad_request" BAD_REQUEST Client false
         "The request is not valid HTTP"
-        "Mend the request; the detail says what is wrong with it.";
+        "Fix the request; the detail says what is wrong with it.";
     /// No credentials were sent.
     NoCredentials "no_credentials" PROXY_AUTHENTICATION_REQUIRED Client false
         "The gateway needs credentials"
@@ -102,7 +102,7 @@ codes! {
     /// The header fields are too large or too many.
     HeadersTooLarge "headers_too_large" REQUEST_HEADER_FIELDS_TOO_LARGE Client false
         "The header fields are too large"
-        "Send at most 96 header fields with at most 64 KiB together.";
+        "Send at most 256 header fields, and as many trailers, with at most 64 KiB together.";
     /// The URL is too long.
     UriTooLong "uri_too_long" URI_TOO_LONG Client false
         "The URL is too long"
@@ -182,7 +182,7 @@ codes! {
     /// The origin's answer is no HTTP.
     OriginGarbage "origin_garbage" BAD_GATEWAY Origin false
         "The origin's answer is not valid HTTP"
-        "Check that the port speaks HTTP, and not TLS or another protocol.";
+        "See the detail for what is wrong and where; check that the port speaks HTTP, and not TLS or another protocol.";
 }
 
 impl Code {

@@ -1,4 +1,5 @@
 use protocol::{
+    abilities::Abilities,
     access::Access,
     control::Facts,
     feed::{FeedMessage, FeedTunnel, FeedTunnelKey, Item},
@@ -26,6 +27,7 @@ fn hello() -> Hello {
         slot: 0,
         proof: Signature::from_bytes([0; 64]),
         facts: Facts::default(),
+        abilities: Abilities::default(),
         probe: false,
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body::Frame as BodyFrame;
 
 use super::{limit, stream_error};
-use crate::error::LinkError;
+use crate::{error::LinkError, upgrade};
 
 /// Reads one direction of a stream. What is handed on makes room in the window; nothing else does.
 #[derive(Debug)]
@@ -34,6 +34,11 @@ impl Receiving {
             Some(Err(error)) => Poll::Ready(Err(stream_error(error))),
             None => Poll::Ready(Ok(None)),
         }
+    }
+
+    /// This many bytes, which are the body of a request that asks to leave HTTP.
+    pub(crate) async fn read_raw(&mut self, length: usize) -> Result<Bytes, LinkError> {
+        upgrade::read_body(length, Bytes::new(), |cx| self.poll_bytes(cx)).await
     }
 
     /// The next piece of the body, or the trailers.

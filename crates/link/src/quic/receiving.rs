@@ -17,6 +17,7 @@ use super::{code, stream_error};
 use crate::{
     body::{Body, Source},
     error::LinkError,
+    upgrade,
 };
 
 /// Most bytes taken off the stream at once.
@@ -171,6 +172,15 @@ impl Receiving {
             }
             Follows::More => Body::new(Source::Quic(self)),
         }
+    }
+
+    /// This many bytes behind the head, which are the body of a request that asks to leave HTTP.
+    pub(crate) async fn read_raw(&mut self, length: usize) -> Result<Bytes, LinkError> {
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        let ahead = self.take_raw();
+        upgrade::read_body(length, ahead, |cx| self.poll_bytes(cx)).await
     }
 
     /// Bytes that came behind the head, for a stream that leaves HTTP.

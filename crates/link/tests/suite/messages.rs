@@ -21,8 +21,9 @@ over_both_carriers!(
     an_answer_may_come_before_the_request_has_ended,
     ten_megabytes_each_way_are_byte_exact,
     a_head_of_100_fields_and_64_kib_passes,
-    a_head_of_more_than_128_fields_does_not,
-    trailers_of_more_than_128_fields_break_an_answer_off,
+    a_head_of_more_than_260_fields_does_not,
+    trailers_of_more_than_260_fields_break_an_answer_off,
+    every_final_status_passes,
 );
 
 async fn echo(exchange: Exchange) {
@@ -183,7 +184,7 @@ fn fields(count: usize) -> HeaderMap {
     (0..count).map(field).collect()
 }
 
-async fn a_head_of_more_than_128_fields_does_not(transport: Transport) {
+async fn a_head_of_more_than_260_fields_does_not(transport: Transport) {
     let (session, _serving) = World::serving(transport, |exchange| async move {
         let count = exchange.request.uri().path()[1..].parse().unwrap();
         let mut response = Response::new(empty());
@@ -191,7 +192,7 @@ async fn a_head_of_more_than_128_fields_does_not(transport: Transport) {
         let _ = exchange.reply.send(response).await;
     })
     .await;
-    for (asked, answered, passes) in [(128, 128, true), (129, 0, false), (0, 129, false)] {
+    for (asked, answered, passes) in [(260, 260, true), (261, 0, false), (0, 261, false)] {
         let mut request =
             Request::get(format!("http://wiki.corp/{answered}")).body(empty()).unwrap();
         *request.headers_mut() = fields(asked);
@@ -200,16 +201,33 @@ async fn a_head_of_more_than_128_fields_does_not(transport: Transport) {
     }
 }
 
-async fn trailers_of_more_than_128_fields_break_an_answer_off(transport: Transport) {
+async fn trailers_of_more_than_260_fields_break_an_answer_off(transport: Transport) {
     let (session, _serving) = World::serving(transport, |exchange| async move {
         let count = exchange.request.uri().path()[1..].parse().unwrap();
         let answer = full("hello").with_trailers(async move { Some(Ok(fields(count))) });
         let _ = exchange.reply.send(Response::new(answer)).await;
     })
     .await;
-    for (count, passes) in [(128, true), (129, false)] {
+    for (count, passes) in [(260, true), (261, false)] {
         let request = Request::get(format!("http://wiki.corp/{count}")).body(empty()).unwrap();
         let response = patiently(send_whole(&session, request, ignore)).await.unwrap();
         assert_eq!(patiently(response.collect()).await.is_ok(), passes, "{count} fields");
+    }
+}
+
+async fn every_final_status_passes(transport: Transport) {
+    let (session, _serving) = World::serving(transport, |exchange| async move {
+        assert!(exchange.reply.abilities().any_status);
+        let status: u16 = exchange.request.uri().path()[1..].parse().unwrap();
+        let response = Response::builder().status(status).body(full("hello")).unwrap();
+        let _ = exchange.reply.send(response).await;
+    })
+    .await;
+    assert!(session.abilities().any_status);
+    for status in [200, 299, 599, 600, 799, 999] {
+        let request = Request::get(format!("http://wiki.corp/{status}")).body(empty()).unwrap();
+        let response = patiently(send_whole(&session, request, ignore)).await.unwrap();
+        assert_eq!(response.status(), status);
+        assert_eq!(patiently(response.collect()).await.unwrap().to_bytes(), "hello");
     }
 }

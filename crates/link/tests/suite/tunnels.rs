@@ -1,5 +1,6 @@
 //! CONNECT and upgrades: streams that leave HTTP.
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use link::{Opened, Upgraded};
@@ -15,6 +16,7 @@ over_both_carriers!(
     a_connect_carries_bytes_and_closes_each_way_on_its_own,
     a_refused_connect_is_an_ordinary_answer,
     an_upgrade_leaves_http,
+    an_upgrade_by_any_method_has_its_body_and_hears_the_choice,
     an_upgrade_that_the_origin_ignores_is_an_ordinary_answer,
     a_megabyte_crosses_a_tunnel_unharmed,
     a_tunnel_that_is_dropped_does_not_end_cleanly,
@@ -80,6 +82,45 @@ async fn an_upgrade_leaves_http(transport: Transport) {
     let (response, mut tunnel, _held) = tunnelled(transport, upgrade()).await;
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     say_and_hear(&mut tunnel).await;
+}
+
+async fn an_upgrade_by_any_method_has_its_body_and_hears_the_choice(transport: Transport) {
+    let (session, _serving) = World::serving(transport, |exchange| async move {
+        let Protocol(offer) = exchange.request.extensions().get().cloned().unwrap();
+        let method = exchange.request.method().clone();
+        let body = exchange.request.into_body().collect().await.unwrap().to_bytes();
+        let mut agreed = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+        agreed = agreed.header("x-seen", format!("{method} {} {offer:?}", body.len()));
+        if offer != "nothing" {
+            agreed = agreed.extension(Protocol(HeaderValue::from_static("SPDY/3.1")));
+        }
+        let mut tunnel = exchange.reply.tunnel(agreed.body(()).unwrap()).await.unwrap();
+        tunnel.write_all(&body).await.unwrap();
+        tunnel.shutdown().await.unwrap();
+    })
+    .await;
+    let longest = Bytes::from(vec![b'x'; link::MAX_UPGRADE_BODY]);
+    let bodies = [Bytes::new(), Bytes::from_static(b"{}"), longest];
+    for (method, offer) in [("GET", "a, SPDY/3.1"), ("POST", "SPDY/3.1"), ("PUT", "nothing")] {
+        for body in &bodies {
+            let mut request =
+                Request::builder().method(method).uri("http://wiki.corp/exec").body(()).unwrap();
+            request.extensions_mut().insert(Protocol(HeaderValue::from_static(offer)));
+            let head = request.into_parts().0;
+            let opened = patiently(session.open(&head, body.clone())).await.unwrap();
+            let Opened::Tunnel(response, mut tunnel) = opened else { panic!("a tunnel") };
+            assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+            let seen = format!("{method} {} {:?}", body.len(), HeaderValue::from_static(offer));
+            assert_eq!(response.headers()["x-seen"], seen);
+            let choice = response.extensions().get::<Protocol>();
+            let choice = choice.map(|Protocol(choice)| choice.to_str().unwrap());
+            assert_eq!(choice, (offer != "nothing").then_some("SPDY/3.1"));
+            assert!(!response.headers().keys().any(|name| name.as_str().starts_with("postern")));
+            let mut back = Vec::new();
+            patiently(tunnel.read_to_end(&mut back)).await.unwrap();
+            assert_eq!(back, *body);
+        }
+    }
 }
 
 async fn say_and_hear(tunnel: &mut Upgraded) {
