@@ -9,16 +9,22 @@
 //! HTTP/1.1 is spoken, but for gRPC and for origins that a file says so of, which are spoken to over
 //! HTTP/2 ([`settings`]). Nothing is held back or collected: bodies stream both ways at the speed of the
 //! slower end. Whatever goes wrong becomes a [`Refusal`] that says whose fault it is. A request is sent a
-//! second time only if a pooled connection turned out to be closed before any of it was written, or if an
-//! HTTP/2 origin says that it has not begun with it ([`again`]).
+//! second time only in three cases: a pooled connection turned out to be closed before any of the request was
+//! written; a pooled connection ended without an answer, and the request is safe and has no body (RFC 9110
+//! §9.2.2); an HTTP/2 origin says that it has not begun with the request ([`again`]).
+//!
+//! hyper takes more than a link does. So an answer is made canonical here, before it is sent, or refused:
+//! [`settle`] says how long its content is, [`Reply::abilities`] what the edge takes.
 
 mod again;
 mod body;
 mod connect;
+mod diagnosis;
 mod failure;
 mod http2;
 mod interim;
 mod pool;
+mod recorder;
 pub(crate) mod settings;
 mod tls;
 mod tunnel;
@@ -28,14 +34,16 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::Either;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header, request::Parts,
 };
 use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::TrySendError};
+use hyper_util::rt::TokioIo;
 use link::{Exchange, LinkError, Reply, boxed};
 use protocol::{
-    fields,
-    head::Protocol,
+    fields, framing,
+    head::{self, Protocol},
     phases::{Phase, Phases},
     refusal::{Code, Refusal},
 };
@@ -47,7 +55,8 @@ use self::{
     body::{Metered, RequestEnd},
     connect::Connector,
     interim::Interim,
-    pool::{Connection, Lent, Pool},
+    pool::{Connection, Lent, Pool, rest},
+    recorder::{Recorded, Recorder},
     settings::{Http2, Terms},
     whole::Whole,
 };
@@ -89,6 +98,9 @@ struct Call {
     http2: Http2,
     wants_http2: bool,
     is_upgrade: bool,
+    /// It is safe and has no body: it may be sent once more if a pooled connection ends without an answer.
+    is_repeatable: bool,
+    interim: Interim,
     /// Proves who is at the end of the connection.
     is_personal: bool,
     /// Connections that turned out to be closed.
@@ -96,6 +108,17 @@ struct Call {
 }
 
 impl Call {
+    /// Its head once more, if it may be repeated over HTTP/1.1. In a box, because most are never needed.
+    fn copy(&self) -> Option<Box<Parts>> {
+        let request =
+            self.request.as_ref().filter(|_| self.is_repeatable && self.spare.is_none())?;
+        let (mut head, ()) = Request::new(()).into_parts();
+        head.method = request.method().clone();
+        head.uri = request.uri().clone();
+        head.headers = request.headers().clone();
+        Some(Box::new(head))
+    }
+
     /// May it go over a connection that others have used?
     fn may_share(&self) -> bool {
         self.met_closed < MAX_CLOSED
@@ -173,11 +196,16 @@ impl Origin {
     async fn respond(&self, answer: Answer, reply: Reply) -> Outcome {
         let Answer { mut response, phases, lent } = answer;
         fields::strip(response.headers_mut());
+        let abilities = reply.abilities();
+        if let Err(refusal) = abilities.judge_answer(&response) {
+            return refuse(refusal, reply).await;
+        }
         add_phases(&mut response, &phases);
         self.meter.phases(&phases);
         let began = Instant::now();
         let body = |body| Metered::new(body, self.meter.response_bytes.clone());
-        match reply.send(Whole::of(response).map(body)).await {
+        let response = Whole::of(response, abilities.message_fields());
+        match reply.send(response.map(body)).await {
             Ok(()) => {
                 self.meter.phase(Phase::Body, began.elapsed());
                 if let Some(lent) = lent {
@@ -185,7 +213,10 @@ impl Origin {
                 }
                 Outcome::Answered
             }
-            Err(LinkError::Body(_)) => Outcome::BrokenOff,
+            Err(LinkError::Body(error)) => {
+                tracing::debug!(error, "an origin's answer broke off");
+                Outcome::BrokenOff
+            }
             Err(_) => Outcome::Cancelled,
         }
     }
@@ -221,13 +252,8 @@ impl Origin {
         if let Some(protocol) = protocol {
             tunnel::ask_for(&mut request, protocol);
         }
-        hyper::ext::on_informational(&mut request, move |head| {
-            let mut response = Response::new(());
-            *response.status_mut() = head.status();
-            *response.headers_mut() = head.headers().clone();
-            fields::strip(response.headers_mut());
-            interim.put(response);
-        });
+        let is_repeatable = request.method().is_safe() && request.body().is_end_stream();
+        interim.listen(&mut request);
         let spare = back.map(|back| Box::new(Spare::new(&request, back)));
         Ok(Box::new(Call {
             destination,
@@ -238,6 +264,8 @@ impl Origin {
             http2,
             wants_http2,
             is_upgrade,
+            is_repeatable,
+            interim,
             is_personal,
             met_closed: 0,
         }))
@@ -253,6 +281,7 @@ impl Origin {
             let is_pooled = phases == Phases::default();
             let began = Instant::now();
             let patience = call.terms.response_timeout().unwrap_or(RESPONSE_HEAD);
+            let copy = if is_pooled { call.copy() } else { None };
             let response = sender.send(&mut call)?;
             let response = tokio::select! {
                 biased;
@@ -263,19 +292,16 @@ impl Origin {
                 }
             };
             match response {
-                Ok(response) if is_uninvited(&response, call.is_upgrade) => {
-                    let authority = call.destination.authority();
-                    let detail = format!("{authority}: a 101 that nobody asked for");
-                    return Err(Refusal::new(Code::OriginGarbage, detail));
-                }
-                Ok(response) => {
+                Ok(mut response) => {
+                    settle(&mut response, &call)?;
                     let since = call.request_end.at().unwrap_or(began);
                     phases.set(Phase::FirstByte, since.elapsed().as_micros() as u64);
                     let headers = response.headers();
                     let may_return = !call.is_personal
                         && !speaks_for_connection(headers, &header::WWW_AUTHENTICATE);
                     let lent = match sender {
-                        Sender::Http1(connection) if may_return => {
+                        Sender::Http1(mut connection) if may_return => {
+                            connection.rest = rest(headers);
                             Some(Lent { destination: call.destination, connection })
                         }
                         Sender::Http1(_) | Sender::Http2(_) => None,
@@ -289,8 +315,14 @@ impl Origin {
                         sender.leave(&self.pool, &call.destination);
                         call.request = Some(again);
                     }
+                    None if !error.error().is_parse() && copy.is_some() => {
+                        // The next one is to be new.
+                        call.met_closed = MAX_CLOSED;
+                        sender.leave(&self.pool, &call.destination);
+                        call.request = copy.map(|copy| self.repeat(&mut call, *copy));
+                    }
                     Some(_) | None => {
-                        let refusal = failure::http(&call.destination, error.error());
+                        let refusal = sender.failure(&call.destination, error.error());
                         let spare = call.spare.take();
                         let spare = spare.filter(|_| http2::is_untouched(error.error()));
                         let Some(spare) = spare else { return Err(refusal) };
@@ -329,6 +361,15 @@ impl Origin {
         self.dial(destination, terms, *wants_http2).await
     }
 
+    /// A request once more, which has no body.
+    fn repeat(&self, call: &mut Call, head: Parts) -> Request<RequestBody> {
+        let request = Request::from_parts(head, Again::never(link::Body::default()));
+        let (mut request, request_end) = self.metered(request);
+        call.interim.listen(&mut request);
+        call.request_end = request_end;
+        request
+    }
+
     fn metered(&self, request: Request<Again<link::Body>>) -> (Request<RequestBody>, RequestEnd) {
         let (parts, body) = request.into_parts();
         let (body, end) = Metered::with_end(body, self.meter.request_bytes.clone());
@@ -348,16 +389,24 @@ impl Origin {
             let sender = self.pool.speak_http2(destination, connected, settings).await?;
             return Ok((Sender::Http2(sender), phases));
         }
-        // hyper takes 100 fields; a head on the link has room for some more.
+        let (stream, recorder) = (connected.stream.into_inner(), Recorder::default());
         let (sender, connection) = hyper::client::conn::http1::Builder::new()
             .max_header_size(MAX_RESPONSE_HEAD)
             // What is read ahead of a reader that stalls; hyper would take six times as much.
             .max_buf_size(MAX_RESPONSE_HEAD)
-            .handshake(connected.stream)
+            .max_headers(head::MESSAGE_FIELDS)
+            // A proxy removes the one and makes the other a space (RFC 9112 §5.1, §5.2). Lines that are no
+            // field are refused and never skipped: another parser may see in one what frames the message.
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .title_case_headers(terms.title_case())
+            .handshake(TokioIo::new(Recorded::new(stream, recorder.clone())))
             .await
-            .map_err(|error| failure::http(destination, &error))?;
+            .map_err(|error| failure::http(destination, &error, &[]))?;
         self.pool.drive(connection.with_upgrades());
-        Ok((Sender::Http1(Connection { sender, peer: connected.peer, settings }), phases))
+        let peer = connected.peer;
+        let connection = Connection { sender, peer, settings, recorder, rest: Duration::ZERO };
+        Ok((Sender::Http1(connection), phases))
     }
 }
 
@@ -380,12 +429,23 @@ impl Sender {
                 if request.version() == Version::HTTP_2 {
                     http2::unfit(&mut request, &call.destination)?;
                 }
+                connection.recorder.begin();
                 Ok(Either::Left(connection.sender.try_send_request(request)))
             }
             Self::Http2(sender) => {
                 http2::fit(&mut request, &call.destination)?;
                 Ok(Either::Right(sender.send(request)))
             }
+        }
+    }
+
+    /// What the failure of a request means.
+    fn failure(&self, destination: &Destination, error: &hyper::Error) -> Refusal {
+        match self {
+            Self::Http1(connection) => {
+                connection.recorder.read(|seen| failure::http(destination, error, seen))
+            }
+            Self::Http2(_) => failure::http(destination, error, &[]),
         }
     }
 
@@ -410,7 +470,9 @@ fn in_origin_form(
     let path = parts.uri.into_parts().path_and_query;
     parts.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     parts.version = Version::HTTP_11;
-    let length = content_length(&parts.headers)?;
+    let length = framing::settle_length(&mut parts.headers);
+    let length = length.map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))?;
+    name_te(&mut parts.headers);
     // Without a length, hyper would not send the body of a method that rarely has one.
     if !body.is_end_stream() && length.is_none() {
         let chunked = HeaderValue::from_static("chunked");
@@ -431,29 +493,38 @@ fn speaks_for_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
     values.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(',')).any(is_scheme)
 }
 
-/// gRPC is HTTP/2 by definition, and always a POST.
+/// `TE` is for one connection, and says so over HTTP/1.1 (RFC 9110 §10.1.4).
+fn name_te(headers: &mut HeaderMap) {
+    if headers.contains_key(header::TE) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+/// gRPC is HTTP/2 by definition, and always a POST. Its type may have a suffix or parameters; gRPC-Web is
+/// another type, and HTTP/1.1.
 fn is_grpc<B>(request: &Request<B>) -> bool {
-    let is_grpc = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
+    const GRPC: &[u8] = b"application/grpc";
+    let is_grpc = |kind: &HeaderValue| {
+        let Some((start, rest)) = kind.as_bytes().split_at_checked(GRPC.len()) else {
+            return false;
+        };
+        start.eq_ignore_ascii_case(GRPC) && matches!(rest, [] | [b'+' | b';' | b' ' | b'\t', ..])
+    };
     request.method() == Method::POST
         && request.headers().get(header::CONTENT_TYPE).is_some_and(is_grpc)
 }
 
-fn is_uninvited<B>(response: &Response<B>, is_upgrade: bool) -> bool {
-    response.status() == StatusCode::SWITCHING_PROTOCOLS && !is_upgrade
-}
-
-/// The length that a request declares. More than one, or one that is no number, could mean one thing
-/// to us and another to the origin.
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
-    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let digits = value.to_str().ok().filter(|text| text.bytes().all(|c| c.is_ascii_digit()));
-    match (digits.and_then(|digits| digits.parse().ok()), values.next()) {
-        (Some(length), None) => Ok(Some(length)),
-        (Some(_) | None, _) => {
-            Err(Refusal::new(Code::BadRequest, "Content-Length is not one number"))
-        }
+/// Makes an answer's head one that means the same to everybody behind it, or refuses it.
+fn settle<B>(response: &mut Response<B>, call: &Call) -> Result<(), Refusal> {
+    let status = response.status();
+    let garbage = |detail: String| {
+        Refusal::new(Code::OriginGarbage, format!("{}: {detail}", call.destination.authority()))
+    };
+    if status == StatusCode::SWITCHING_PROTOCOLS && !call.is_upgrade {
+        return Err(garbage("a 101 that nobody asked for".into()));
     }
+    framing::settle_answer(status, response.headers_mut())
+        .map_err(|error| garbage(error.to_string()))
 }
 
 fn add_phases<B>(response: &mut Response<B>, phases: &Phases) {

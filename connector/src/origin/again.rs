@@ -121,6 +121,10 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Again<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.is_end_stream() { SizeHint::with_exact(0) } else { SizeHint::default() }
+        match &self.inner {
+            Some(inner) if self.ahead.is_empty() => inner.size_hint(),
+            _ if self.is_end_stream() => SizeHint::with_exact(0),
+            _ => SizeHint::default(),
+        }
     }
 }

@@ -55,7 +55,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Metered<B> {
                 if let Some(data) = frame.data_ref() {
                     self.bytes.increment(data.len() as u64);
                 } else if let Some(trailers) = frame.trailers_mut() {
-                    fields::strip(trailers);
+                    fields::strip_trailers(trailers);
                 }
                 if self.inner.is_end_stream() {
                     self.end();

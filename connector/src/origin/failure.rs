@@ -10,7 +10,7 @@ use protocol::{
     refusal::{Code, Refusal},
 };
 
-use super::connect::Destination;
+use super::{connect::Destination, diagnosis, http2};
 
 pub(super) fn dns(destination: &Destination, error: &io::Error) -> Refusal {
     Refusal::new(Code::OriginDns, format!("{}: {error}", destination.host))
@@ -34,8 +34,19 @@ pub(super) fn late(destination: &Destination, what: &str, limit: Duration) -> Re
     Refusal::new(Code::OriginTimeout, format!("{authority}: {what} took more than {seconds} s"))
 }
 
-/// A request was sent, or begun, and no answer came of it.
-pub(super) fn http(destination: &Destination, error: &hyper::Error) -> Refusal {
+/// A request was sent, or begun, and no answer came of it; `seen` is the start of what came instead.
+pub(super) fn http(destination: &Destination, error: &hyper::Error, seen: &[u8]) -> Refusal {
+    let fault = if error.is_parse_too_large() || http2::is_oversize(error) {
+        Some(diagnosis::too_large())
+    } else if error.is_parse() {
+        diagnosis::fault(seen)
+    } else {
+        None
+    };
+    if let Some(fault) = fault {
+        let detail = format!("{}: {fault}", destination.authority());
+        return Refusal::new(Code::OriginGarbage, detail);
+    }
     let code = if error.is_parse() { Code::OriginGarbage } else { Code::OriginReset };
     let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
     Refusal::new(code, format!("{}: {error}{cause}", destination.authority()))

@@ -24,7 +24,7 @@ pub(super) use self::first::FirstCalls;
 use super::{
     MAX_RESPONSE_HEAD, RequestBody, Sent,
     connect::{ByDestination, Connected, Destination},
-    failure,
+    failure, name_te,
     pool::{Inner, Pool},
     settings::{Settings, Terms},
 };
@@ -108,7 +108,7 @@ impl Pool {
             .max_header_list_size(MAX_RESPONSE_HEAD as u32)
             .handshake(connected.stream)
             .await
-            .map_err(|error| failure::http(destination, &error))?;
+            .map_err(|error| failure::http(destination, &error, &[]))?;
         self.drive(connection);
         let sender = Sender { requests, made: Arc::new(Made { peer: connected.peer, settings }) };
         let mut shared = self.shared();
@@ -187,6 +187,14 @@ pub(super) fn is_untouched(error: &hyper::Error) -> bool {
     error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
+/// True if the answer's head is larger than this end takes: h2 then resets the stream itself.
+pub(super) fn is_oversize(error: &hyper::Error) -> bool {
+    let error = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    error.is_some_and(|error| {
+        error.is_reset() && !error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+    })
+}
+
 /// Makes an HTTP/1.1 request one of HTTP/2: the target is whole, and nothing speaks of the connection.
 pub(super) fn fit(
     request: &mut Request<RequestBody>,
@@ -199,6 +207,7 @@ pub(super) fn fit(
     *request.uri_mut() = Uri::from_parts(target).map_err(|_| Code::BadTarget)?;
     request.headers_mut().remove(header::HOST);
     request.headers_mut().remove(header::TRANSFER_ENCODING);
+    request.headers_mut().remove(header::CONNECTION);
     *request.version_mut() = Version::HTTP_2;
     Ok(())
 }
@@ -217,6 +226,7 @@ pub(super) fn unfit(
     }
     let host = destination.authority();
     fields::set_host(request.headers_mut(), &host).map_err(|_| Code::BadTarget)?;
+    name_te(request.headers_mut());
     *request.version_mut() = Version::HTTP_11;
     Ok(())
 }

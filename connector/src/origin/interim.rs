@@ -7,7 +7,8 @@ use std::{
     task::{Poll, Waker},
 };
 
-use http::Response;
+use http::{Request, Response};
+use protocol::{fields, framing};
 
 /// Responses that may wait; more than that is no progress report.
 const MAX: usize = 8;
@@ -23,8 +24,22 @@ struct Queue {
 }
 
 impl Interim {
+    /// Has the responses to this request put here.
+    pub(super) fn listen<B>(&self, request: &mut Request<B>) {
+        let queue = self.clone();
+        hyper::ext::on_informational(request, move |head| {
+            let mut response = Response::new(());
+            *response.status_mut() = head.status();
+            *response.headers_mut() = head.headers().clone();
+            fields::strip(response.headers_mut());
+            // HTTP/2 would take a length here for that of the answer.
+            framing::drop_content(response.headers_mut());
+            queue.put(response);
+        });
+    }
+
     /// Adds a response. Where the edge does not take them as fast as they come, it is dropped.
-    pub(super) fn put(&self, response: Response<()>) {
+    fn put(&self, response: Response<()>) {
         let mut queue = self.queue();
         if queue.responses.len() < MAX {
             queue.responses.push_back(response);

@@ -2,7 +2,8 @@
 //!
 //! A connection is given back when its answer's body has been read to its end; if it is not, the
 //! connection ends with it. What rests too long is closed, before the origin can close it: a request that
-//! meets a closing connection cannot always be sent again.
+//! meets a closing connection cannot always be sent again. How long an origin waits it may say itself, in
+//! `Keep-Alive: timeout=`.
 
 use std::{
     net::IpAddr,
@@ -10,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use http::{HeaderMap, HeaderName};
 use hyper::client::conn::http1::SendRequest;
 use tokio::{task::JoinSet, time::Instant};
 
@@ -17,11 +19,18 @@ use super::{
     RequestBody,
     connect::{ByDestination, Destination},
     http2::{FirstCalls, Shared},
+    recorder::Recorder,
     settings::{Settings, Terms},
 };
 
-/// Rest of a connection. Common servers close after 5 s; this is sooner.
-const REST: Duration = Duration::from_secs(4);
+/// Rest of a connection whose origin does not say how long it waits. Of common servers, gunicorn is the
+/// first to close, after 2 s; this is sooner.
+const REST: Duration = Duration::from_millis(1_500);
+/// Longest rest, whatever the origin says.
+const MAX_REST: Duration = Duration::from_secs(60);
+/// A connection is closed so long before its origin would close it, so that no request crosses the close.
+const MARGIN: Duration = Duration::from_secs(1);
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// How often what has rested too long is looked for. It may be closed this much later.
 const SWEEP: Duration = Duration::from_millis(500);
 /// Most connections at rest for one destination: a crowd that calls one server must not dial anew for
@@ -35,6 +44,25 @@ pub(super) struct Connection {
     pub(super) sender: SendRequest<RequestBody>,
     pub(super) peer: IpAddr,
     pub(super) settings: Option<Arc<Settings>>,
+    /// What comes from the origin.
+    pub(super) recorder: Recorder,
+    /// How long it may rest, as the last answer tells.
+    pub(super) rest: Duration,
+}
+
+/// How long a connection may rest after an answer with these fields.
+pub(super) fn rest(fields: &HeaderMap) -> Duration {
+    let Some(said) = fields.get(KEEP_ALIVE) else { return REST };
+    let mut said = said.to_str().unwrap_or_default().split(',');
+    let seconds = said.find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        let is_timeout = name.trim().eq_ignore_ascii_case("timeout");
+        is_timeout.then(|| value.trim().parse::<u32>().ok()).flatten()
+    });
+    let Some(seconds) = seconds else { return REST };
+    let timeout = Duration::from_secs(seconds.into());
+    // Half of it, where there is not much.
+    timeout.saturating_sub(MARGIN).max(timeout.min(MARGIN) / 2).min(MAX_REST)
 }
 
 /// A connection whose answer is being read.
@@ -77,7 +105,7 @@ impl Pool {
         while let Some((since, connection)) = connections.pop() {
             *count -= 1;
             if connection.sender.is_ready()
-                && since.elapsed() < REST
+                && since.elapsed() < connection.rest
                 && terms.admit(connection.peer, connection.settings.as_ref())
             {
                 return Some(connection);
@@ -151,11 +179,39 @@ impl Resting {
     fn sweep(&mut self) -> bool {
         self.connections.retain(|_, connections| {
             connections.retain(|(since, connection)| {
-                since.elapsed() < REST && !connection.sender.is_closed()
+                since.elapsed() < connection.rest && !connection.sender.is_closed()
             });
             !connections.is_empty()
         });
         self.count = self.connections.values().map(Vec::len).sum();
         self.count == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_rests_for_less_than_its_origin_waits() {
+        let rest_of = |said: Option<&'static str>| {
+            let said = said.map(|said| (KEEP_ALIVE, HeaderValue::from_static(said)));
+            rest(&said.into_iter().collect()).as_millis()
+        };
+        for (said, expected) in [
+            (None, 1_500),
+            (Some("timeout=5"), 4_000),
+            (Some("max=100, Timeout = 5"), 4_000),
+            (Some("timeout=2"), 1_000),
+            (Some("timeout=1"), 500),
+            (Some("timeout=0"), 0),
+            (Some("timeout=4000000000"), 60_000),
+            (Some("max=100"), 1_500),
+            (Some("timeout=soon"), 1_500),
+        ] {
+            assert_eq!(rest_of(said), expected, "{said:?}");
+        }
     }
 }

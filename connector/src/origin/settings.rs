@@ -45,6 +45,8 @@ pub(super) struct Settings {
     plaintext: bool,
     pub(super) http2: Http2,
     response_timeout: Option<Duration>,
+    /// Names of fields are sent in Title-Case over HTTP/1.1.
+    title_case: bool,
     pub(super) tls: Tls,
 }
 
@@ -63,6 +65,10 @@ impl Terms {
             (Some(_), None) | (None, Some(_)) => false,
         };
         are_same && self.pass.allows_again(peer)
+    }
+
+    pub(super) fn title_case(&self) -> bool {
+        self.settings.as_ref().is_some_and(|settings| settings.title_case)
     }
 
     pub(super) fn http2(&self) -> Http2 {
@@ -119,6 +125,8 @@ struct Written {
     http2: Http2,
     /// In seconds.
     response_timeout: Option<u64>,
+    #[serde(default)]
+    title_case: bool,
 }
 
 fn yes() -> bool {
@@ -247,9 +255,9 @@ impl Settings {
             path: culprit,
             expected: "certificates that can be used, with the key that belongs to them",
         })?;
-        let Written { hosts, ports, plaintext, http2, response_timeout, .. } = entry;
+        let Written { hosts, ports, plaintext, http2, response_timeout, title_case, .. } = entry;
         let response_timeout = response_timeout.map(Duration::from_secs);
-        Ok(Self { hosts, ports, headers, plaintext, http2, response_timeout, tls })
+        Ok(Self { hosts, ports, headers, plaintext, http2, response_timeout, title_case, tls })
     }
 
     /// Sets what the origin is to be told, whatever the client said, also under names that some servers

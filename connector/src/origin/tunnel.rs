@@ -1,7 +1,8 @@
 //! Requests that leave HTTP: CONNECT and Upgrade. Afterwards bytes go both ways, each direction closed
 //! on its own, and an end that breaks off breaks the other off, too.
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body;
 use hyper_util::rt::TokioIo;
 use link::{Exchange, Upgraded};
 use protocol::{fields, head::Protocol, refusal::Refusal};
@@ -61,7 +62,11 @@ impl Origin {
             return Outcome::BrokenOff;
         };
         let mut head = response.map(|_| ());
+        let choice = fields::join(head.headers_mut(), &header::UPGRADE, b", ");
         fields::strip(head.headers_mut());
+        if let Some(choice) = choice {
+            head.extensions_mut().insert(Protocol(choice));
+        }
         add_phases(&mut head, &phases);
         let Ok(edge) = reply.tunnel(head).await else { return Outcome::Cancelled };
         self.relay(edge, &mut TokioIo::new(origin)).await
@@ -85,10 +90,18 @@ impl Origin {
 }
 
 /// Adds what asks an HTTP/1.1 origin to leave HTTP.
-pub(super) fn ask_for<B>(request: &mut Request<B>, protocol: Protocol) {
+pub(super) fn ask_for<B: Body>(request: &mut Request<B>, protocol: Protocol) {
+    // What the client said of its content did not come over the link (RFC 9110 §8.6).
+    let has_content = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    let length = request.body().size_hint().exact().filter(|length| has_content || *length > 0);
     let headers = request.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    let options = if headers.contains_key(header::TE) { "upgrade, te" } else { "upgrade" };
+    headers.insert(header::CONNECTION, HeaderValue::from_static(options));
     headers.insert(header::UPGRADE, protocol.0);
+    if let Some(length) = length {
+        headers.remove(header::TRANSFER_ENCODING);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
 }
 
 /// Lets the origin see that the other end broke off: without this, it would be a clean end.

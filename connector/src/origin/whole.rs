@@ -9,13 +9,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Response, Version};
+use http::{HeaderMap, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use protocol::fields;
 
 pub(super) struct Whole {
     inner: Incoming,
     is_http2: bool,
+    /// Most trailers that the edge takes.
+    most_trailers: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -24,12 +27,14 @@ pub(super) enum BrokenOff {
     Http(#[from] hyper::Error),
     #[error("the origin reset the stream before the answer's end")]
     Reset,
+    #[error("the answer has {count} trailers; {most} pass")]
+    Trailers { count: usize, most: usize },
 }
 
 impl Whole {
-    pub(super) fn of(response: Response<Incoming>) -> Response<Self> {
+    pub(super) fn of(response: Response<Incoming>, most_trailers: usize) -> Response<Self> {
         let is_http2 = response.version() == Version::HTTP_2;
-        response.map(|inner| Self { inner, is_http2 })
+        response.map(|inner| Self { inner, is_http2, most_trailers })
     }
 }
 
@@ -42,7 +47,20 @@ impl Body for Whole {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
-            Some(frame) => Poll::Ready(Some(frame.map_err(BrokenOff::Http))),
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    fields::strip_trailers(trailers);
+                }
+                let count = frame.trailers_ref().map_or(0, HeaderMap::len);
+                let most = self.most_trailers;
+                let fits = count <= most;
+                Poll::Ready(Some(if fits {
+                    Ok(frame)
+                } else {
+                    Err(BrokenOff::Trailers { count, most })
+                }))
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
             // Only over HTTP/2 does this always tell whether the end has come.
             None if self.is_http2 && !self.inner.is_end_stream() => {
                 Poll::Ready(Some(Err(BrokenOff::Reset)))

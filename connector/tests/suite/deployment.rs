@@ -392,5 +392,5 @@ where
 
 /// [`Session::open`] for a request in one piece.
 pub async fn open_whole(session: &Session, request: Request<()>) -> Result<Opened, SendError> {
-    session.open(&request.into_parts().0).await
+    session.open(&request.into_parts().0, Bytes::new()).await
 }

@@ -10,6 +10,7 @@ mod deployment;
 mod doctor;
 mod http2_origins;
 mod lifecycle;
+mod messages;
 mod origin_settings;
 mod origins;
 mod policy;

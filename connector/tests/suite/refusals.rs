@@ -25,6 +25,8 @@ use crate::{
 over_both_carriers!(
     what_stands_in_the_way_is_told,
     garbage_is_called_garbage,
+    what_is_wrong_with_an_answer_is_named_with_its_place,
+    a_safe_request_is_repeated_on_a_new_connection_and_no_other,
     an_origin_that_breaks_off_is_no_clean_end,
     a_request_that_is_given_up_is_given_up_at_the_origin,
     a_body_that_breaks_off_never_ends_cleanly_at_the_origin,
@@ -78,12 +80,41 @@ async fn garbage_is_called_garbage(transport: Transport) {
         b"\x15\x03\x03\x00\x02\x02\x16 a TLS alert where HTTP should be",
         b"HTTP/1.1 2000 OK\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\na: b\r\n folded\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: a\r\nConnection: upgrade\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
     ] {
         let origin = Origin::says(answer).await;
         expect_refusal(&deployment.session(), &origin.url("/"), Code::OriginGarbage).await;
+    }
+}
+
+async fn what_is_wrong_with_an_answer_is_named_with_its_place(transport: Transport) {
+    let deployment = Deployment::over(transport).await;
+    let fields = |count: usize| {
+        let fields: String = (0..count).map(|n| format!("x-{n}: 1\r\n")).collect();
+        format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 0\r\n\r\n")
+    };
+    for (answer, place) in [
+        ("\x15\x03\x03\0\x02\x02\x16 a TLS alert where HTTP should be".into(), "TLS"),
+        ("HTTP/1.2 200 OK\r\n\r\n".into(), "HTTP/1.2"),
+        ("HTTP/1.1 200 OK\r\na: b\r\nno colon\r\n\r\n".into(), "field 2 has no colon"),
+        ("HTTP/1.1 200 OK\r\na: b\r\nx[: c\r\n\r\n".into(), "field 2, x[: the byte 0x5b at 1"),
+        ("HTTP/1.1 200 OK\r\na: b\x01\r\n\r\n".into(), "field 1, a: the byte 0x01 at 2"),
+        (fields(256), "256 fields"),
+        (fields(10_000), "64 KiB"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nab".into(), "content-length"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n".into(), "chunked"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nab".into(), "chunked"),
+    ] {
+        let answer: &'static str = String::leak(answer);
+        let origin = Origin::says(answer.as_bytes()).await;
+        let response = send(&deployment.session(), &origin.url("/")).await;
+        assert_eq!(response.headers()[fields::ERROR], Code::OriginGarbage.as_str(), "{place}");
+        let body = patiently(response.into_body().collect()).await.unwrap().to_bytes();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(place), "{detail}, but not {place}");
+        assert!(detail.contains(&origin.address.to_string()), "{detail}");
     }
 }
 
@@ -203,6 +234,66 @@ async fn a_request_is_never_sent_twice(transport: Transport) {
     assert!(is_broken, "a connection is used again");
     patiently(told.recv()).await.unwrap();
     assert!(told.try_recv().is_err(), "the request came once");
+}
+
+async fn a_safe_request_is_repeated_on_a_new_connection_and_no_other(transport: Transport) {
+    let deployment = Deployment::over(transport).await;
+    let (tell, mut told) = mpsc::channel(64);
+    // Answers one request on each connection, reads the second one and closes.
+    let origin = Origin::raw(move |mut stream| {
+        let tell = tell.clone();
+        async move {
+            let first = head(&mut stream).await;
+            if first.contains("content-length: 4") {
+                stream.read_exact(&mut [0; 4]).await.unwrap();
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            let second = head(&mut stream).await;
+            if !second.is_empty() {
+                tell.send(second.split(' ').next().unwrap().to_owned()).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let session = deployment.session();
+    let with_body = |method: &str| {
+        let body = Full::new(Bytes::from_static(b"body"));
+        let request = Request::builder().method(method).uri(origin.url("/"));
+        request.header("content-length", "4").body(body).unwrap()
+    };
+    // Whether a connection is at rest when the next request comes is chance: ask until each was met by a close.
+    let mut met = std::collections::BTreeSet::new();
+    while !(met.contains("GET") && met.contains("HEAD") && met.contains("OPTIONS")) {
+        for method in ["GET", "HEAD", "OPTIONS"] {
+            let request = Request::builder().method(method).uri(origin.url("/"));
+            let request = request.body(Empty::<Bytes>::new()).unwrap();
+            let response = patiently(send_whole(&session, request, |_| {})).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK, "{method}");
+            patiently(response.into_body().collect()).await.unwrap();
+        }
+        while let Ok(method) = told.try_recv() {
+            met.insert(method);
+        }
+    }
+    for method in ["POST", "DELETE", "GET"] {
+        let (mut answered, mut refused) = (0, 0);
+        while refused == 0 {
+            let response =
+                patiently(send_whole(&session, with_body(method), |_| {})).await.unwrap();
+            match response.status() {
+                StatusCode::OK => answered += 1,
+                StatusCode::BAD_GATEWAY => refused += 1,
+                other => panic!("{method}: {other}"),
+            }
+            let is_garbage =
+                response.headers().get(fields::ERROR).map(|code| code != "origin_reset");
+            assert_ne!(is_garbage, Some(true));
+            patiently(response.into_body().collect()).await.unwrap();
+        }
+        let closed = patiently(told.recv()).await;
+        assert_eq!(closed.as_deref(), Some(method), "after {answered} answers");
+        assert!(told.try_recv().is_err(), "it came once");
+    }
 }
 
 async fn a_stale_connection_costs_nothing(transport: Transport) {
