@@ -18,7 +18,10 @@ use hyper_util::{
     server::conn::auto,
 };
 use link::{boxed, workers::WorkerId};
-use protocol::refusal::{Code, Refusal};
+use protocol::{
+    head::MESSAGE_FIELDS,
+    refusal::{Code, Refusal},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -44,9 +47,10 @@ mod upload;
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
 /// A connection on which no request has been under way for so long is shut down, whatever it speaks.
 const IDLE: Duration = Duration::from_secs(120);
-/// What hyper reads of a head before it gives up on its own, with a bare 431; it also does where there
-/// are more than 100 fields. Above our own limits, so that theirs is the answer which tells what is wrong.
+/// What hyper reads of a head before it gives up on its own, with a bare 431, and how many fields. Above our own
+/// limits, so that theirs is the answer which tells what is wrong.
 const HEAD_BUFFER: usize = 128 * 1024;
+const HEAD_FIELDS: usize = MESSAGE_FIELDS + 32;
 /// Streams that one HTTP/2 client may have open.
 const STREAMS: u32 = 128;
 /// What a stream's client may send ahead of the link, in bytes.
@@ -160,6 +164,7 @@ impl Gateway {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_WITHIN)
+            .max_headers(HEAD_FIELDS)
             .max_buf_size(HEAD_BUFFER);
         builder
             .http2()

@@ -7,12 +7,13 @@ use http::{
 };
 use protocol::{
     address::{parse_port, split_authority},
+    fields, framing,
+    head::MESSAGE_FIELDS,
     refusal::{Code, Refusal},
 };
 
-/// Most header fields, and their size together, each counted as its name, its value and 32 bytes
+/// Most bytes of all header fields together, each counted as its name, its value and 32 bytes
 /// (RFC 9113 §6.5.2).
-const MAX_FIELDS: usize = 96;
 const MAX_FIELDS_SIZE: usize = 64 * 1024;
 /// Longest target, in bytes.
 const MAX_TARGET: usize = 16 * 1024;
@@ -24,20 +25,25 @@ pub(crate) enum Target {
     Message,
     /// Bytes both ways, to `host:port`.
     Connect,
-    /// Bytes both ways, after an upgrade to this protocol.
+    /// Bytes both ways, after an upgrade to one of these protocols.
     Upgrade(HeaderValue),
+}
+
+/// Makes a head canonical before it is judged: one Content-Length or none, which is returned, and one `Cookie`,
+/// which HTTP/2 may split (RFC 9113 §8.2.3).
+pub(crate) fn settle(head: &mut Parts) -> Result<Option<u64>, Refusal> {
+    if head.version == Version::HTTP_2 {
+        fields::join(&mut head.headers, &header::COOKIE, b"; ");
+    }
+    framing::settle_length(&mut head.headers)
+        .map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))
 }
 
 /// Judges a request's head; `has_body` tells whether anything follows it.
 pub(crate) fn admit(head: &Parts, has_body: bool) -> Result<Target, Refusal> {
     limit(head)?;
-    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
-    if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-        return Err(Refusal::new(
-            Code::BadRequest,
-            "the one transfer coding that passes is chunked",
-        ));
-    }
+    framing::is_chunked(&head.headers)
+        .map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))?;
     let authority = head.uri.authority().map_or("", Authority::as_str);
     let (host, port) = split_authority(authority);
     if host.is_empty() {
@@ -50,6 +56,10 @@ pub(crate) fn admit(head: &Parts, has_body: bool) -> Result<Target, Refusal> {
     let has_port = parse_port(port).is_some();
     let extended = head.extensions.get::<hyper::ext::Protocol>();
     if head.method == Method::CONNECT && extended.is_none() {
+        if has_body {
+            let detail = "a CONNECT has no content, and this one announces some";
+            return Err(Refusal::new(Code::BadRequest, detail));
+        }
         let detail = "CONNECT needs a host and a port";
         return has_port
             .then_some(Target::Connect)
@@ -63,7 +73,7 @@ pub(crate) fn admit(head: &Parts, has_body: bool) -> Result<Target, Refusal> {
         let protocol = HeaderValue::from_str(extended.as_str());
         return protocol.map(Target::Upgrade).map_err(|_| Code::BadRequest.into());
     }
-    Ok(upgrade(head).filter(|_| !has_body).map_or(Target::Message, Target::Upgrade))
+    Ok(upgrade(head).map_or(Target::Message, Target::Upgrade))
 }
 
 fn limit(head: &Parts) -> Result<(), Refusal> {
@@ -75,16 +85,26 @@ fn limit(head: &Parts) -> Result<(), Refusal> {
     let size = |fields: &HeaderMap| {
         fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum::<usize>()
     };
-    if head.headers.len() > MAX_FIELDS || size(&head.headers) > MAX_FIELDS_SIZE {
-        return Err(Code::HeadersTooLarge.into());
+    let count = head.headers.len();
+    if count > MESSAGE_FIELDS {
+        let detail = format!("the request has {count} header fields; {MESSAGE_FIELDS} pass");
+        return Err(Refusal::new(Code::HeadersTooLarge, detail));
+    }
+    let size = size(&head.headers);
+    if size > MAX_FIELDS_SIZE {
+        let detail = format!(
+            "the request's header fields have {size} bytes, counted as HTTP/2 does; \
+             {MAX_FIELDS_SIZE} pass"
+        );
+        return Err(Refusal::new(Code::HeadersTooLarge, detail));
     }
     Ok(())
 }
 
-/// The protocol that an HTTP/1.1 client asks to switch to. `h2c` is none that a tunnel could carry:
-/// such a client is served without it, as RFC 9110 §7.8 allows.
+/// The protocols that an HTTP/1.1 client offers to switch to, in its order. `h2c` is none that a tunnel could
+/// carry: such a client is served without it, as RFC 9110 §7.8 allows.
 fn upgrade(head: &Parts) -> Option<HeaderValue> {
-    if head.method != Method::GET || head.version != Version::HTTP_11 {
+    if head.version != Version::HTTP_11 || !head.headers.contains_key(header::UPGRADE) {
         return None;
     }
     let mut connection = head.headers.get_all(header::CONNECTION).iter();
@@ -92,13 +112,13 @@ fn upgrade(head: &Parts) -> Option<HeaderValue> {
         let Ok(value) = value.to_str() else { return false };
         value.split(',').any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
     });
-    let mut protocols = head.headers.get_all(header::UPGRADE).iter();
-    match (protocols.next(), protocols.next()) {
-        (Some(protocol), None) if asks && !protocol.as_bytes().eq_ignore_ascii_case(b"h2c") => {
-            Some(protocol.clone())
-        }
-        _ => None,
-    }
+    let offered = head.headers.get_all(header::UPGRADE).iter();
+    let offered = offered.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let offered = offered.map(<[u8]>::trim_ascii);
+    let offered: Vec<&[u8]> =
+        offered.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"h2c")).collect();
+    let offer = HeaderValue::from_bytes(&offered.join(&b", "[..])).ok();
+    offer.filter(|offer| asks && !offer.is_empty())
 }
 
 #[cfg(test)]
@@ -146,8 +166,8 @@ mod tests {
             let empty = Request::get("http://a/");
             (0..count).fold(empty, |request, n| request.header(format!("x-{n}"), "1"))
         };
-        assert_eq!(judge(fields(96)), Ok(Target::Message));
-        assert_eq!(judge(fields(97)), Err(Code::HeadersTooLarge));
+        assert_eq!(judge(fields(256)), Ok(Target::Message));
+        assert_eq!(judge(fields(257)), Err(Code::HeadersTooLarge));
         let large = |size: usize| Request::get("http://a/").header("x", "v".repeat(size));
         assert_eq!(judge(large(65_000)), Ok(Target::Message));
         assert_eq!(judge(large(65_536)), Err(Code::HeadersTooLarge));
@@ -165,16 +185,45 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_is_one_protocol_that_connection_names() {
-        let ask = |connection: &str, upgrade: &str| {
-            let request = Request::get("http://a/");
-            judge(request.header("connection", connection).header("upgrade", upgrade))
+    fn an_upgrade_offers_protocols_that_connection_names() {
+        let ask = |method: &str, connection: &str, offers: &[&str]| {
+            let request = Request::builder().method(method).uri("http://a/");
+            let request = request.header("connection", connection);
+            judge(offers.iter().fold(request, |request, offer| request.header("upgrade", *offer)))
         };
-        let websocket = Ok(Target::Upgrade(HeaderValue::from_static("websocket")));
-        assert_eq!(ask("keep-alive, Upgrade", "websocket"), websocket);
-        assert_eq!(ask("keep-alive", "websocket"), Ok(Target::Message));
-        assert_eq!(ask("Upgrade, HTTP2-Settings", "h2c"), Ok(Target::Message));
-        let post = Request::post("http://a/").header("connection", "upgrade");
-        assert_eq!(judge(post.header("upgrade", "websocket")), Ok(Target::Message));
+        let offered = |offer| Ok(Target::Upgrade(HeaderValue::from_static(offer)));
+        assert_eq!(ask("GET", "keep-alive, Upgrade", &["websocket"]), offered("websocket"));
+        assert_eq!(ask("POST", "Upgrade", &["SPDY/3.1"]), offered("SPDY/3.1"));
+        assert_eq!(ask("PUT", "upgrade", &["a", "b/2"]), offered("a, b/2"));
+        assert_eq!(ask("GET", "upgrade", &["a,h2c", ", b"]), offered("a, b"));
+        assert_eq!(ask("GET", "keep-alive", &["websocket"]), Ok(Target::Message));
+        assert_eq!(ask("GET", "Upgrade, HTTP2-Settings", &["h2c"]), Ok(Target::Message));
+        assert_eq!(ask("GET", "upgrade", &[]), Ok(Target::Message));
+        assert_eq!(ask("GET", "upgrade", &[" "]), Ok(Target::Message));
+    }
+
+    #[test]
+    fn a_head_is_settled_before_it_is_judged() {
+        let settled = |version: Version, said: &[(&str, &str)]| {
+            let request = Request::get("http://a/").version(version);
+            let request =
+                said.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+            let (mut head, ()) = request.body(()).unwrap().into_parts();
+            let length = settle(&mut head).map_err(|refusal| refusal.code);
+            (length, head.headers.get_all("cookie").iter().cloned().collect::<Vec<_>>())
+        };
+        let cookies = [("cookie", "a=1"), ("cookie", "b=2"), ("content-length", "007")];
+        let (length, joined) = settled(Version::HTTP_2, &cookies);
+        assert_eq!((length, joined), (Ok(Some(7)), vec![HeaderValue::from_static("a=1; b=2")]));
+        assert_eq!(settled(Version::HTTP_11, &cookies).1.len(), 2, "HTTP/1.1 splits nothing");
+        let lengths = [("content-length", "7"), ("content-length", "8")];
+        assert_eq!(settled(Version::HTTP_2, &lengths).0, Err(Code::BadRequest));
+    }
+
+    #[test]
+    fn a_connect_has_no_content() {
+        let request = Request::builder().method("CONNECT").uri("wiki.corp:443");
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        assert_eq!(admit(&head, true).map_err(|refusal| refusal.code), Err(Code::BadRequest));
     }
 }

@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
+use link::LinkError;
 use protocol::{
     fields,
     refusal::{Code, Refusal},
@@ -93,18 +94,23 @@ impl Body for Answer {
             Self::Whole(bytes) => return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Self::Stream(stream) => stream,
         };
-        let frame = std::task::ready!(stream.live.poll_body(cx));
-        match &frame {
+        let mut frame = std::task::ready!(stream.live.poll_body(cx));
+        match &mut frame {
             None => stream.left = Some(0),
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
                 let left = stream.left.map(|left| left.saturating_sub(length));
                 stream.left = if frame.is_trailers() { Some(0) } else { left };
                 stream.account.core.metrics.bytes_down.increment(length);
+                if let Some(trailers) = frame.trailers_mut() {
+                    fields::strip_trailers(trailers);
+                }
             }
             Some(Err(broken)) => {
                 stream.left = Some(0);
                 stream.account.outcome = Outcome::Refused(match broken {
+                    // The link is well, and the answer broke off at its source.
+                    Broken::Link(LinkError::Incomplete) => Code::OriginReset,
                     Broken::Link(_) => Code::LinkLost,
                     Broken::Cut => Code::AccessRevoked,
                 });

@@ -10,10 +10,11 @@ use std::{
 };
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::{body::Incoming, ext::ReasonPhrase, upgrade::OnUpgrade};
 use link::SendError;
 use protocol::{
-    fields,
+    abilities::Abilities,
+    fields, framing,
     phases::{Phase, Phases},
     refusal::{Code, Refusal},
 };
@@ -26,7 +27,7 @@ use crate::{
         answer::{Account, Answer, Stream},
         client::Client,
         no_link, tunnel,
-        upload::Source,
+        upload::{self, Source},
     },
     knowledge::Grant,
     metrics::Outcome,
@@ -44,7 +45,7 @@ const LINK_WITHIN: Duration = Duration::from_secs(2);
 /// its answer begins: what is handed on is a pointer to it.
 pub(crate) struct Exchange {
     pub(crate) head: Parts,
-    source: Source,
+    pub(crate) source: Source,
     target: Target,
     pub(crate) upgrade: OnUpgrade,
     tunnel: Arc<Tunnel>,
@@ -74,17 +75,16 @@ struct Admitted {
 /// Everything that must hold before a link is asked.
 fn admit(
     gateway: &Gateway,
-    head: &Parts,
+    head: &mut Parts,
     source: &Source,
     client: &Client,
 ) -> Result<Admitted, Refusal> {
+    let length = admission::settle(head)?;
     let target = admission::admit(head, !source.is_empty())?;
     let knowledge = &gateway.core.knowledge;
     let grant =
         gateway.callers.judge(knowledge, &head.headers, client.last_caller(), SystemTime::now())?;
-    let announced = head.headers.get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > gateway.max_request_body) {
+    if length.is_some_and(|length| length > gateway.max_request_body) {
         return Err(Code::BodyTooLarge.into());
     }
     let (tunnel, live) = enter(&gateway.core, grant, Sharers::new(&grant, &head.uri))?;
@@ -125,7 +125,7 @@ impl Exchange {
         let (mut head, body) = request.into_parts();
         let (is_http2, limit) = (client.is_http2(), gateway.max_request_body);
         let source = Source::new(body, is_http2, limit, &gateway.core);
-        let admitted = match admit(gateway, &head, &source, &client) {
+        let admitted = match admit(gateway, &mut head, &source, &client) {
             Ok(admitted) => admitted,
             Err(refusal) => return Err(((refusal, account), source)),
         };
@@ -166,7 +166,7 @@ impl Exchange {
         Box::pin(tunnel::open(gateway, self, protocol)).await
     }
 
-    async fn send(mut self: Box<Self>) -> Result<Response<Answer>, Refused> {
+    pub(crate) async fn send(mut self: Box<Self>) -> Result<Response<Answer>, Refused> {
         let mut tries = Tries::default();
         loop {
             let in_flight = match tries.next(&self).await {
@@ -174,7 +174,11 @@ impl Exchange {
                 Err(refusal) => return Err((refusal, self.account)),
             };
             let may_repeat = self.source.is_empty() && self.head.method.is_safe();
-            let body = self.source.lend();
+            let abilities = in_flight.link().session.abilities();
+            if let Err(refusal) = judge_fields(&self.head, abilities) {
+                return Err((refusal, self.account));
+            }
+            let body = self.source.lend(abilities.message_fields());
             let sent_at = Instant::now();
             let sent = tokio::select! {
                 biased;
@@ -192,12 +196,7 @@ impl Exchange {
                 Err(error) => error,
             };
             if error.is_request_body() {
-                let refusal = if self.source.is_too_large() {
-                    Code::BodyTooLarge.into()
-                } else {
-                    Refusal::new(Code::BadRequest, "the request's body broke off")
-                };
-                return Err((refusal, self.account));
+                return Err((upload::refusal(&error), self.account));
             }
             let is_whole = error.is_not_delivered() && self.source.take_back().await;
             tries.failed(&in_flight, &error, is_whole, may_repeat);
@@ -231,14 +230,21 @@ impl Exchange {
         account.outcome = finish(&mut head.headers, clock, sent_at, &account);
         let is_bodyless = request.method == Method::HEAD
             || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let length = head.headers.get(header::CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        // A connector sends one length or none; hyper would send nothing at all after others.
+        let Ok(length) = framing::settle_length(&mut head.headers) else {
+            let detail = "the answer's Content-Length is not one number";
+            return super::answer::refuse(&Refusal::new(Code::OriginGarbage, detail), account);
+        };
         let length = if is_bodyless { Some(0) } else { length };
         live.hold(body);
         let stream = Stream::new(live, client, length, in_flight, account);
         let mut response = Response::new(Answer::Stream(Box::new(stream)));
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
+        if head.status.canonical_reason().is_none() {
+            // hyper would call it "<none>". A link does not carry the origin's own phrase.
+            response.extensions_mut().insert(ReasonPhrase::from_static(b""));
+        }
         response
     }
 }
@@ -273,6 +279,18 @@ impl From<Blame> for Code {
             Blame::LinkLost => Self::LinkLost,
         }
     }
+}
+
+/// May a request with so many fields be sent to a connector that understands this?
+fn judge_fields(head: &Parts, abilities: Abilities) -> Result<(), Refusal> {
+    let (count, most) = (head.headers.len(), abilities.message_fields());
+    if count <= most {
+        return Ok(());
+    }
+    let detail = format!(
+        "the request has {count} header fields; the tunnel's connector is older and takes {most}"
+    );
+    Err(Refusal::new(Code::HeadersTooLarge, detail))
 }
 
 /// Which links a request was tried on, and what came of it.

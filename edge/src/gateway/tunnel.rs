@@ -4,14 +4,24 @@
 //! it; what runs inside a tunnel, TLS or WebSocket, says its own goodbye and so notices that it is
 //! missing.
 
-use std::{io, time::Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use link::{LinkError, Opened, Upgraded};
-use protocol::{head::Protocol, refusal::Code};
+use link::{LinkError, MAX_UPGRADE_BODY, Opened, Upgraded};
+use protocol::{
+    framing,
+    head::Protocol,
+    refusal::{Code, Refusal},
+};
+use tokio::time::timeout;
 use tokio_util::io::InspectReader;
 
 use crate::{
@@ -28,6 +38,8 @@ use crate::{
 
 /// What is copied at once, in bytes, each way: TLS records have 16 KiB.
 const BUFFER: usize = 16 * 1024;
+/// A request that asks for an upgrade has a short body, if any, which is there at once.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Opens a tunnel to the head's authority, or an upgrade to `protocol`.
 pub(crate) async fn open(
@@ -43,16 +55,36 @@ pub(crate) async fn open(
     if let Some(protocol) = protocol.clone() {
         head.extensions.insert(Protocol(protocol));
     }
+    // Connectors take an upgrade by GET without a body; newer ones take any.
+    let needs_any_upgrade =
+        protocol.is_some() && (exchange.head.method != Method::GET || !exchange.source.is_empty());
+    let mut body = None;
     let mut tries = Tries::default();
     loop {
         let in_flight = match tries.next(&exchange).await {
             Ok(in_flight) => in_flight,
             Err(refusal) => return Err((refusal, exchange.account)),
         };
+        if needs_any_upgrade && body.is_none() && !in_flight.link().session.abilities().any_upgrade
+        {
+            // An older connector: HTTP lets a proxy pass the request on without the offer (RFC 9110 §7.8).
+            exchange.head.extensions.remove::<Protocol>();
+            drop(in_flight);
+            return exchange.send().await;
+        }
+        let body = match &body {
+            Some(body) => Bytes::clone(body),
+            None => match read_body(&mut exchange).await {
+                Ok(read) => body.insert(read).clone(),
+                Err(refusal) => return Err((refusal, exchange.account)),
+            },
+        };
+        // A link would take a length for that of the tunnel.
+        framing::drop_content(&mut exchange.head.headers);
         let sent_at = Instant::now();
         let opened = tokio::select! {
             biased;
-            opened = in_flight.link().session.open(&exchange.head) => opened,
+            opened = in_flight.link().session.open(&exchange.head, body) => opened,
             () = exchange.live.cut() => return Err((Code::AccessRevoked.into(), exchange.account)),
             late = exchange.late() => return Err((late, exchange.account)),
         };
@@ -81,6 +113,34 @@ pub(crate) async fn open(
     }
 }
 
+/// All of the body of a request that asks for an upgrade: the connector must have it before the tunnel's bytes.
+async fn read_body(exchange: &mut Exchange) -> Result<Bytes, Refusal> {
+    if exchange.source.is_empty() {
+        return Ok(Bytes::new());
+    }
+    let body = exchange.source.lend(0);
+    let read = tokio::select! {
+        biased;
+        read = timeout(BODY_WITHIN, Limited::new(body, MAX_UPGRADE_BODY).collect()) => read,
+        () = exchange.live.cut() => return Err(Code::AccessRevoked.into()),
+    };
+    match read {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let detail = format!(
+                "a request that asks for an upgrade may have a body of {MAX_UPGRADE_BODY} bytes"
+            );
+            Err(Refusal::new(Code::BodyTooLarge, detail))
+        }
+        Ok(Err(_)) => Err(Refusal::new(Code::BadRequest, "the request's body broke off")),
+        Err(_) => {
+            let seconds = BODY_WITHIN.as_secs();
+            let detail = format!("the body of an upgrade did not come within {seconds} s");
+            Err(Refusal::new(Code::BadRequest, detail))
+        }
+    }
+}
+
 /// HTTP/2 asks for a WebSocket with an extended CONNECT (RFC 8441); origins speak HTTP/1.1, where the
 /// same is a GET with a key.
 fn make_http1_handshake(head: &mut Parts) {
@@ -92,6 +152,8 @@ fn make_http1_handshake(head: &mut Parts) {
 
 /// Says "switched" in the client's own version of HTTP.
 fn switch(response: &mut Response<Answer>, protocol: Option<HeaderValue>, is_extended: bool) {
+    // Bytes follow, and no content (RFC 9110 §9.3.6, §15.2.2).
+    framing::drop_content(response.headers_mut());
     *response.version_mut() = http::Version::HTTP_11;
     match protocol {
         Some(_) if is_extended => {
@@ -99,17 +161,16 @@ fn switch(response: &mut Response<Answer>, protocol: Option<HeaderValue>, is_ext
             *response.status_mut() = StatusCode::OK;
             response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
         }
-        Some(protocol) => {
+        Some(offered) => {
+            // The origin's choice; an older connector does not tell it.
+            let chosen = response.extensions_mut().remove::<Protocol>();
+            let protocol = chosen.map_or(offered, |Protocol(chosen)| chosen);
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             let headers = response.headers_mut();
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, protocol);
         }
-        None => {
-            *response.status_mut() = StatusCode::OK;
-            // A 2xx to CONNECT has neither (RFC 9110 §9.3.6).
-            response.headers_mut().remove(header::CONTENT_LENGTH);
-        }
+        None => *response.status_mut() = StatusCode::OK,
     }
 }
 

@@ -2,11 +2,9 @@
 //! of it. What has been read by then is kept, up to a bound, and comes first the next time.
 
 use std::{
+    error::Error as _,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,7 +12,11 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use link::BoxError;
+use link::{BoxError, SendError};
+use protocol::{
+    fields,
+    refusal::{Code, Refusal},
+};
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::core::Core;
@@ -33,8 +35,6 @@ pub(crate) struct Source {
     is_empty: bool,
     content: Option<Box<Content>>,
     lent: Option<oneshot::Receiver<Box<Content>>>,
-    /// What the content tells; there is none of an empty body.
-    is_too_large: Option<Arc<AtomicBool>>,
 }
 
 /// The body, whole: what has been read of it, and where the rest comes from.
@@ -46,14 +46,30 @@ struct Content {
     is_http2: bool,
     /// Bytes that the rest may have.
     left: u64,
-    is_too_large: Arc<AtomicBool>,
     core: Arc<Core>,
 }
 
-/// The body is over the edge's limit.
+/// Why a body is refused in its middle.
 #[derive(Debug, thiserror::Error)]
-#[error("the request's body is too large")]
-struct TooLarge;
+enum Excess {
+    /// It is over the edge's limit.
+    #[error("the request's body is too large")]
+    Body,
+    /// There are more trailers than pass.
+    #[error("the request has {count} trailers; {most} pass")]
+    Trailers { count: usize, most: usize },
+}
+
+/// The refusal of a request whose body has failed.
+pub(crate) fn refusal(error: &SendError) -> Refusal {
+    match error.source().and_then(|cause| cause.downcast_ref()) {
+        Some(Excess::Body) => Code::BodyTooLarge.into(),
+        Some(excess @ Excess::Trailers { .. }) => {
+            Refusal::new(Code::HeadersTooLarge, excess.to_string())
+        }
+        None => Refusal::new(Code::BadRequest, "the request's body broke off"),
+    }
+}
 
 /// The client has reset the stream with NO_ERROR, which hyper takes for an end.
 #[derive(Debug, thiserror::Error)]
@@ -63,24 +79,17 @@ struct BrokenOff;
 impl Source {
     pub(crate) fn new(body: Incoming, is_http2: bool, limit: u64, core: &Arc<Core>) -> Self {
         if body.is_end_stream() {
-            return Self { is_empty: true, content: None, lent: None, is_too_large: None };
+            return Self { is_empty: true, content: None, lent: None };
         }
-        let is_too_large = Arc::<AtomicBool>::default();
         let content = Box::new(Content {
             read: Vec::new(),
             room: KEPT,
             rest: body,
             is_http2,
             left: limit,
-            is_too_large: is_too_large.clone(),
             core: core.clone(),
         });
-        Self {
-            is_empty: false,
-            content: Some(content),
-            lent: None,
-            is_too_large: Some(is_too_large),
-        }
+        Self { is_empty: false, content: Some(content), lent: None }
     }
 
     /// True if no body follows the head.
@@ -88,19 +97,14 @@ impl Source {
         self.is_empty
     }
 
-    /// True if the body turned out to be over the limit.
-    pub(crate) fn is_too_large(&self) -> bool {
-        self.is_too_large.as_ref().is_some_and(|is| is.load(Ordering::Relaxed))
-    }
-
-    /// The body for one attempt.
-    pub(crate) fn lend(&mut self) -> Upload {
+    /// The body for one attempt, on a link that takes so many trailers.
+    pub(crate) fn lend(&mut self, most_trailers: usize) -> Upload {
         if self.is_empty {
-            return Upload { content: None, owner: None, sent: 0 };
+            return Upload { content: None, owner: None, sent: 0, most_trailers };
         }
         let (owner, lent) = oneshot::channel();
         self.lent = Some(lent);
-        Upload { content: self.content.take(), owner: Some(owner), sent: 0 }
+        Upload { content: self.content.take(), owner: Some(owner), sent: 0, most_trailers }
     }
 
     /// Takes the body back from an attempt that has failed; true if another one can begin, because
@@ -121,6 +125,7 @@ pub(crate) struct Upload {
     owner: Option<oneshot::Sender<Box<Content>>>,
     /// How many of the pieces that were read before have been sent this time.
     sent: usize,
+    most_trailers: usize,
 }
 
 impl Body for Upload {
@@ -158,11 +163,17 @@ impl Body for Upload {
                 this.sent = 0;
             }
         }
-        let frame = frame?;
+        let mut frame = frame?;
+        if let Some(trailers) = frame.trailers_mut() {
+            fields::strip_trailers(trailers);
+            let (count, most) = (trailers.len(), this.most_trailers);
+            if count > most {
+                return Poll::Ready(Some(Err(Excess::Trailers { count, most }.into())));
+            }
+        }
         let length = frame.data_ref().map_or(0, Bytes::len) as u64;
         let Some(left) = content.left.checked_sub(length) else {
-            content.is_too_large.store(true, Ordering::Relaxed);
-            return Poll::Ready(Some(Err(TooLarge.into())));
+            return Poll::Ready(Some(Err(Excess::Body.into())));
         };
         content.left = left;
         content.core.metrics.bytes_up.increment(length);

@@ -284,3 +284,76 @@ async fn a_head_request_has_a_head_and_no_body() {
     let answer = Whole::of(send(&world, request).await).await;
     assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, 0));
 }
+
+#[tokio::test]
+async fn requests_are_made_canonical_before_they_are_sent() {
+    let world = World::new().await;
+    let connector = Connector::new(&world, 1);
+    for carrier in CARRIERS {
+        let _held = connector.hold(&world, carrier, 0).await;
+        // A length that only HTTP/1.1 would understand.
+        let credentials = basic(NAME, &proxy_token());
+        let zeros = "0".repeat(40);
+        let request = format!(
+            "POST http://wiki.corp/ HTTP/1.1\r\nhost: wiki.corp\r\nproxy-authorization: {credentials}\r\n\
+             content-length: {zeros}5\r\nconnection: close\r\n\r\nhello"
+        );
+        let mut stream = connect(world.gateway).await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        patiently(stream.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.contains(r#""body":"hello""#), "{answer}");
+        assert!(answer.contains(r#""content-length":"5""#), "{answer}");
+
+        // One cookie in crumbs, more than there may be fields.
+        let request = (0..300).fold(get("http://wiki.corp/"), |request, n| {
+            request.header("cookie", format!("c{n}={n}"))
+        });
+        let answer = Whole::of(send_h2(&world, request.body(empty()).unwrap()).await).await;
+        let seen = answer.json();
+        let cookie = seen["headers"]["cookie"].as_str().unwrap();
+        assert!(cookie.starts_with("c0=0; c1=1; ") && cookie.ends_with("; c299=299"), "{cookie}");
+
+        let request = (0..200)
+            .fold(get("http://wiki.corp/"), |request, n| request.header(format!("x-{n}"), "1"));
+        let answer = Whole::of(send(&world, request.body(empty()).unwrap()).await).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert!(answer.json()["headers"].as_object().unwrap().len() >= 200);
+    }
+}
+
+#[tokio::test]
+async fn trailers_are_cleaned_and_counted() {
+    let world = World::new().await;
+    let connector = Connector::new(&world, 1);
+    for carrier in CARRIERS {
+        let _held = connector.hold(&world, carrier, 0).await;
+        for (count, status) in [(1, StatusCode::OK), (256, StatusCode::OK)] {
+            let mut trailers: http::HeaderMap = (0..count)
+                .map(|n| {
+                    (format!("x-{n}").parse::<http::HeaderName>().unwrap(), "1".parse().unwrap())
+                })
+                .collect();
+            for name in ["content-length", "host", "postern-error"] {
+                trailers.insert(name, "5".parse().unwrap());
+            }
+            let frames = [Frame::data(Bytes::from_static(b"hello")), Frame::trailers(trailers)];
+            let frames = frames.map(Ok::<_, link::BoxError>);
+            let upload = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
+            let request = get("http://wiki.corp/").method(Method::POST);
+            let answer = Whole::of(send_h2(&world, request.body(upload).unwrap()).await).await;
+            assert_eq!(answer.status, status);
+            assert_eq!(answer.json()["trailers"].as_object().unwrap().len(), count);
+        }
+        let trailers: http::HeaderMap = (0..300)
+            .map(|n| (format!("x-{n}").parse::<http::HeaderName>().unwrap(), "1".parse().unwrap()))
+            .collect();
+        let frames = [Frame::data(Bytes::from_static(b"hello")), Frame::trailers(trailers)];
+        let frames = frames.map(Ok::<_, link::BoxError>);
+        let upload = StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync();
+        let request = get("http://wiki.corp/").method(Method::POST);
+        let answer = Whole::of(send_h2(&world, request.body(upload).unwrap()).await).await;
+        assert_eq!(answer.code(), "headers_too_large");
+        assert!(answer.json()["detail"].as_str().unwrap().contains("300 trailers; 256 pass"));
+    }
+}

@@ -14,6 +14,7 @@ use link::{
 };
 use protocol::{
     control::{DirectoryEdge, Facts, FromConnector, FromEdge},
+    head::Protocol,
     id::{ConnectorId, KeyId},
     key::Seed,
     presence::Transport,
@@ -158,18 +159,28 @@ async fn serve(mut inbound: Inbound, served: Arc<Served>) {
 
 async fn answer(exchange: Exchange, served: &Served) {
     let Exchange { request, mut reply } = exchange;
-    let upgrade = request.extensions().get::<protocol::head::Protocol>().cloned();
+    let upgrade = request.extensions().get::<Protocol>().cloned();
     if request.method() == Method::CONNECT || upgrade.is_some() {
         if request.uri().host() == Some("closed.corp") {
             let _ = reply.send(refusal()).await;
             return;
         }
         let mut response = Response::new(());
-        if upgrade.is_some() {
+        if let Some(Protocol(offer)) = upgrade {
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-            response.headers_mut().insert("sec-websocket-accept", HeaderValue::from_static("x"));
+            let headers = response.headers_mut();
+            headers.insert("sec-websocket-accept", HeaderValue::from_static("x"));
+            headers.insert("x-method", request.method().as_str().parse().unwrap());
+            // The last one that is offered is the one that is liked.
+            let choice = offer.to_str().unwrap().rsplit(", ").next().unwrap().parse().unwrap();
+            headers.insert("x-offer", offer);
+            response.extensions_mut().insert(Protocol(choice));
         }
-        let Ok(tunnel) = reply.tunnel(response).await else { return };
+        let Ok(body) = request.into_body().collect().await else { return };
+        let Ok(mut tunnel) = reply.tunnel(response).await else { return };
+        if tunnel.write_all(&body.to_bytes()).await.is_err() {
+            return;
+        }
         let (mut reader, mut writer) = tokio::io::split(tunnel);
         if tokio::io::copy(&mut reader, &mut writer).await.is_ok() {
             let _ = writer.shutdown().await;

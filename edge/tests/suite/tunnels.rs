@@ -167,3 +167,93 @@ async fn connect_without_a_port_is_refused() {
     let answer = String::from_utf8_lossy(&answer[..length]);
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
 }
+
+#[tokio::test]
+async fn an_upgrade_by_any_method_passes_as_it_was_sent() {
+    let world = World::new().await;
+    let connector = Connector::new(&world, 1);
+    for carrier in CARRIERS {
+        let _held = connector.hold(&world, carrier, 0).await;
+        for (method, offers, content) in [
+            ("POST", &["SPDY/3.1"][..], "Content-Length: 0\r\n\r\n"),
+            ("POST", &["tcp"], "Content-Length: 12\r\n\r\n{\"Tty\":true}"),
+            ("PUT", &["a, b/2", "c"], "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
+            ("GET", &["a", "websocket"], "\r\n"),
+        ] {
+            let credentials = basic(NAME, &proxy_token());
+            let lines: String =
+                offers.iter().map(|offer| format!("Upgrade: {offer}\r\n")).collect();
+            let request = format!(
+                "{method} http://wiki.corp/exec HTTP/1.1\r\nhost: wiki.corp\r\nConnection: Upgrade\r\n\
+                 {lines}proxy-authorization: {credentials}\r\n{content}"
+            );
+            let mut stream = connect(world.gateway).await;
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(patiently(stream.read_u8()).await.unwrap());
+            }
+            let head = String::from_utf8(head).unwrap();
+            assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+            let offer = offers.join(", ");
+            let choice = offer.rsplit(", ").next().unwrap();
+            for line in [
+                format!("x-method: {method}\r\n"),
+                format!("x-offer: {offer}\r\n"),
+                format!("upgrade: {choice}\r\n"),
+            ] {
+                assert!(head.contains(&line), "{head}");
+            }
+            assert!(
+                !head.contains("content-length") && !head.contains("transfer-encoding"),
+                "{head}"
+            );
+            stream.write_all(b"more").await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut rest = String::new();
+            patiently(stream.read_to_string(&mut rest)).await.unwrap();
+            let body = if content.contains("abc") {
+                "abc"
+            } else {
+                content.split("\r\n\r\n").nth(1).unwrap_or("")
+            };
+            assert_eq!(rest, format!("{body}more"), "{method} {carrier:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_body_of_an_upgrade_is_short() {
+    let world = World::new().await;
+    let _held = Connector::new(&world, 1).hold(&world, CARRIERS[0], 0).await;
+    let request = get("http://wiki.corp/exec").method(Method::POST);
+    let request = request.header("connection", "upgrade").header("upgrade", "tcp");
+    let request = request.body(crate::client::body(vec![b'x'; 64 * 1024 + 1])).unwrap();
+    let answer = Whole::of(send(&world, request).await).await;
+    assert_eq!(answer.code(), "body_too_large");
+}
+
+#[tokio::test]
+async fn lengths_in_a_connect_and_in_an_upgrade_are_none() {
+    let world = World::new().await;
+    let connector = Connector::new(&world, 1);
+    for carrier in CARRIERS {
+        let _held = connector.hold(&world, carrier, 0).await;
+        let request = to(Method::CONNECT, "wiki.corp:443").header("content-length", "0");
+        let mut response = send(&world, request.body(empty()).unwrap()).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let upgraded = patiently(hyper::upgrade::on(&mut response)).await.unwrap();
+        echoes(TokioIo::new(upgraded)).await;
+
+        let request = get("http://wiki.corp/socket")
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("content-length", "0")
+            .body(empty())
+            .unwrap();
+        let mut response = send(&world, request).await;
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        let upgraded = patiently(hyper::upgrade::on(&mut response)).await.unwrap();
+        echoes(TokioIo::new(upgraded)).await;
+    }
+}
