@@ -2,19 +2,25 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
+use nix::sys::signal::Signal;
 use postern_tests::{
     origin::HELLO,
-    world::{TUNNEL, World},
+    process::PATIENCE,
+    world::{Site, TUNNEL, World},
 };
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
+    time::timeout,
 };
 
 const CLIENTS: usize = 6;
@@ -102,6 +108,30 @@ async fn succeeds(
     panic!("refused by every gateway: {refusals:?}");
 }
 
+/// Stops an edge in good order, starts it again, and waits until it says that it is ready.
+async fn restart_edge(world: &mut World, region: usize) {
+    let edge = &mut world.edges[region];
+    edge.signal(Signal::SIGTERM).unwrap();
+    let status = edge.ended().await.unwrap();
+    assert!(status.success(), "{status} {}", edge.said());
+    let host = world.host();
+    world.start_edge(region, &Site::at(host)).await.unwrap();
+    let url = format!("http://{host}:{}/ready", 9001 + region);
+    let ready = async {
+        while reqwest::get(&url).await.unwrap().status() != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, ready).await.unwrap();
+}
+
+/// Kills `postern up`, which tells its edges nothing, and starts it again.
+async fn kill_postern(world: &mut World) {
+    world.postern.signal(Signal::SIGKILL).unwrap();
+    world.postern.ended().await.unwrap();
+    world.start_postern().await.unwrap();
+}
+
 async fn a_rolling_restart_of_the_edges_loses_no_request(transport: &str) {
     let mut world = World::start_spread().await.unwrap();
     let _connector = world.connect(transport).await.unwrap();
@@ -110,7 +140,7 @@ async fn a_rolling_restart_of_the_edges_loses_no_request(transport: &str) {
     let mut load = Load::start(&world, &[vec![0, 1], vec![1, 0]], &token);
     for region in [0, 1, 0, 1] {
         load.goes_on().await;
-        world.restart_edge(region).await.unwrap();
+        restart_edge(&mut world, region).await;
     }
     load.goes_on().await;
     let answered = load.stop().await;
@@ -146,7 +176,7 @@ async fn postern_up_can_be_killed_and_started_again_under_load(transport: &str) 
     let mut load = Load::start(&world, &[vec![0], vec![1]], &token);
     for _ in 0..2 {
         load.goes_on().await;
-        world.kill_postern().await.unwrap();
+        kill_postern(&mut world).await;
     }
     load.goes_on().await;
     world.wait_for_health("Healthy").await.unwrap();
