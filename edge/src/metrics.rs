@@ -76,6 +76,8 @@ pub(crate) struct Metrics {
     pub(crate) handshakes_dropped: Counter,
     /// Requests under way.
     pub(crate) in_flight: Gauge,
+    /// Age of the oldest of them; set when somebody asks.
+    pub(crate) oldest_request: Gauge,
     /// Bytes of request bodies, and from client to origin through tunnels.
     pub(crate) bytes_up: Counter,
     /// Bytes of response bodies, and from origin to client through tunnels.
@@ -127,6 +129,7 @@ impl Metrics {
                 .map(|code| r.counter("postern_edge_link_refusals_total", "code", code.as_str())),
             handshakes_dropped: r.counter("postern_edge_handshakes_dropped_total", "", ""),
             in_flight: r.gauge("postern_edge_requests_in_flight", &[]),
+            oldest_request: r.gauge("postern_edge_oldest_request_seconds", &[]),
             bytes_up: r.counter("postern_edge_bytes_total", "direction", "up"),
             bytes_down: r.counter("postern_edge_bytes_total", "direction", "down"),
             retries: r.counter("postern_edge_retries_total", "", ""),
@@ -190,7 +193,7 @@ impl Metrics {
     }
 }
 
-const DESCRIPTIONS: [(&str, &str); 11] = [
+const DESCRIPTIONS: [(&str, &str); 12] = [
     ("postern_edge_requests_total", "Requests by what became of them."),
     ("postern_edge_link_refusals_total", "Links that were refused, by reason."),
     (
@@ -203,6 +206,7 @@ const DESCRIPTIONS: [(&str, &str); 11] = [
     ("postern_edge_worker_links", "Links that each worker has."),
     ("postern_edge_worker_clients", "Connections of clients that each worker serves."),
     ("postern_edge_requests_in_flight", "Requests under way."),
+    ("postern_edge_oldest_request_seconds", "Age of the oldest request under way, 0 without any."),
     ("postern_edge_feed_generation", "Newest generation of the feed that is in force."),
     ("postern_edge_feed_age_seconds", "Time since the feed was last heard."),
 ];

@@ -262,8 +262,13 @@ impl Tunnel {
     }
 
     /// Counts a new stream in, or tells why it has to wait.
-    pub(crate) fn begin(&self, grant: Grant, sharers: Sharers) -> Result<Live, Refusal> {
-        self.streams.begin(grant, sharers, self.room.load(Ordering::Relaxed))
+    pub(crate) fn begin(
+        &self,
+        grant: Grant,
+        sharers: Sharers,
+        began: std::time::Instant,
+    ) -> Result<Live, Refusal> {
+        self.streams.begin(grant, sharers, self.room.load(Ordering::Relaxed), began)
     }
 
     /// To be called whenever a link has come or gone, under the lock. Without any, streams may wait for one.
@@ -395,6 +400,11 @@ impl Registry {
     pub(crate) fn all(&self) -> Vec<Arc<Tunnel>> {
         let tunnels = self.tunnels.read().unwrap_or_else(PoisonError::into_inner);
         tunnels.values().cloned().collect()
+    }
+
+    /// When the oldest request that is still under way began.
+    pub(crate) fn oldest_request(&self) -> Option<std::time::Instant> {
+        self.all().iter().filter_map(|tunnel| tunnel.streams.oldest()).min()
     }
 
     /// Every link of the edge.

@@ -7,6 +7,7 @@
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use crate::knowledge::Grant;
@@ -40,6 +41,7 @@ struct All {
 pub(crate) struct Stream {
     grant: Grant,
     sharers: Sharers,
+    began: Instant,
     state: Mutex<State>,
 }
 
@@ -68,20 +70,27 @@ impl Streams {
         Self { all: Mutex::default(), max }
     }
 
-    /// Counts a new stream in, where the tunnel's links take `room` streams; or tells why it has to wait.
+    /// Counts in a new stream, which `began` a moment ago, where the tunnel's links take `room` streams; or tells
+    /// why it has to wait.
     pub(crate) fn begin(
         self: &Arc<Self>,
         grant: Grant,
         sharers: Sharers,
         room: usize,
+        began: Instant,
     ) -> Result<Live, Refusal> {
-        let stream = Arc::new(Stream { grant, sharers, state: Mutex::default() });
+        let stream = Arc::new(Stream { grant, sharers, began, state: Mutex::default() });
         let mut all = lock(&self.all);
         let free = self.max.min(room).saturating_sub(all.live.len());
         all.shares.begin(sharers, free)?;
         let key = all.live.insert(stream.clone());
         drop(all);
         Ok(Live { stream, key, streams: self.clone() })
+    }
+
+    /// When the oldest stream that is still under way began.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        lock(&self.all).live.iter().map(|(_, stream)| stream.began).min()
     }
 
     /// Has the task of every stream look round: a link may be in question, or another one well.

@@ -78,6 +78,7 @@ fn admit(
     head: &mut Parts,
     source: &Source,
     client: &Client,
+    began_at: Instant,
 ) -> Result<Admitted, Refusal> {
     let length = admission::settle(head)?;
     let target = admission::admit(head, !source.is_empty())?;
@@ -87,18 +88,23 @@ fn admit(
     if length.is_some_and(|length| length > gateway.max_request_body) {
         return Err(Code::BodyTooLarge.into());
     }
-    let (tunnel, live) = enter(&gateway.core, grant, Sharers::new(&grant, &head.uri))?;
+    let (tunnel, live) = enter(&gateway.core, grant, Sharers::new(&grant, &head.uri), began_at)?;
     Ok(Admitted { target, tunnel, live, response_timeout: grant.response_timeout })
 }
 
 /// Counts a stream in, among those of its tunnel.
-fn enter(core: &Core, grant: Grant, sharers: Sharers) -> Result<(Arc<Tunnel>, Live), Refusal> {
+fn enter(
+    core: &Core,
+    grant: Grant,
+    sharers: Sharers,
+    began_at: Instant,
+) -> Result<(Arc<Tunnel>, Live), Refusal> {
     let no_link = || match core.registry.leaving().is_cancelled() {
         true => Code::EdgeUnavailable.into(),
         false => no_link(),
     };
     let tunnel = core.registry.get(grant.tunnel).ok_or_else(no_link)?;
-    let live = tunnel.begin(grant, sharers)?;
+    let live = tunnel.begin(grant, sharers, began_at)?;
     // Access may have been taken away since it was judged; whoever takes it from now on finds the
     // stream among the live ones.
     core.knowledge.read().judge(&grant)?;
@@ -125,7 +131,7 @@ impl Exchange {
         let (mut head, body) = request.into_parts();
         let (is_http2, limit) = (client.is_http2(), gateway.max_request_body);
         let source = Source::new(body, is_http2, limit, &gateway.core);
-        let admitted = match admit(gateway, &mut head, &source, &client) {
+        let admitted = match admit(gateway, &mut head, &source, &client, began_at) {
             Ok(admitted) => admitted,
             Err(refusal) => return Err(((refusal, account), source)),
         };

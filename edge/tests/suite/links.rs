@@ -156,6 +156,32 @@ async fn a_goodbye_lets_requests_finish_and_takes_no_new_ones() {
 }
 
 #[tokio::test]
+async fn the_age_of_the_oldest_request_under_way_is_told() {
+    let world = World::new().await;
+    let age = async || {
+        let text = world.observe("/metrics").await.body;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let name = "postern_edge_oldest_request_seconds ";
+        let age = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        age.parse::<f64>().unwrap()
+    };
+    for carrier in CARRIERS {
+        let held = Connector::new(&world, 1).hold(&world, carrier, 0).await;
+        assert_eq!(age().await, 0.0);
+        let response = send(&world, get("http://wiki.corp/stream").body(empty()).unwrap()).await;
+        held.begun().await;
+        assert_eq!(fetch(&world, get("http://wiki.corp/")).await.status.as_u16(), 200);
+        let younger = age().await;
+        let older = age().await;
+        assert!(0.0 < younger && younger < older, "{younger} {older}");
+        held.go_on();
+        assert_eq!(Whole::of(response).await.body, "firstsecond");
+        world.metric_until("postern_edge_requests_in_flight", 0).await;
+        assert_eq!(age().await, 0.0);
+    }
+}
+
+#[tokio::test]
 async fn connectors_hear_of_new_edges() {
     let world = World::new().await;
     let connector = Connector::new(&world, 1);
