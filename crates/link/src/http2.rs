@@ -19,7 +19,10 @@ use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request::Parts,
 };
 use http_body::Body as HttpBody;
-use protocol::head::{self, Protocol};
+use protocol::{
+    frame::Role,
+    head::{self, Protocol},
+};
 
 pub(crate) use self::{
     connection::{
@@ -77,7 +80,7 @@ where
     let (response, stream) = begin(requests, copy(head), is_complete).await?;
     let mut sender = (!is_complete).then(|| {
         let mut sending = Sending::new(stream, pace.clone());
-        Sender::spawn(async move { sending.body(body).await })
+        Sender::spawn(async move { sending.body(Role::Request, body).await })
     });
     let answer = answer(response, &mut informational);
     let answer = match &mut sender {

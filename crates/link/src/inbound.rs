@@ -285,7 +285,7 @@ impl Reply {
                     return Ok(());
                 }
                 head::encode_response(&response, Follows::More, &mut head);
-                sending.message(head, body).await
+                sending.message(Role::Response, head, body).await
             }
             Answer::Http2 { mut respond, pace, .. } => {
                 respond.is_over = true;
@@ -294,7 +294,7 @@ impl Reply {
                 if is_complete {
                     return Ok(());
                 }
-                http2::Sending::new(stream, pace).body(body).await
+                http2::Sending::new(stream, pace).body(Role::Response, body).await
             }
         }
     }

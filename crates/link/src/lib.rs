@@ -27,6 +27,7 @@ mod http2;
 mod inbound;
 pub mod listen;
 mod quic;
+pub mod relay;
 mod sender;
 mod session;
 pub mod tls;

@@ -125,7 +125,7 @@ where
         None
     } else {
         head::encode_request(request, Follows::More, &mut head);
-        Some(Sender::spawn(async move { sending.message(head, body).await }))
+        Some(Sender::spawn(async move { sending.message(Role::Request, head, body).await }))
     };
     let answer = async {
         loop {

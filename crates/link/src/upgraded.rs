@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{http2, quic};
+use crate::{http2, quic, relay::End};
 
 /// What a CONNECT or an upgrade leaves behind. Shutting it down ends this direction alone; dropping it
 /// before both directions have ended cancels the stream.
@@ -34,6 +34,21 @@ impl Upgraded {
 
     pub(crate) fn http2(sending: http2::Sending, receiving: http2::Receiving) -> Self {
         Self { ahead: Bytes::new(), carrier: Carrier::Http2 { sending, receiving } }
+    }
+}
+
+impl End for Upgraded {
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        match &mut self.carrier {
+            Carrier::Quic { sending, receiving } => {
+                if let Poll::Ready(error) = receiving.poll_reset(cx) {
+                    return Poll::Ready(error.into());
+                }
+                sending.poll_gone(cx)
+            }
+            Carrier::Http2 { sending, .. } => sending.poll_gone(cx),
+        }
+        .map(io::Error::from)
     }
 }
 

@@ -8,6 +8,8 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame as BodyFrame};
 
+use protocol::frame::Role;
+
 use super::{Pace, reset_error, stream_error};
 use crate::error::{BoxError, LinkError};
 
@@ -43,6 +45,14 @@ impl Sending {
         Poll::Ready(Ok(granted))
     }
 
+    /// Ready if the peer has reset the stream, or if the link is gone.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<LinkError> {
+        Poll::Ready(match ready!(self.stream.poll_reset(cx)) {
+            Ok(reason) => reset_error(reason),
+            Err(error) => stream_error(error),
+        })
+    }
+
     /// Ends this direction properly.
     pub(crate) fn finish(&mut self) {
         if !self.is_over {
@@ -52,8 +62,9 @@ impl Sending {
         }
     }
 
-    /// Sends all of `body`, then the end. A body that fails leaves a reset, not an end.
-    pub(crate) async fn body<B>(&mut self, body: B) -> Result<(), LinkError>
+    /// Sends all of `body`, then the end. A body that fails leaves a reset, not an end. Of a response, what
+    /// came before the failure arrives all the same.
+    pub(crate) async fn body<B>(&mut self, role: Role, body: B) -> Result<(), LinkError>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<BoxError>,
@@ -63,7 +74,16 @@ impl Sending {
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) => {
-                    self.reset(h2::Reason::INTERNAL_ERROR);
+                    match role {
+                        Role::Request | Role::Control => self.reset(h2::Reason::INTERNAL_ERROR),
+                        // When it is told to reset a stream, h2 forgets all that it has not sent yet. When
+                        // a stream is dropped, it still sends the head; the body needs the connection's turn.
+                        Role::Response => {
+                            tokio::task::yield_now().await;
+                            tokio::task::yield_now().await;
+                            self.is_over = true;
+                        }
+                    }
                     return Err(LinkError::Body(error));
                 }
             };
@@ -107,10 +127,7 @@ impl Sending {
             if let Poll::Ready(frame) = body.as_mut().poll_frame(cx) {
                 return Poll::Ready(Ok(frame.map(|frame| frame.map_err(Into::into))));
             }
-            match ready!(self.stream.poll_reset(cx)) {
-                Ok(reason) => Poll::Ready(Err(reset_error(reason))),
-                Err(error) => Poll::Ready(Err(stream_error(error))),
-            }
+            self.poll_gone(cx).map(Err)
         })
         .await
     }

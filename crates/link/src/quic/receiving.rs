@@ -88,6 +88,19 @@ impl Receiving {
         }
     }
 
+    /// Ready if the peer has broken this direction off, although nobody reads it.
+    pub(crate) fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<LinkError> {
+        if self.is_ended {
+            return Poll::Pending;
+        }
+        match ready!(pin!(self.stream.received_reset()).poll(cx)) {
+            Ok(Some(code)) => Poll::Ready(stream_error(code)),
+            // It has ended, and whoever reads it will see.
+            Ok(None) => Poll::Pending,
+            Err(_) => Poll::Ready(LinkError::Cancelled),
+        }
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame>, LinkError>> {
         loop {
             if let Some(frame) = self.decoder.next_frame()? {
@@ -96,7 +109,8 @@ impl Receiving {
             match ready!(self.poll_bytes(cx))? {
                 Some(bytes) => self.decoder.push(bytes),
                 None => {
-                    self.decoder.finish()?;
+                    // A peer whose source of the message breaks off ends like this on purpose.
+                    self.decoder.finish().map_err(|_| LinkError::Incomplete)?;
                     return Poll::Ready(Ok(None));
                 }
             }

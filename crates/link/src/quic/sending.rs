@@ -15,7 +15,7 @@ use std::{
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body::{Body, Frame as BodyFrame};
 use protocol::{
-    frame::{self, Kind},
+    frame::{self, Kind, Role},
     head,
 };
 
@@ -82,6 +82,16 @@ impl Sending {
         }
     }
 
+    /// Ready if the peer has stopped this direction, even one that is finished, or if the link is gone.
+    pub(crate) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<LinkError> {
+        match ready!(pin!(self.stream.stopped()).poll(cx)) {
+            Ok(Some(code)) => Poll::Ready(stream_error(code)),
+            // All of it has arrived, and nobody can stop it any more.
+            Ok(None) => Poll::Pending,
+            Err(_) => Poll::Ready(LinkError::Cancelled),
+        }
+    }
+
     /// Ends this direction properly.
     pub(crate) fn finish(&mut self) {
         if !self.is_over {
@@ -92,8 +102,14 @@ impl Sending {
     }
 
     /// Sends what `head` holds, then all of `body`, then the end. Pieces that are there together leave
-    /// together; a body that fails leaves a reset, not an end.
-    pub(crate) async fn message<B>(&mut self, head: BytesMut, body: B) -> Result<(), LinkError>
+    /// together; a body that fails leaves no end. Of a response, what came before the failure arrives all the
+    /// same.
+    pub(crate) async fn message<B>(
+        &mut self,
+        role: Role,
+        head: BytesMut,
+        body: B,
+    ) -> Result<(), LinkError>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<BoxError>,
@@ -113,7 +129,10 @@ impl Sending {
                 None => break,
                 Some(Ok(frame)) => self.frame(frame, &mut buffer).await?,
                 Some(Err(error)) => {
-                    self.reset(code::INCOMPLETE);
+                    match role {
+                        Role::Request | Role::Control => self.reset(code::INCOMPLETE),
+                        Role::Response => self.cut_off(buffer).await?,
+                    }
                     return Err(LinkError::Body(error));
                 }
             }
@@ -183,6 +202,15 @@ impl Sending {
         if let Ok(trailers) = frame.into_trailers() {
             head::encode_trailers(&trailers, buffer);
         }
+        Ok(())
+    }
+
+    /// Sends what is left, and ends in the middle of a frame. A reset would say the same, but takes away what
+    /// has not been read yet, and a client should see the status of an answer that breaks off.
+    async fn cut_off(&mut self, mut buffer: BytesMut) -> Result<(), LinkError> {
+        frame::encode_header(Kind::Data, 1, &mut buffer);
+        self.flush(&mut buffer).await?;
+        self.finish();
         Ok(())
     }
 
