@@ -27,6 +27,7 @@ use zeroize::Zeroizing;
 use crate::{
     files::UnusableFile,
     log::{LEVELS, Level, LevelSwitch, LogFormat},
+    origin::Limits,
     proxy::Proxies,
     supervisor::Transports,
 };
@@ -39,6 +40,9 @@ pub const METRICS_PORT: u16 = 9000;
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 /// Longest grace period: whoever waits longer waits for something that never ends.
 const GRACE_PERIOD_MOST: Duration = Duration::from_secs(3_600);
+/// Bounds of the limits for what stands still: what is shorter ends what goes on.
+const LIMIT_LEAST: Duration = Duration::from_secs(1);
+const LIMIT_MOST: Duration = Duration::from_secs(24 * 3_600);
 /// Most edges in `TUNNEL_EDGE`.
 const MAX_EDGES: usize = 64;
 /// Region of edges that `TUNNEL_EDGE` names without one; corrected by the edge's own word.
@@ -47,7 +51,7 @@ const UNNAMED_REGION: &str = "unnamed";
 /// How every variable of a connector begins.
 const PREFIX: &str = "TUNNEL_";
 /// Every variable that a connector reads.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 16] = [
     "TUNNEL_SECRET",
     "TUNNEL_SECRET_FILE",
     "TUNNEL_METRICS_PORT",
@@ -61,6 +65,9 @@ const KNOWN: [&str; 13] = [
     "TUNNEL_POLICY_FILE",
     "TUNNEL_ORIGINS_FILE",
     "TUNNEL_WORKERS",
+    "TUNNEL_IDLE_TIMEOUT",
+    "TUNNEL_HALF_CLOSED_TIMEOUT",
+    "TUNNEL_UPLOAD_TIMEOUT",
 ];
 
 /// A connector's settings as they were given; [`Config::load`] makes sense of them. The secret is not
@@ -105,6 +112,16 @@ pub struct Options {
     /// Threads that links and requests are spread over, from 1 to 4 [default: one for each core, 4 at most].
     #[arg(long, env = "TUNNEL_WORKERS", value_name = "NUMBER")]
     pub workers: Option<String>,
+    /// Longest time without a byte in a connection opened by CONNECT or an upgrade [default: 1h].
+    #[arg(long, env = "TUNNEL_IDLE_TIMEOUT", value_name = "TIME")]
+    pub idle_timeout: Option<String>,
+    /// Longest silence of an origin in a connection opened by CONNECT, once its client has closed its end
+    /// [default: 8s].
+    #[arg(long, env = "TUNNEL_HALF_CLOSED_TIMEOUT", value_name = "TIME")]
+    pub half_closed_timeout: Option<String>,
+    /// Longest time in which an origin takes nothing of a request's body [default: 2m].
+    #[arg(long, env = "TUNNEL_UPLOAD_TIMEOUT", value_name = "TIME")]
+    pub upload_timeout: Option<String>,
     /// Has the files above read at once; the program tells it of SIGHUP.
     #[arg(skip)]
     pub reload: watch::Sender<()>,
@@ -141,6 +158,8 @@ pub struct Config {
     pub origins_file: Option<PathBuf>,
     /// Threads that links and requests are spread over, from 1 to 4.
     pub workers: u8,
+    /// How long what is under way with an origin may stand still.
+    pub limits: Limits,
 }
 
 /// A setting that cannot be used. Its text is one line and never holds the secret.
@@ -317,6 +336,7 @@ impl Config {
             policy_file: given(&options.policy_file).map(PathBuf::from),
             origins_file: given(&options.origins_file).map(PathBuf::from),
             workers: workers.unwrap_or_else(one_for_each_core),
+            limits: limits(options)?,
             secret: secret::find(options, environment, mounted)?,
         };
         let mut proxies =
@@ -377,6 +397,22 @@ fn edges(text: &str) -> Option<Vec<EdgeAddress>> {
     (edges.len() <= MAX_EDGES).then_some(edges)
 }
 
+fn limits(options: &Options) -> Result<Limits, ConfigError> {
+    let expected = "a time from 1s to 24h, for instance 30s or 2m";
+    let read = |variable, value| {
+        parse(variable, value, expected, |text| {
+            time(text).filter(|time| (LIMIT_LEAST..=LIMIT_MOST).contains(time))
+        })
+    };
+    let default = Limits::default();
+    Ok(Limits {
+        tunnel: read("TUNNEL_IDLE_TIMEOUT", &options.idle_timeout)?.unwrap_or(default.tunnel),
+        half_closed: read("TUNNEL_HALF_CLOSED_TIMEOUT", &options.half_closed_timeout)?
+            .unwrap_or(default.half_closed),
+        upload: read("TUNNEL_UPLOAD_TIMEOUT", &options.upload_timeout)?.unwrap_or(default.upload),
+    })
+}
+
 fn workers(text: &str) -> Option<u8> {
     text.parse().ok().filter(|number| (1..=SLOTS).contains(number))
 }
@@ -387,17 +423,20 @@ fn one_for_each_core() -> u8 {
 }
 
 fn duration(text: &str) -> Option<Duration> {
+    time(text).filter(|time| *time <= GRACE_PERIOD_MOST)
+}
+
+fn time(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().ok()?;
-    let time = match unit.trim() {
-        "ms" => Duration::from_millis(number),
-        "s" | "" => Duration::from_secs(number),
-        "m" => Duration::from_secs(number.checked_mul(60)?),
-        "h" => Duration::from_secs(number.checked_mul(3_600)?),
-        _ => return None,
-    };
-    (time <= GRACE_PERIOD_MOST).then_some(time)
+    match unit.trim() {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" | "" => Some(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs),
+        "h" => number.checked_mul(3_600).map(Duration::from_secs),
+        _ => None,
+    }
 }
 
 fn authorities(options: &Options) -> Result<Vec<CertificateDer<'static>>, ConfigError> {

@@ -32,4 +32,5 @@ mod status;
 pub mod supervisor;
 
 pub use config::{Config, ConfigError, Options};
+pub use origin::Limits;
 pub use run::{StartError, run};

@@ -26,6 +26,7 @@ mod interim;
 mod pool;
 mod recorder;
 pub(crate) mod settings;
+mod socket;
 mod tls;
 mod tunnel;
 mod whole;
@@ -52,7 +53,7 @@ use tokio::time::Instant;
 
 use self::{
     again::{Again, Spare},
-    body::{Metered, RequestEnd},
+    body::{Late, Metered, RequestEnd},
     connect::Connector,
     interim::Interim,
     pool::{Connection, Lent, Pool, rest},
@@ -84,6 +85,30 @@ pub(crate) struct Origin {
     connector: Arc<Connector>,
     pool: Pool,
     meter: Arc<Meter>,
+    limits: Limits,
+}
+
+/// How long what is under way with an origin may stand still.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A tunnel without a byte in either direction.
+    pub tunnel: Duration,
+    /// A tunnel opened by CONNECT whose origin has got all that its client had to say, and its end, and sends
+    /// nothing.
+    pub half_closed: Duration,
+    /// An upload of which the origin takes nothing.
+    pub upload: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            tunnel: Duration::from_secs(3600),
+            // Less than the ten seconds within which what a client leaves behind should be gone.
+            half_closed: Duration::from_secs(8),
+            upload: Duration::from_secs(120),
+        }
+    }
 }
 
 /// A request on its way to its origin, and all that this goes by.
@@ -129,7 +154,7 @@ impl Call {
 struct Answer {
     response: Response<Incoming>,
     phases: Phases,
-    /// To be given back once the response has been read.
+    /// What it comes over, if that carries nothing else.
     lent: Option<Lent>,
 }
 
@@ -139,14 +164,16 @@ impl Origin {
         authorities: &[CertificateDer<'static>],
         files: InForce,
         meter: Arc<Meter>,
+        limits: Limits,
     ) -> Result<Self, rustls::Error> {
         let connector = Arc::new(Connector::new(authorities, files)?);
-        Ok(Self { connector, pool: Pool::new(), meter })
+        Ok(Self { connector, pool: Pool::new(), meter, limits })
     }
 
     /// The same with connections of its own, for another worker.
     pub(crate) fn apart(&self) -> Self {
-        Self { connector: self.connector.clone(), pool: Pool::new(), meter: self.meter.clone() }
+        let (connector, meter) = (self.connector.clone(), self.meter.clone());
+        Self { connector, pool: Pool::new(), meter, limits: self.limits }
     }
 
     /// Serves one exchange to its end and counts what became of it.
@@ -286,9 +313,14 @@ impl Origin {
             let response = tokio::select! {
                 biased;
                 response = response => response,
-                () = call.request_end.silence(patience) => {
+                late = call.request_end.late(patience, self.limits.upload) => {
                     sender.leave(&self.pool, &call.destination);
-                    return Err(failure::late(&call.destination, "the response", patience));
+                    return Err(match late {
+                        Late::Response => {
+                            failure::late(&call.destination, "the response", patience)
+                        }
+                        Late::Upload => failure::stuck(&call.destination, self.limits.upload),
+                    });
                 }
             };
             match response {
@@ -300,11 +332,16 @@ impl Origin {
                     let may_return = !call.is_personal
                         && !speaks_for_connection(headers, &header::WWW_AUTHENTICATE);
                     let lent = match sender {
-                        Sender::Http1(mut connection) if may_return => {
+                        Sender::Http1(mut connection) => {
                             connection.rest = rest(headers);
-                            Some(Lent { destination: call.destination, connection })
+                            Some(Lent {
+                                destination: call.destination,
+                                connection,
+                                request_end: call.request_end,
+                                may_return,
+                            })
                         }
-                        Sender::Http1(_) | Sender::Http2(_) => None,
+                        Sender::Http2(_) => None,
                     };
                     return Ok(Answer { response, phases, lent });
                 }
@@ -403,9 +440,9 @@ impl Origin {
             .handshake(TokioIo::new(Recorded::new(stream, recorder.clone())))
             .await
             .map_err(|error| failure::http(destination, &error, &[]))?;
-        self.pool.drive(connection.with_upgrades());
-        let peer = connected.peer;
-        let connection = Connection { sender, peer, settings, recorder, rest: Duration::ZERO };
+        let _driver = self.pool.drive(connection.with_upgrades());
+        let (peer, rest) = (connected.peer, Duration::ZERO);
+        let connection = Connection { sender, _driver, peer, settings, recorder, rest };
         Ok((Sender::Http1(connection), phases))
     }
 }

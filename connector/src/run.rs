@@ -63,7 +63,8 @@ async fn serve(
     let meter = Arc::new(Meter::new());
     let files = Files::start(&config)?;
     let in_force = files.in_force();
-    let origin = Origin::new(&config.origin_authorities, in_force.clone(), meter.clone())?;
+    let origin =
+        Origin::new(&config.origin_authorities, in_force.clone(), meter.clone(), config.limits)?;
     let facts = watch::Sender::new(facts(&in_force));
     let Config { secret, region, transports, proxies, grace_period, workers, .. } = config;
     let trust = secret.ca_pin.map_or(Trust::PublicRoots, Trust::Pinned);

@@ -2,6 +2,10 @@
 
 use std::{
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -10,18 +14,36 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use metrics::Counter;
 use protocol::fields;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot::{self, error::TryRecvError},
+    time::Instant,
+};
 
 pub(crate) struct Metered<B> {
     inner: B,
     bytes: Counter,
-    ended: Option<oneshot::Sender<Instant>>,
+    /// Until its end has been told.
+    told: Option<Told>,
+}
+
+/// What is told of a body to whoever waits for the answer.
+struct Told {
+    ended: oneshot::Sender<Instant>,
+    progress: Arc<Progress>,
+}
+
+/// How far a body has come.
+#[derive(Default)]
+pub(super) struct Progress {
+    pieces: AtomicU64,
+    /// Its sender is asked for more, and nobody else is waited for.
+    is_asked: AtomicBool,
 }
 
 impl<B: Body> Metered<B> {
     /// Counts into `bytes`.
     pub(super) fn new(inner: B, bytes: Counter) -> Self {
-        Self { inner, bytes, ended: None }
+        Self { inner, bytes, told: None }
     }
 
     /// Counts into `bytes`, and tells when there is nothing more to come.
@@ -30,13 +52,15 @@ impl<B: Body> Metered<B> {
             return (Self::new(inner, bytes), RequestEnd::At(Instant::now()));
         }
         let (ended, end) = oneshot::channel();
-        (Self { inner, bytes, ended: Some(ended) }, RequestEnd::Ahead(end))
+        let progress = Arc::<Progress>::default();
+        let told = Some(Told { ended, progress: progress.clone() });
+        (Self { inner, bytes, told }, RequestEnd::Ahead(end, progress))
     }
 
     fn end(&mut self) {
-        if let Some(ended) = self.ended.take() {
+        if let Some(told) = self.told.take() {
             // Nobody waits any more: the answer came first.
-            let _ = ended.send(Instant::now());
+            let _ = told.ended.send(Instant::now());
         }
     }
 }
@@ -49,7 +73,12 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Metered<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let mut frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        if let Some(told) = &self.told {
+            told.progress.pieces.fetch_add(u64::from(polled.is_ready()), Ordering::Relaxed);
+            told.progress.is_asked.store(polled.is_pending(), Ordering::Relaxed);
+        }
+        let mut frame = std::task::ready!(polled);
         match &mut frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
@@ -78,26 +107,59 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Metered<B> {
 /// When a request's last byte was handed over.
 pub(super) enum RequestEnd {
     At(Instant),
-    Ahead(oneshot::Receiver<Instant>),
+    Ahead(oneshot::Receiver<Instant>, Arc<Progress>),
+}
+
+/// What has taken too long.
+pub(super) enum Late {
+    Response,
+    Upload,
 }
 
 impl RequestEnd {
-    /// Resolves once the request has been over for `limit`.
-    pub(super) async fn silence(&mut self, limit: Duration) {
+    /// Resolves once the request has been over for `response`, or when the origin has taken nothing of it for
+    /// `upload`. How long its sender takes does not count.
+    pub(super) async fn late(&mut self, response: Duration, upload: Duration) -> Late {
         let at = match self {
             Self::At(at) => *at,
-            // A body that was dropped has ended, too.
-            Self::Ahead(end) => end.await.unwrap_or_else(|_| Instant::now()),
+            Self::Ahead(end, progress) => tokio::select! {
+                biased;
+                // A body that was dropped has ended, too.
+                at = end => at.unwrap_or_else(|_| Instant::now()),
+                () = progress.stands_still(upload) => return Late::Upload,
+            },
         };
         *self = Self::At(at);
-        tokio::time::sleep_until(at + limit).await;
+        tokio::time::sleep_until(at + response).await;
+        Late::Response
+    }
+
+    /// True if nothing of the request is on its way any more.
+    pub(super) fn is_over(&mut self) -> bool {
+        match self {
+            Self::At(_) => true,
+            Self::Ahead(end, _) => !matches!(end.try_recv(), Err(TryRecvError::Empty)),
+        }
     }
 
     /// When it was, if it has been.
     pub(super) fn at(&mut self) -> Option<Instant> {
         match self {
             Self::At(at) => Some(*at),
-            Self::Ahead(end) => end.try_recv().ok(),
+            Self::Ahead(end, _) => end.try_recv().ok(),
+        }
+    }
+}
+
+impl Progress {
+    async fn stands_still(&self, limit: Duration) {
+        loop {
+            let before = self.pieces.load(Ordering::Relaxed);
+            tokio::time::sleep(limit).await;
+            let has_moved = self.pieces.load(Ordering::Relaxed) != before;
+            if !has_moved && !self.is_asked.load(Ordering::Relaxed) {
+                return;
+            }
         }
     }
 }

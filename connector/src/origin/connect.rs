@@ -23,10 +23,12 @@ use tokio::{
     net::{TcpStream, lookup_host},
     time::{Instant, timeout},
 };
+use tokio_rustls::client::TlsStream;
 
 use super::{
     failure, http2,
     settings::{Origins, Settings, Terms},
+    socket::Socket,
     tls::Tls,
 };
 use crate::{
@@ -97,8 +99,22 @@ impl Destination {
     }
 }
 
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+/// A connection, in TLS or not.
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
+    fn socket(&mut self) -> &mut Socket;
+}
+
+impl Io for Socket {
+    fn socket(&mut self) -> &mut Socket {
+        self
+    }
+}
+
+impl Io for TlsStream<Socket> {
+    fn socket(&mut self) -> &mut Socket {
+        self.get_mut().0
+    }
+}
 
 pub(super) type Stream = TokioIo<Box<dyn Io>>;
 
@@ -139,9 +155,10 @@ impl Connector {
     ) -> Result<Connected, Refusal> {
         let (stream, mut phases) = self.tcp(destination, &terms.pass).await?;
         if wants_http2 {
-            http2::notice_silence(&stream);
+            http2::notice_silence(stream.tcp());
         }
-        let peer = stream.peer_addr().map_err(|error| failure::tcp(destination, &error))?.ip();
+        let peer =
+            stream.tcp().peer_addr().map_err(|error| failure::tcp(destination, &error))?.ip();
         if !destination.is_tls {
             let stream: Stream = TokioIo::new(Box::new(stream));
             return Ok(Connected { stream, peer, is_http2: wants_http2, phases });
@@ -168,7 +185,7 @@ impl Connector {
         &self,
         destination: &Destination,
         pass: &Pass,
-    ) -> Result<(TcpStream, Phases), Refusal> {
+    ) -> Result<(Socket, Phases), Refusal> {
         let mut phases = Phases::default();
         let began = Instant::now();
         let addresses = resolve(destination, pass).await?;
@@ -184,7 +201,7 @@ impl Connector {
             })
             .map_err(|error| failure::tcp(destination, &error.expect("there is an address")))?;
         set(&mut phases, Phase::Tcp, began);
-        Ok((stream, phases))
+        Ok((Socket::new(stream), phases))
     }
 }
 

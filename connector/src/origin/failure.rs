@@ -34,6 +34,13 @@ pub(super) fn late(destination: &Destination, what: &str, limit: Duration) -> Re
     Refusal::new(Code::OriginTimeout, format!("{authority}: {what} took more than {seconds} s"))
 }
 
+/// The origin has taken nothing of a request's body for so long.
+pub(super) fn stuck(destination: &Destination, limit: Duration) -> Refusal {
+    let (authority, seconds) = (destination.authority(), limit.as_secs());
+    let detail = format!("{authority}: it has taken nothing of the request's body for {seconds} s");
+    Refusal::new(Code::OriginTimeout, detail)
+}
+
 /// A request was sent, or begun, and no answer came of it; `seen` is the start of what came instead.
 pub(super) fn http(destination: &Destination, error: &hyper::Error, seen: &[u8]) -> Refusal {
     let fault = if error.is_parse_too_large() || http2::is_oversize(error) {

@@ -109,7 +109,10 @@ impl Pool {
             .handshake(connected.stream)
             .await
             .map_err(|error| failure::http(destination, &error, &[]))?;
-        self.drive(connection);
+        self.spawn(async move {
+            // Whoever waits for an answer on it hears of the error.
+            let _ = connection.await;
+        });
         let sender = Sender { requests, made: Arc::new(Made { peer: connected.peer, settings }) };
         let mut shared = self.shared();
         shared.retain(|_, connection| !connection.sender.requests.is_closed());

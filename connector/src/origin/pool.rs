@@ -13,10 +13,14 @@ use std::{
 
 use http::{HeaderMap, HeaderName};
 use hyper::client::conn::http1::SendRequest;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::{AbortHandle, JoinSet},
+    time::Instant,
+};
 
 use super::{
     RequestBody,
+    body::RequestEnd,
     connect::{ByDestination, Destination},
     http2::{FirstCalls, Shared},
     recorder::Recorder,
@@ -39,9 +43,11 @@ const MAX_PER_DESTINATION: usize = 256;
 /// Most connections at rest altogether.
 const MAX: usize = 512;
 
-/// A connection that carries one request at a time.
+/// A connection that carries one request at a time. It ends at once when this is dropped: hyper would first
+/// hand over what an origin that reads nothing never takes.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<RequestBody>,
+    pub(super) _driver: Driver,
     pub(super) peer: IpAddr,
     pub(super) settings: Option<Arc<Settings>>,
     /// What comes from the origin.
@@ -65,10 +71,23 @@ pub(super) fn rest(fields: &HeaderMap) -> Duration {
     timeout.saturating_sub(MARGIN).max(timeout.min(MARGIN) / 2).min(MAX_REST)
 }
 
+/// The task that moves a connection's bytes, for as long as this is held.
+pub(super) struct Driver(AbortHandle);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// A connection whose answer is being read.
 pub(super) struct Lent {
     pub(super) destination: Destination,
     pub(super) connection: Connection,
+    /// Of the request that is being answered: its body may still be on its way.
+    pub(super) request_end: RequestEnd,
+    /// It has not been used to prove who is at its end.
+    pub(super) may_return: bool,
 }
 
 #[derive(Clone, Default)]
@@ -116,7 +135,11 @@ impl Pool {
 
     /// Keeps a connection for the next request, as soon as it is ready for it.
     pub(super) async fn give_back(&self, lent: Lent) {
-        let Lent { destination, mut connection } = lent;
+        let Lent { destination, mut connection, mut request_end, may_return } = lent;
+        // An origin that has answered may never take the rest of the request.
+        if !may_return || !request_end.is_over() {
+            return;
+        }
         if connection.sender.ready().await.is_err() {
             return;
         }
@@ -156,17 +179,17 @@ impl Pool {
     pub(super) fn drive<E>(
         &self,
         connection: impl Future<Output = Result<(), E>> + Send + 'static,
-    ) {
-        self.spawn(async move {
+    ) -> Driver {
+        Driver(self.spawn(async move {
             // Whoever waits for an answer on it hears of the error.
             let _ = connection.await;
-        });
+        }))
     }
 
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         let mut tasks = self.0.tasks.lock().expect("no panic while locked");
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
+        tasks.spawn(task)
     }
 
     fn resting(&self) -> MutexGuard<'_, Resting> {

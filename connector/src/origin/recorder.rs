@@ -49,6 +49,10 @@ impl<S> Recorded<S> {
     pub(super) fn new(stream: S, recorder: Recorder) -> Self {
         Self { stream, recorder }
     }
+
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Recorded<S> {

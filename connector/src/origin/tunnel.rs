@@ -1,17 +1,32 @@
 //! Requests that leave HTTP: CONNECT and Upgrade. Afterwards bytes go both ways, each direction closed
 //! on its own, and an end that breaks off breaks the other off, too.
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body::Body;
-use hyper_util::rt::TokioIo;
-use link::{Exchange, Upgraded};
-use protocol::{fields, head::Protocol, refusal::Refusal};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
-    net::TcpStream,
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
 };
 
-use super::{Answer, Interim, Origin, add_phases, connect::Destination, refuse};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body;
+use hyper::upgrade::Parts;
+use hyper_util::rt::TokioIo;
+use link::{
+    Exchange,
+    relay::{self, Break, End, Way},
+};
+use protocol::{fields, head::Protocol, refusal::Refusal};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    Answer, Interim, Origin, add_phases,
+    connect::{Destination, Io},
+    recorder::Recorded,
+    refuse,
+    socket::Socket,
+};
 use crate::metrics::Outcome;
 
 /// Bytes that may be under way in each direction of a tunnel, besides what the sockets hold.
@@ -37,11 +52,8 @@ impl Origin {
         let mut response = Response::new(());
         add_phases(&mut response, &phases);
         let Ok(edge) = reply.tunnel(response).await else { return Outcome::Cancelled };
-        let outcome = self.relay(edge, &mut origin).await;
-        if outcome == Outcome::BrokenOff {
-            reset(&origin);
-        }
-        outcome
+        origin.leave_http();
+        self.relay(edge, origin, self.limits.half_closed).await
     }
 
     pub(super) async fn upgrade(&self, exchange: Exchange) -> Outcome {
@@ -58,9 +70,17 @@ impl Origin {
             return self.respond(Answer { response, phases, lent }, reply).await;
         }
         self.meter.phases(&phases);
-        let Ok(origin) = hyper::upgrade::on(&mut response).await else {
+        let Ok(upgraded) = hyper::upgrade::on(&mut response).await else {
             return Outcome::BrokenOff;
         };
+        let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<Recorded<Box<dyn Io>>>>()
+        else {
+            unreachable!("every connection to an origin is made of one")
+        };
+        // hyper has let go of the connection.
+        drop(lent);
+        let mut origin = Upgraded { ahead: read_buf, stream: io.into_inner().into_inner() };
+        origin.socket().leave_http();
         let mut head = response.map(|_| ());
         let choice = fields::join(head.headers_mut(), &header::UPGRADE, b", ");
         fields::strip(head.headers_mut());
@@ -69,7 +89,9 @@ impl Origin {
         }
         add_phases(&mut head, &phases);
         let Ok(edge) = reply.tunnel(head).await else { return Outcome::Cancelled };
-        self.relay(edge, &mut TokioIo::new(origin)).await
+        // What is spoken may well end one direction long before the other: the run of a command in a container
+        // ends its input so. How long that may be is for the two to say.
+        self.relay(edge, origin, self.limits.tunnel).await
     }
 
     async fn ask_to_upgrade(&self, mut request: Request<link::Body>) -> Result<Answer, Refusal> {
@@ -77,15 +99,80 @@ impl Origin {
         self.send(self.prepare(request, protocol, Interim::default())?).await
     }
 
-    async fn relay<O>(&self, mut edge: Upgraded, origin: &mut O) -> Outcome
-    where
-        O: AsyncRead + AsyncWrite + Unpin,
-    {
-        let relayed = copy_bidirectional_with_sizes(&mut edge, origin, BUFFER, BUFFER).await;
-        let Ok((up, down)) = relayed else { return Outcome::BrokenOff };
-        self.meter.request_bytes.increment(up);
-        self.meter.response_bytes.increment(down);
-        Outcome::Answered
+    async fn relay(
+        &self,
+        mut edge: link::Upgraded,
+        mut origin: impl Io + End,
+        half_closed: Duration,
+    ) -> Outcome {
+        let limits = relay::Limits { idle: self.limits.tunnel, half_closed };
+        let moved = |way, bytes| match way {
+            Way::Out => self.meter.request_bytes.increment(bytes as u64),
+            Way::Back => self.meter.response_bytes.increment(bytes as u64),
+        };
+        let Err(broken) = relay::relay(&mut edge, &mut origin, BUFFER, limits, moved).await else {
+            return Outcome::Answered;
+        };
+        // An origin that has got everything, and its end, keeps what it has not read yet. If it answers, it
+        // hears that nobody is there.
+        if !broken.is_out_whole {
+            origin.socket().reset();
+        }
+        match broken.by {
+            Break::Near(_) | Break::Far(_) => Outcome::BrokenOff,
+            Break::Idle => Outcome::Cancelled,
+        }
+    }
+}
+
+/// An origin's connection that has left HTTP, with what came behind the head.
+struct Upgraded {
+    ahead: Bytes,
+    stream: Box<dyn Io>,
+}
+
+impl Io for Upgraded {
+    fn socket(&mut self) -> &mut Socket {
+        self.stream.socket()
+    }
+}
+
+impl End for Upgraded {
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.socket().poll_gone(cx)
+    }
+}
+
+impl AsyncRead for Upgraded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        let length = self.ahead.len().min(buffer.remaining());
+        buffer.put_slice(&self.ahead.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Upgraded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -102,10 +189,4 @@ pub(super) fn ask_for<B: Body>(request: &mut Request<B>, protocol: Protocol) {
         headers.remove(header::TRANSFER_ENCODING);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-}
-
-/// Lets the origin see that the other end broke off: without this, it would be a clean end.
-fn reset(origin: &TcpStream) {
-    // A socket that is gone already needs no reset.
-    let _ = origin.set_zero_linger();
 }

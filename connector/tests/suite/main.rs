@@ -8,6 +8,7 @@ extern crate postern_connector as connector;
 mod binary;
 mod deployment;
 mod doctor;
+mod ends;
 mod http2_origins;
 mod lifecycle;
 mod messages;
