@@ -25,7 +25,7 @@ use crate::{
     control_plane::{self, feed},
     core::Core,
     disk,
-    gateway::Gateway,
+    gateway::{Gateway, Terms},
     handover::{self, Inheritance, Legacy, Listeners, Older, Succession},
     join::JoinError,
     knowledge::Knowledge,
@@ -217,12 +217,7 @@ impl Edge {
             (Tasks::default(), Tasks::default(), Tasks::default());
         let _stop = [&requests, &link_tasks, &background].map(Tasks::stop_on_drop);
         let links = Links::new(core.clone(), link_tasks.clone(), &workers, grace);
-        let gateway = Gateway::new(
-            core.clone(),
-            requests.clone(),
-            options.max_clients,
-            options.max_request_body,
-        );
+        let gateway = Gateway::new(core.clone(), requests.clone(), Terms::of(&options));
         let mut quic = Vec::new();
         for (worker, doors) in workers.iter().zip(doors) {
             for listener in doors.quic {

@@ -9,9 +9,21 @@
 //! answer    ─ the refusal, or the origin's response
 //! ```
 
-use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
 
-use http::{Request, Response};
+use http::{Request, Response, header};
+use http_body::Body as _;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -28,10 +40,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{accept::AcceptTrouble, aside::Aside, core::Core, tasks::Tasks};
+use crate::{accept::AcceptTrouble, aside::Aside, core::Core, options::Options, tasks::Tasks};
 use answer::{Account, Answer};
 use caller::Callers;
-use client::{Client, ClientStream, Connection, UnderWay};
+use client::{Client, ClientStream, Connection};
 use exchange::Exchange;
 
 mod admission;
@@ -53,6 +65,10 @@ const HEAD_BUFFER: usize = 128 * 1024;
 const HEAD_FIELDS: usize = MESSAGE_FIELDS + 32;
 /// Streams that one HTTP/2 client may have open.
 const STREAMS: u32 = 128;
+/// How long clients are heard after the gateway was told to close: a request that was sent by then arrives.
+const LISTENS_ON: Duration = Duration::from_secs(1);
+/// Between two requests on one connection lies some time in which none is under way.
+const QUIET: Duration = Duration::from_millis(100);
 /// What a stream's client may send ahead of the link, in bytes.
 const STREAM_WINDOW: u32 = 128 * 1024;
 /// All streams' windows together: a stalled one takes nothing from the others.
@@ -68,6 +84,28 @@ const PENDING_RESETS: usize = STREAMS as usize;
 const LOCAL_RESETS: usize = 8 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(10);
 
+/// What an operator has set for the gateway.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) max_clients: usize,
+    pub(crate) max_request_body: u64,
+    /// Longest time without a byte in a tunnel.
+    pub(crate) tunnel_idle: Duration,
+    /// A client that has closed its end still waits for its answer.
+    pub(crate) may_half_close: bool,
+}
+
+impl Terms {
+    pub(crate) fn of(options: &Options) -> Self {
+        Self {
+            max_clients: options.max_clients,
+            max_request_body: options.max_request_body.unwrap_or(u64::MAX),
+            tunnel_idle: options.tunnel_idle,
+            may_half_close: options.answer_half_closed,
+        }
+    }
+}
+
 /// What all the gateway's connections share.
 #[derive(Debug)]
 pub(crate) struct Gateway {
@@ -75,44 +113,76 @@ pub(crate) struct Gateway {
     tasks: Tasks,
     callers: Callers,
     clients: Arc<Semaphore>,
-    max_request_body: u64,
+    pub(crate) terms: Terms,
     idle: Duration,
     closing: CancellationToken,
+    /// The same, where every request asks.
+    is_closing: AtomicBool,
 }
 
 impl Gateway {
-    pub(crate) fn new(
-        core: Arc<Core>,
-        tasks: Tasks,
-        max_clients: usize,
-        max_request_body: Option<u64>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(core: Arc<Core>, tasks: Tasks, terms: Terms) -> Arc<Self> {
         Arc::new(Self {
             core,
             tasks,
             callers: Callers::default(),
-            clients: Arc::new(Semaphore::new(max_clients.min(Semaphore::MAX_PERMITS))),
-            max_request_body: max_request_body.unwrap_or(u64::MAX),
+            clients: Arc::new(Semaphore::new(terms.max_clients.min(Semaphore::MAX_PERMITS))),
+            terms,
             idle: IDLE,
             closing: CancellationToken::new(),
+            is_closing: AtomicBool::new(false),
         })
     }
 
-    /// Lets requests under way finish, and takes no others.
+    /// Lets requests under way finish, and refuses others.
     pub(crate) fn close(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
         self.closing.cancel();
     }
 
-    /// Serves clients until [`close`](Self::close).
+    pub(crate) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
+    }
+
+    /// Serves clients until [`close`](Self::close), and those who are connected by then.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, worker: WorkerId) {
         let mut trouble = AcceptTrouble::default();
+        let mut closed = pin!(self.closing.cancelled());
+        let mut is_closed = false;
         loop {
-            let accepted = self.closing.run_until_cancelled(listener.accept()).await;
-            let Some(accepted) = accepted else { return };
+            let accepted = if is_closed {
+                // Whoever is connected already.
+                match poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
+                    Poll::Ready(accepted) => accepted,
+                    Poll::Pending => return,
+                }
+            } else {
+                tokio::select! {
+                    biased;
+                    () = &mut closed => {
+                        // Another process accepts those who come now.
+                        if self.core.superseded.is_cancelled() {
+                            return;
+                        }
+                        is_closed = true;
+                        continue;
+                    }
+                    accepted = listener.accept() => accepted,
+                }
+            };
             let Some((stream, remote)) = trouble.pass(accepted).await else { continue };
             // Not before: a worker to which nobody comes must not keep a place from the others.
-            let permit = self.clients.clone().acquire_owned();
-            let Some(permit) = self.closing.run_until_cancelled(permit).await else { return };
+            let permit = self.clients.clone();
+            let permit = if is_closed {
+                permit.try_acquire_owned().ok()
+            } else {
+                tokio::select! {
+                    biased;
+                    permit = permit.acquire_owned() => permit.ok(),
+                    () = &mut closed => return,
+                }
+            };
+            let Some(permit) = permit else { return };
             let gateway = self.clone();
             self.tasks.spawn(async move {
                 gateway.serve_client(stream, remote, worker).await;
@@ -128,8 +198,9 @@ impl Gateway {
         worker: WorkerId,
     ) {
         let _counted = self.core.metrics.client(worker);
-        let shared = Arc::new(Connection::new(worker));
-        let stream = ClientStream::new(stream, shared.broken.clone());
+        let socket = Arc::new(stream);
+        let shared = Arc::new(Connection::new(worker, &socket));
+        let stream = ClientStream::new(socket.clone(), shared.clone());
         let service = service_fn(|request: Request<Incoming>| {
             let client = Client::new(shared.clone(), request.version());
             self.respond(request, client)
@@ -137,13 +208,22 @@ impl Gateway {
         let builder = self.builder();
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(connection);
+        let served = async {
+            tokio::select! {
+                biased;
+                () = Aside::new(self.is_over(&shared)) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+                ended = connection.as_mut() => ended,
+            }
+        };
         let ended = tokio::select! {
             biased;
-            () = Aside::new(self.is_over(&shared.under_way)) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+            () = Aside::new(shared.gone(&socket, self.terms.may_half_close)) => {
+                Err("the client has gone".into())
             }
-            ended = connection.as_mut() => ended,
+            ended = served => ended,
         };
         if let Err(reason) = ended {
             tracing::debug!(%remote, reason, "a client's connection ended");
@@ -151,10 +231,16 @@ impl Gateway {
     }
 
     /// Resolves when a connection should finish what is under way on it, and end.
-    async fn is_over(&self, under_way: &UnderWay) {
+    async fn is_over(&self, shared: &Connection) {
         tokio::select! {
             () = self.closing.cancelled() => {}
-            () = under_way.idle(self.idle) => {}
+            () = shared.under_way.idle(self.idle) => return,
+        }
+        // Over HTTP/2 a client is told which of its requests count. Over HTTP/1.1 one may have sent another
+        // that is not read yet, so the connection ends with an answer that says so, or after a while.
+        if !shared.is_http2() {
+            tokio::time::sleep(LISTENS_ON).await;
+            shared.under_way.idle(QUIET).await;
         }
     }
 
@@ -162,6 +248,7 @@ impl Gateway {
         let mut builder = auto::Builder::new(self.tasks.clone());
         builder
             .http1()
+            .half_close(self.terms.may_half_close)
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_WITHIN)
             .max_headers(HEAD_FIELDS)
@@ -190,15 +277,36 @@ impl Gateway {
         client: Client,
     ) -> Pin<Box<impl Future<Output = Result<Response<Answer>, Infallible>> + use<>>> {
         let account = Account::open(self.core.clone());
+        let uploading = (!request.body().is_end_stream() && !client.is_http2())
+            .then(|| (client.connection().clone(), request.headers().contains_key(header::EXPECT)));
+        let is_http2 = client.is_http2();
         let begun = Exchange::begin(self, request, client, account);
         let gateway = self.clone();
         boxed(|| async move {
-            let answered = match begun {
-                Ok(exchange) => exchange.run(&gateway).await,
-                // Until its refusal is there, hyper takes what has come of the body, and keeps the connection.
-                Err((refused, _body)) => Err(refused),
+            let refused = match begun {
+                Ok(exchange) => match exchange.run(&gateway).await {
+                    Ok(mut answer) => {
+                        if gateway.is_closing() && !is_http2 {
+                            answer::announce_close(&mut answer);
+                        }
+                        return Ok(answer);
+                    }
+                    Err(refused) => refused,
+                },
+                Err((refused, mut body)) => {
+                    if uploading.as_ref().is_some_and(|(_, waits)| !waits) {
+                        body.forget().await;
+                    }
+                    refused
+                }
             };
-            Ok(answered.unwrap_or_else(|(refusal, account)| answer::refuse(&refusal, account)))
+            let mut answer = answer::refuse(&refused.0, refused.1);
+            // hyper does not wait for the rest of the body, and ends the connection.
+            let was_left = uploading.is_some_and(|(connection, _)| connection.upload.was_left());
+            if was_left || (gateway.is_closing() && !is_http2) {
+                answer::announce_close(&mut answer);
+            }
+            Ok(answer)
         })
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{fmt, net::SocketAddr, num::NonZero, path::PathBuf, thread, time::Duration};
 
+use clap::builder::BoolishValueParser;
 use protocol::{address::HostPort, name::RegionName};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -95,6 +96,15 @@ pub struct Options {
     #[arg(long, env = "POSTERN_EDGE_MAX_REQUEST_BODY", value_name = "BYTES")]
     pub max_request_body: Option<u64>,
 
+    /// Longest time without a byte in a tunnel that was opened by CONNECT or an upgrade
+    #[arg(long, env = "POSTERN_EDGE_TUNNEL_IDLE", default_value = "1h", value_parser = some_time)]
+    pub tunnel_idle: Duration,
+
+    /// Answer clients of HTTP/1.1 that close their end of the connection before they have their answer;
+    /// otherwise they count as gone
+    #[arg(long, env = "POSTERN_EDGE_ANSWER_HALF_CLOSED", value_parser = BoolishValueParser::new())]
+    pub answer_half_closed: bool,
+
     /// Threads that serve clients and links [default: one for each core]
     #[arg(long, env = "POSTERN_EDGE_WORKERS", value_name = "NUMBER",
           value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_WORKERS)))]
@@ -139,6 +149,12 @@ impl fmt::Debug for JoinTokenText {
     }
 }
 
+/// The same, and a second at least: what is shorter ends what goes on.
+fn some_time(text: &str) -> Result<Duration, &'static str> {
+    let time = duration(text)?;
+    if time < Duration::from_secs(1) { Err("expected a second at least") } else { Ok(time) }
+}
+
 /// Reads `250ms`, `30s`, `5m` or `24h`.
 fn duration(text: &str) -> Result<Duration, &'static str> {
     const EXPECTED: &str = "expected a number and its unit: 250ms, 30s, 5m or 24h";
@@ -168,6 +184,8 @@ mod tests {
         for bad in ["", "s", "30", "-1s", "1d", "1.5h", "99999999999999999h"] {
             assert!(duration(bad).is_err(), "{bad:?}");
         }
+        assert_eq!(some_time("1s"), Ok(Duration::from_secs(1)));
+        assert!(some_time("999ms").is_err());
     }
 
     #[test]

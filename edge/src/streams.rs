@@ -157,6 +157,13 @@ impl Live {
         .await;
     }
 
+    /// The same, at once; the stream's task is told later.
+    pub(crate) fn is_cut(&self, cx: &Context<'_>) -> bool {
+        let mut state = lock(&self.stream.state);
+        state.wake_later(cx);
+        state.is_cut
+    }
+
     /// Holds the response's body from here on.
     pub(crate) fn hold(&self, body: link::Body) {
         let mut state = lock(&self.stream.state);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use link::LinkError;
 use protocol::{
@@ -17,7 +17,7 @@ use protocol::{
 
 use crate::{
     core::Core,
-    gateway::client::Client,
+    gateway::client::{Client, Flushed},
     metrics::Outcome,
     registry::InFlight,
     streams::{Broken, Live},
@@ -65,6 +65,12 @@ pub(crate) struct Stream {
     client: Client,
     /// Bytes that are still to come, where the head tells.
     left: Option<u64>,
+    /// The client can tell the answer's end from the connection's.
+    is_framed: bool,
+    /// What had been flushed when something was handed to hyper last.
+    handed_at: Flushed,
+    /// Why no more comes, while what came before is being flushed.
+    broken: Option<Broken>,
     // Dropped last, in this order: the link may close when nothing is under way on it.
     _in_flight: InFlight,
     account: Account,
@@ -78,7 +84,38 @@ impl Stream {
         in_flight: InFlight,
         account: Account,
     ) -> Self {
-        Self { live, client, left: length, _in_flight: in_flight, account }
+        let is_framed = length.is_some() || client.version() != Version::HTTP_10;
+        let handed_at = client.connection().flushes.now();
+        Self {
+            live,
+            client,
+            left: length,
+            is_framed,
+            handed_at,
+            broken: None,
+            _in_flight: in_flight,
+            account,
+        }
+    }
+
+    /// hyper forgets what it has not sent yet when a body fails. So the failure waits, and the client sees
+    /// how the answer began.
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        let flushes = &self.client.connection().flushes;
+        match self.broken.take() {
+            Some(Broken::Link(error)) if flushes.poll_since(self.handed_at, cx).is_pending() => {
+                self.broken = Some(Broken::Link(error));
+                Poll::Pending
+            }
+            broken => {
+                let broken = broken.unwrap_or(Broken::Cut);
+                // An end of the connection tells as much where the answer has an end of its own.
+                if !self.is_framed || matches!(broken, Broken::Cut) {
+                    self.client.break_off();
+                }
+                Poll::Ready(broken)
+            }
+        }
     }
 }
 
@@ -94,6 +131,12 @@ impl Body for Answer {
             Self::Whole(bytes) => return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Self::Stream(stream) => stream,
         };
+        if stream.broken.is_some() {
+            if stream.live.is_cut(cx) {
+                stream.broken = Some(Broken::Cut);
+            }
+            return stream.poll_broken(cx).map(|broken| Some(Err(broken)));
+        }
         let mut frame = std::task::ready!(stream.live.poll_body(cx));
         match &mut frame {
             None => stream.left = Some(0),
@@ -110,20 +153,28 @@ impl Body for Answer {
                 stream.left = Some(0);
                 stream.account.outcome = Outcome::Refused(match broken {
                     // The link is well, and the answer broke off at its source.
-                    Broken::Link(LinkError::Incomplete) => Code::OriginReset,
+                    Broken::Link(LinkError::Incomplete | LinkError::Cancelled) => Code::OriginReset,
                     Broken::Link(_) => Code::LinkLost,
                     Broken::Cut => Code::AccessRevoked,
                 });
-                stream.client.break_off();
             }
         }
-        Poll::Ready(frame)
+        match frame {
+            Some(Err(broken)) => {
+                stream.broken = Some(broken);
+                stream.poll_broken(cx).map(|broken| Some(Err(broken)))
+            }
+            frame => {
+                stream.handed_at = stream.client.connection().flushes.now();
+                Poll::Ready(frame)
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
-            Self::Stream(stream) => stream.live.is_end_stream(),
+            Self::Stream(stream) => stream.broken.is_none() && stream.live.is_end_stream(),
         }
     }
 
@@ -165,6 +216,17 @@ pub(crate) fn refuse(refusal: &Refusal, mut account: Account) -> Response<Answer
         headers.insert(header::RETRY_AFTER, text(seconds));
     }
     response
+}
+
+/// Tells an HTTP/1.1 client that its connection ends with this answer; what has left HTTP goes on.
+pub(crate) fn announce_close(answer: &mut Response<Answer>) {
+    let is_answer = match answer.body() {
+        Answer::Stream(_) => true,
+        Answer::Whole(problem) => problem.is_some(),
+    };
+    if is_answer {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
 }
 
 /// When to ask again, in seconds.

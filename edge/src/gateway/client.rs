@@ -1,127 +1,36 @@
-//! A client's connection: its bytes, and whether it must end in a way that nobody takes for a clean end.
+//! A client's connection: what is under way on it, whether the client is still there, and whether the
+//! connection must end in a way that nobody takes for a clean end.
 
 use std::{
     io,
-    pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use http::Version;
-use link::workers::WorkerId;
-use socket2::{SockRef, TcpKeepalive};
+use link::{relay, workers::WorkerId};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::Interest,
     net::TcpStream,
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::gateway::caller::LastCaller;
 
-/// Until it is clear which version of HTTP a client speaks, hyper waits without a deadline: these are
-/// the bytes that tell, and how long they may take. No request that a proxy could serve is shorter.
-const FIRST_BYTES: usize = 24;
-const FIRST_BYTES_WITHIN: Duration = Duration::from_secs(10);
-/// A client that has vanished without a word is noticed after a minute.
-const PROBE_AFTER: Duration = Duration::from_secs(30);
-const PROBE_EVERY: Duration = Duration::from_secs(10);
-const PROBES: u32 = 3;
-/// What the system may hold for a client beyond what is on its way there, in bytes; it would take 4 MiB, for each
-/// client that does not read.
-const UNSENT: u32 = 128 * 1024;
+pub(crate) use self::{
+    flushes::{Flushed, Flushes},
+    stream::ClientStream,
+};
 
-/// A client's TCP connection. Once marked as broken it ends with a reset, not with an end of stream
-/// that would look like the end of a message.
-#[derive(Debug)]
-pub(crate) struct ClientStream {
-    stream: TcpStream,
-    broken: Arc<AtomicBool>,
-    first: Option<FirstBytes>,
-}
+mod flushes;
+mod stream;
 
-#[derive(Debug)]
-struct FirstBytes {
-    missing: usize,
-    deadline: Pin<Box<Sleep>>,
-}
-
-impl ClientStream {
-    pub(crate) fn new(stream: TcpStream, broken: Arc<AtomicBool>) -> Self {
-        let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
-        // A socket that cannot be told so still works.
-        let _ = stream.set_nodelay(true);
-        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&probes.with_retries(PROBES));
-        let deadline = Box::pin(tokio::time::sleep(FIRST_BYTES_WITHIN));
-        Self { stream, broken, first: Some(FirstBytes { missing: FIRST_BYTES, deadline }) }
-    }
-}
-
-impl Drop for ClientStream {
-    fn drop(&mut self) {
-        if self.broken.load(Ordering::Relaxed) {
-            // If it fails the connection is gone already.
-            let _ = self.stream.set_zero_linger();
-        }
-    }
-}
-
-impl AsyncRead for ClientStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if let Some(first) = &mut self.first {
-            first.missing = first.missing.saturating_sub(buffer.filled().len() - before);
-            if first.missing == 0 {
-                self.first = None;
-            } else if read.is_pending() && first.deadline.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-        }
-        read
-    }
-}
-
-impl AsyncWrite for ClientStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.broken.load(Ordering::Relaxed) {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
+/// How long an upload may stand still once its client has closed its end. If the rest of the body is there, it
+/// moves on as soon as the link takes it, and hyper finds the end itself.
+const STANDS_STILL: Duration = Duration::from_millis(500);
 
 /// The requests that are under way on one client's connection.
 #[derive(Debug)]
@@ -172,24 +81,129 @@ impl UnderWay {
     }
 }
 
+/// The body of the request that is under way on an HTTP/1.1 connection, if it has one.
+#[derive(Debug, Default)]
+pub(crate) struct UploadState {
+    is_open: AtomicBool,
+    /// How often a piece of it was taken.
+    pieces: AtomicU64,
+    /// The last one was given up before its end.
+    was_left: AtomicBool,
+}
+
+impl UploadState {
+    pub(crate) fn begin(&self) {
+        self.was_left.store(false, Ordering::Relaxed);
+        self.is_open.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn moves(&self) {
+        self.pieces.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end(&self, is_whole: bool) {
+        self.is_open.store(false, Ordering::Relaxed);
+        self.was_left.store(!is_whole, Ordering::Relaxed);
+    }
+
+    /// True if the client may still be sending a body that nobody reads any more.
+    pub(crate) fn was_left(&self) -> bool {
+        self.was_left.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when an upload has stood still for a while.
+    async fn stands_still(&self) {
+        loop {
+            let before = self.pieces.load(Ordering::Relaxed);
+            sleep(STANDS_STILL).await;
+            if self.is_open.load(Ordering::Relaxed) && self.pieces.load(Ordering::Relaxed) == before
+            {
+                return;
+            }
+        }
+    }
+}
+
 /// What the requests of one client's connection share.
 #[derive(Debug)]
 pub(crate) struct Connection {
     worker: WorkerId,
-    pub(crate) broken: Arc<AtomicBool>,
+    socket: Weak<TcpStream>,
+    is_http2: AtomicBool,
+    broken: AtomicBool,
+    pub(crate) upload: UploadState,
+    pub(crate) flushes: Flushes,
     pub(crate) under_way: UnderWay,
     pub(crate) last_caller: LastCaller,
 }
 
 impl Connection {
-    pub(crate) fn new(worker: WorkerId) -> Self {
+    pub(crate) fn new(worker: WorkerId, socket: &Arc<TcpStream>) -> Self {
         Self {
             worker,
-            broken: Arc::default(),
+            socket: Arc::downgrade(socket),
+            is_http2: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            upload: UploadState::default(),
+            flushes: Flushes::default(),
             under_way: UnderWay::default(),
             last_caller: LastCaller::default(),
         }
     }
+
+    /// True once a request has come over HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.is_http2.load(Ordering::Relaxed)
+    }
+
+    /// True once an answer on it has broken off: it must end with a reset.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// True if the client has broken its connection off, as far as is known.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.socket.upgrade().is_none_or(|socket| relay::is_broken(&socket))
+    }
+
+    /// Resolves when the client has gone while hyper does not read its connection, as it does not while an
+    /// upload waits for its link. A client that has only closed its end is gone, too, as it is to hyper,
+    /// unless `may_half_close`.
+    pub(crate) async fn gone(&self, socket: &TcpStream, may_half_close: bool) {
+        let leaves = async {
+            if may_half_close {
+                return std::future::pending().await;
+            }
+            end_seen(socket).await;
+            self.upload.stands_still().await;
+        };
+        tokio::select! {
+            () = relay::broken(socket) => {}
+            () = leaves => {}
+        }
+    }
+}
+
+/// Resolves when the client has closed its end, perhaps behind bytes that nobody has read yet. The interest in
+/// urgent data includes that event, and nothing else that happens.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+async fn end_seen(socket: &TcpStream) {
+    loop {
+        match socket.ready(Interest::PRIORITY).await {
+            // Urgent data: it is forgotten, or it would be seen again at once.
+            Ok(ready) if !ready.is_read_closed() => {
+                let forget = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                let _ = socket.try_io(Interest::PRIORITY, forget);
+            }
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
+/// Elsewhere an upload's client that closes its end is noticed when the upload moves on.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+async fn end_seen(_socket: &TcpStream) {
+    std::future::pending().await
 }
 
 /// The client behind one request, which is under way until this is dropped.
@@ -209,6 +223,9 @@ impl Drop for Client {
 impl Client {
     pub(crate) fn new(connection: Arc<Connection>, version: Version) -> Self {
         connection.under_way.begin();
+        if version == Version::HTTP_2 {
+            connection.is_http2.store(true, Ordering::Relaxed);
+        }
         Self { connection, version }
     }
 
@@ -219,6 +236,14 @@ impl Client {
 
     pub(crate) fn last_caller(&self) -> &LastCaller {
         &self.connection.last_caller
+    }
+
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.version
     }
 
     pub(crate) fn is_http2(&self) -> bool {

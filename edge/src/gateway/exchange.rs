@@ -85,7 +85,7 @@ fn admit(
     let knowledge = &gateway.core.knowledge;
     let grant =
         gateway.callers.judge(knowledge, &head.headers, client.last_caller(), SystemTime::now())?;
-    if length.is_some_and(|length| length > gateway.max_request_body) {
+    if length.is_some_and(|length| length > gateway.terms.max_request_body) {
         return Err(Code::BodyTooLarge.into());
     }
     let (tunnel, live) = enter(&gateway.core, grant, Sharers::new(&grant, &head.uri), began_at)?;
@@ -129,8 +129,7 @@ impl Exchange {
         let began_at = Instant::now();
         let upgrade = hyper::upgrade::on(&mut request);
         let (mut head, body) = request.into_parts();
-        let (is_http2, limit) = (client.is_http2(), gateway.max_request_body);
-        let source = Source::new(body, is_http2, limit, &gateway.core);
+        let source = Source::new(body, &client, gateway.terms.max_request_body, &gateway.core);
         let admitted = match admit(gateway, &mut head, &source, &client, began_at) {
             Ok(admitted) => admitted,
             Err(refusal) => return Err(((refusal, account), source)),

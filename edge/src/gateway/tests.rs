@@ -11,7 +11,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 async fn an_idle_client_is_let_go_in_either_version() {
     let tasks = Tasks::default();
     let _stop = tasks.stop_on_drop();
-    let mut gateway = Gateway::new(Core::empty(), tasks.clone(), 10, None);
+    let terms = Terms {
+        max_clients: 10,
+        max_request_body: u64::MAX,
+        tunnel_idle: Duration::from_secs(3600),
+        may_half_close: false,
+    };
+    let mut gateway = Gateway::new(Core::empty(), tasks.clone(), terms);
     Arc::get_mut(&mut gateway).unwrap().idle = Duration::from_millis(100);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -6,6 +6,8 @@
 
 use std::{
     io,
+    pin::Pin,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -13,16 +15,21 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use link::{LinkError, MAX_UPGRADE_BODY, Opened, Upgraded};
+use link::{
+    LinkError, MAX_UPGRADE_BODY, Opened,
+    relay::{Break, End, Limits, Way, relay},
+};
 use protocol::{
     framing,
     head::Protocol,
     refusal::{Code, Refusal},
 };
-use tokio::time::timeout;
-use tokio_util::io::InspectReader;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::timeout,
+};
 
 use crate::{
     gateway::{
@@ -99,7 +106,7 @@ pub(crate) async fn open(
                 account.outcome = finish(headers, clock, sent_at, &account);
                 switch(&mut response, protocol, is_extended);
                 let tunnel = Tunnel { origin, upgrade, live, client, in_flight, account };
-                gateway.tasks.spawn(tunnel.run());
+                gateway.tasks.spawn(tunnel.run(gateway.terms.tunnel_idle));
                 return Ok(response);
             }
             Err(error) => {
@@ -176,7 +183,7 @@ fn switch(response: &mut Response<Answer>, protocol: Option<HeaderValue>, is_ext
 
 /// Bytes both ways, and all that must live as long.
 struct Tunnel {
-    origin: Upgraded,
+    origin: link::Upgraded,
     upgrade: OnUpgrade,
     live: Live,
     client: Client,
@@ -185,18 +192,23 @@ struct Tunnel {
 }
 
 impl Tunnel {
-    async fn run(self) {
-        let Self { origin, upgrade, live, client, in_flight, mut account } = self;
+    async fn run(self, idle: Duration) {
+        let Self { mut origin, upgrade, live, client, in_flight, mut account } = self;
         let metrics = &account.core().metrics;
         let (up, down) = (metrics.bytes_up.clone(), metrics.bytes_down.clone());
+        let moved = |way, bytes| match way {
+            Way::Out => up.increment(bytes as u64),
+            Way::Back => down.increment(bytes as u64),
+        };
+        // How long a client that has closed its end may wait, is for the connector to say: there it is known
+        // when the origin has got everything.
+        let limits = Limits { idle, half_closed: idle };
         let copy = async {
-            let stream = TokioIo::new(upgrade.await?);
-            let mut stream = InspectReader::new(stream, |b: &[u8]| up.increment(b.len() as u64));
-            let mut origin = InspectReader::new(origin, |b: &[u8]| down.increment(b.len() as u64));
-            let both =
-                tokio::io::copy_bidirectional_with_sizes(&mut stream, &mut origin, BUFFER, BUFFER);
+            let mut end = ClientEnd { stream: TokioIo::new(upgrade.await?), client: &client };
             let broken = tokio::select! {
-                copied = both => copied.err().map(|error| blame(&error)),
+                relayed = relay(&mut end, &mut origin, BUFFER, limits, moved) => {
+                    relayed.err().map(|broken| blame(&broken.by))
+                }
                 () = live.cut() => Some(Outcome::Refused(Code::AccessRevoked)),
             };
             if broken.is_some() {
@@ -214,12 +226,63 @@ impl Tunnel {
     }
 }
 
+/// The client's end of a tunnel.
+struct ClientEnd<'a> {
+    stream: TokioIo<Upgraded>,
+    client: &'a Client,
+}
+
+impl End for ClientEnd<'_> {
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.client.connection().is_gone() {
+            return Poll::Ready(io::ErrorKind::ConnectionReset.into());
+        }
+        // Over HTTP/2 this is how hyper tells of a stream that was reset.
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(error),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for ClientEnd<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for ClientEnd<'_> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// Which end broke a tunnel off. The connector resets a single stream when its origin does.
-fn blame(error: &io::Error) -> Outcome {
-    match error.get_ref().and_then(|cause| cause.downcast_ref()) {
-        None => Outcome::ClientGone,
-        Some(LinkError::Cancelled | LinkError::Incomplete) => Outcome::Refused(Code::OriginReset),
-        Some(_) => Outcome::Refused(Code::LinkLost),
+fn blame(by: &Break) -> Outcome {
+    match by {
+        Break::Near(_) | Break::Idle => Outcome::ClientGone,
+        Break::Far(error) => match error.get_ref().and_then(|cause| cause.downcast_ref()) {
+            Some(LinkError::Cancelled | LinkError::Incomplete) => {
+                Outcome::Refused(Code::OriginReset)
+            }
+            Some(_) | None => Outcome::Refused(Code::LinkLost),
+        },
     }
 }
 
@@ -230,8 +293,9 @@ mod tests {
     #[test]
     fn a_tunnel_that_breaks_is_blamed_on_the_end_that_broke_it() {
         let client = io::Error::from(io::ErrorKind::ConnectionReset);
-        assert_eq!(blame(&client), Outcome::ClientGone);
-        assert_eq!(blame(&LinkError::Cancelled.into()), Outcome::Refused(Code::OriginReset));
-        assert_eq!(blame(&LinkError::TimedOut.into()), Outcome::Refused(Code::LinkLost));
+        assert_eq!(blame(&Break::Near(client)), Outcome::ClientGone);
+        let by = |error: LinkError| blame(&Break::Far(error.into()));
+        assert_eq!(by(LinkError::Cancelled), Outcome::Refused(Code::OriginReset));
+        assert_eq!(by(LinkError::TimedOut), Outcome::Refused(Code::LinkLost));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     error::Error as _,
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -19,11 +20,16 @@ use protocol::{
 };
 use tokio::{sync::oneshot, time::timeout};
 
-use crate::core::Core;
+use crate::{
+    core::Core,
+    gateway::client::{Client, Connection},
+};
 
 /// Most that is kept of what a link has read, in bytes. A link that does not begin with a request says
 /// so within a round trip; most bodies are shorter than what leaves until then.
 const KEPT: usize = 64 * 1024;
+/// Most that is read of a body whose request is refused, in bytes, so that the connection may be kept.
+const FORGOTTEN: usize = 64 * 1024;
 /// What a piece counts at least, in bytes: a thousand tiny ones are not free.
 const PIECE: usize = 256;
 /// A link that has failed drops what it has borrowed as soon as its task runs.
@@ -43,7 +49,9 @@ struct Content {
     read: Vec<Bytes>,
     room: usize,
     rest: Incoming,
-    is_http2: bool,
+    /// None over HTTP/2, where streams are told apart.
+    connection: Option<Arc<Connection>>,
+    has_ended: bool,
     /// Bytes that the rest may have.
     left: u64,
     core: Arc<Core>,
@@ -77,15 +85,20 @@ pub(crate) fn refusal(error: &SendError) -> Refusal {
 struct BrokenOff;
 
 impl Source {
-    pub(crate) fn new(body: Incoming, is_http2: bool, limit: u64, core: &Arc<Core>) -> Self {
+    pub(crate) fn new(body: Incoming, client: &Client, limit: u64, core: &Arc<Core>) -> Self {
         if body.is_end_stream() {
             return Self { is_empty: true, content: None, lent: None };
+        }
+        let connection = (!client.is_http2()).then(|| client.connection().clone());
+        if let Some(connection) = &connection {
+            connection.upload.begin();
         }
         let content = Box::new(Content {
             read: Vec::new(),
             room: KEPT,
             rest: body,
-            is_http2,
+            connection,
+            has_ended: false,
             left: limit,
             core: core.clone(),
         });
@@ -95,6 +108,31 @@ impl Source {
     /// True if no body follows the head.
     pub(crate) fn is_empty(&self) -> bool {
         self.is_empty
+    }
+
+    /// Reads and forgets what has come of the body; true if that was all of it, so that the connection is of
+    /// further use. A client that waits for a 100 sends no body once it has got another answer.
+    pub(crate) async fn forget(&mut self) -> bool {
+        let Some(content) = &mut self.content else { return self.is_empty };
+        let mut room = FORGOTTEN;
+        let mut is_new = true;
+        loop {
+            let next = poll_fn(|cx| Poll::Ready(Pin::new(&mut content.rest).poll_frame(cx)));
+            match next.await {
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(Ok(frame))) => {
+                    let length = frame.data_ref().map_or(0, Bytes::len).max(PIECE);
+                    let Some(left) = room.checked_sub(length) else { return false };
+                    (room, is_new) = (left, true);
+                }
+                Poll::Ready(Some(Err(_))) => return false,
+                // hyper looks for more as soon as it is asked, which is now.
+                Poll::Pending if std::mem::take(&mut is_new) => tokio::task::yield_now().await,
+                Poll::Pending => return false,
+            }
+        }
+        content.end(true);
+        true
     }
 
     /// The body for one attempt, on a link that takes so many trailers.
@@ -114,6 +152,24 @@ impl Source {
             self.content = timeout(BACK_WITHIN, lent).await.ok().and_then(Result::ok);
         }
         self.is_empty || self.content.is_some()
+    }
+}
+
+impl Content {
+    fn end(&mut self, is_whole: bool) {
+        // What has ended is not left.
+        self.has_ended |= is_whole;
+        if let Some(connection) = &self.connection {
+            connection.upload.end(is_whole);
+        }
+    }
+}
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.end(false);
+        }
     }
 }
 
@@ -144,7 +200,8 @@ impl Body for Upload {
         }
         let Some(frame) = std::task::ready!(Pin::new(&mut content.rest).poll_frame(cx)) else {
             // Only over HTTP/2 does this always tell whether the end has come.
-            let is_whole = !content.is_http2 || content.rest.is_end_stream();
+            let is_whole = content.connection.is_some() || content.rest.is_end_stream();
+            content.end(is_whole);
             return Poll::Ready((!is_whole).then(|| Err(BrokenOff.into())));
         };
         // Once the request has got its answer, nobody waits for the body's return.
@@ -177,6 +234,11 @@ impl Body for Upload {
         };
         content.left = left;
         content.core.metrics.bytes_up.increment(length);
+        if content.rest.is_end_stream() {
+            content.end(true);
+        } else if let Some(connection) = &content.connection {
+            connection.upload.moves();
+        }
         Poll::Ready(Some(Ok(frame)))
     }
 

@@ -1,6 +1,6 @@
 //! A connector that serves a few telling paths itself, with no origin behind it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{future::poll_fn, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -10,6 +10,7 @@ use link::{
     BoxError, DialError, Exchange, Inbound,
     control::{ControlReceiver, ControlSender},
     dial::{Dialer, Identity, Target},
+    relay::End as _,
     tls::Trust,
 };
 use protocol::{
@@ -176,9 +177,19 @@ async fn answer(exchange: Exchange, served: &Served) {
             headers.insert("x-offer", offer);
             response.extensions_mut().insert(Protocol(choice));
         }
+        let is_stuck = request.uri().host() == Some("stuck.corp");
         let Ok(body) = request.into_body().collect().await else { return };
         let Ok(mut tunnel) = reply.tunnel(response).await else { return };
         if tunnel.write_all(&body.to_bytes()).await.is_err() {
+            return;
+        }
+        // Reads nothing, and tells when the edge has given up.
+        if is_stuck {
+            served.begun.add_permits(1);
+            while poll_fn(|cx| Poll::Ready(tunnel.poll_gone(cx).is_pending())).await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            served.cancelled.add_permits(1);
             return;
         }
         let (mut reader, mut writer) = tokio::io::split(tunnel);
@@ -230,6 +241,24 @@ async fn answer(exchange: Exchange, served: &Served) {
                 () = reply.cancelled() => served.cancelled.add_permits(1),
                 () = one(&served.go_on) => drop(reply.send(Response::new(full("waited"))).await),
             }
+        }
+        // Reads nothing of the body, and does not answer.
+        "/stuck" => {
+            served.begun.add_permits(1);
+            reply.cancelled().await;
+            served.cancelled.add_permits(1);
+            drop(request);
+        }
+        // Sixty bytes of a longer answer, and at once its failure.
+        "/cut-off" => {
+            let (pieces, body) = pieces();
+            pieces.send(Ok(Frame::data(Bytes::from_static(&[b'x'; 60])))).await.unwrap();
+            pieces.send(Err("the origin has closed".into())).await.unwrap();
+            let mut response = Response::new(body);
+            if request.uri().query() == Some("length") {
+                response.headers_mut().insert("content-length", HeaderValue::from_static("123"));
+            }
+            let _ = reply.send(response).await;
         }
         // Two pieces; the second one when told to, or never.
         "/stream" => {

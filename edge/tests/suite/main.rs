@@ -9,6 +9,7 @@ mod bodies;
 mod client;
 mod connector;
 mod control_plane;
+mod ends;
 mod feed;
 mod leaving;
 mod links;
