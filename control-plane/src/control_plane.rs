@@ -13,7 +13,9 @@ use crate::{
     auth::{backoff::Backoff, password::Passwords, session},
     ca::Authority,
     clock::Clock,
-    edge_port, files, first_run,
+    edge_port,
+    events::Events,
+    files, first_run,
     first_run::FirstRun,
     options::Options,
     peers::Peers,
@@ -40,7 +42,8 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     /// Opens the data directory and binds the ports. On the first start it makes the tenant
-    /// `default` and its owner, whose password is told here and never again.
+    /// `default` and its owner. As long as the owner has no password, it makes a link for choosing one,
+    /// which is told here and never again.
     ///
     /// # Errors
     /// If the data directory cannot be used or a port is taken.
@@ -89,7 +92,7 @@ impl ControlPlane {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = authority.edge_port(&edge_address, provider)?;
         let presence = Presence::load(&store, clock.now_ms()).await?;
-        // Last, when nothing can fail any more: a password that was drawn is told only once.
+        // Last, when nothing can fail any more: a set-up link is told only once.
         let first =
             first_run::prepare(&store, &passwords, &signer, &peers, &options, &clock).await?;
         drop(keys_lock);
@@ -98,6 +101,7 @@ impl ControlPlane {
             clock,
             peers,
             presence,
+            events: Events::new(),
             passwords,
             logins: Backoff::default(),
             authority,
@@ -153,6 +157,11 @@ impl ControlPlane {
             let (app, stop) = (app.clone(), workers_stop.clone());
             async move { app.store.hear(stop).await }
         });
+        workers.spawn({
+            // Streams end first: connections that carry them would not finish by themselves.
+            let (app, stop) = (app.clone(), shutdown.clone());
+            async move { app.events.work(&app, stop).await }
+        });
         tokio::join!(
             api::serve(app.clone(), api, shutdown.clone()),
             edge_port::run(app.clone(), edges, tls, shutdown),
@@ -165,16 +174,23 @@ impl ControlPlane {
     }
 }
 
-/// Runs a control plane that stands alone, until told to stop. On the first start the owner's
-/// password goes to standard error, outside the log, which may be kept.
+/// Runs a control plane that stands alone, until told to stop. Until the owner has chosen a password,
+/// each start writes a set-up link to standard error, outside the log, which may be kept.
 ///
 /// # Errors
 /// As [`ControlPlane::open`].
 pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
     let (control_plane, first) = ControlPlane::open(options).await?;
-    if let Some(FirstRun { owner_email, password }) = &first {
-        let password = password.as_ref().map_or("the one you have set", |p| p.as_str());
-        eprintln!("First start. Log in as {owner_email}, password: {password}");
+    if let Some(first) = &first {
+        let email = &first.owner_email;
+        match first.set_up_path() {
+            Some(path) => eprintln!(
+                "Choose the password of {email}, within 24 hours: http://{}{}",
+                control_plane.api_address()?,
+                path.as_str()
+            ),
+            None => eprintln!("Log in as {email}, with the password that you have set."),
+        }
     }
     tracing::info!(
         api = %control_plane.api_address()?,
@@ -212,6 +228,7 @@ async fn sweep(app: &App, stop: CancellationToken) {
                 now_ms.saturating_sub(session::IDLE_MS),
             );
             store::session::delete_stale(&mut db, created, used).await?;
+            store::one_time_link::delete_stale(&mut db, now_ms).await?;
             db.commit().await?;
             app.signer.retire_others(&app.store, now_ms).await
         };

@@ -58,6 +58,11 @@ impl Presence {
         self.state.lock().expect("no holder of this lock panics")
     }
 
+    /// Moves whenever presence may have changed.
+    pub(crate) fn reported(&self) -> watch::Receiver<()> {
+        self.reported.subscribe()
+    }
+
     /// Takes a report of an edge.
     pub(crate) fn report(
         &self,

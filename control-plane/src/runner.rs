@@ -84,7 +84,7 @@ impl Runner {
         let mut db = app.store.write().await?;
         store::run::insert(&mut db, &run, app.peers.me()).await?;
         store::run::trim(&mut db, workflow.id, KEPT).await?;
-        db.commit().await?;
+        app.store.commit_run(db, &run).await?;
         let (finished, receiver) = oneshot::channel();
         let (app, room, kill) = (app.clone(), self.room.clone(), self.kill.clone());
         let mut task_run = run.clone();
@@ -117,16 +117,20 @@ async fn execute(app: &App, workflow: &Workflow, run: &mut Run) {
     run.status = Status::Running;
     keep(app, run).await;
     let caller = Caller { tenant: run.tenant, team: run.team, workflow: Some(run.workflow) };
-    run.status = Status::Succeeded;
+    let mut status = Status::Succeeded;
     for action in &workflow.actions {
         let result = take(app, &caller, action).await;
         let is_refused = result.refusal.is_some();
         run.results.push(result);
         if is_refused {
-            run.status = Status::Failed;
+            status = Status::Failed;
             break;
         }
+        if run.results.len() < workflow.actions.len() {
+            keep(app, run).await;
+        }
     }
+    run.status = status;
     run.finished_ms = Some(app.clock.now_ms());
     keep(app, run).await;
     tracing::info!(run = %run.id, workflow = %run.workflow, status = ?run.status, "a run has ended");
@@ -142,7 +146,7 @@ async fn keep(app: &App, run: &Run) {
     let stored = async {
         let mut db = app.store.write().await?;
         store::run::update(&mut db, run).await?;
-        db.commit().await
+        app.store.commit_run(db, run).await
     };
     if let Err(error) = stored.await {
         let error = &error as &dyn std::error::Error;

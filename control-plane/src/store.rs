@@ -11,7 +11,7 @@
 //! PostgreSQL is in [`dialect`].
 
 use sqlx::{Any, AnyConnection, AnyPool, Row, Transaction, any::AnyRow};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 pub(crate) mod api_key;
 pub(crate) mod audit;
@@ -22,6 +22,7 @@ pub(crate) mod edge_presence;
 pub(crate) mod feed;
 pub(crate) mod join_token;
 mod news;
+pub(crate) mod one_time_link;
 pub(crate) mod presence;
 pub(crate) mod proxy_token;
 pub(crate) mod run;
@@ -94,6 +95,9 @@ impl From<sqlx::Error> for Error {
     }
 }
 
+/// News of runs that wait for the one task that hears them; when there are more, the oldest are lost.
+const RUN_NEWS: usize = 1_024;
+
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The database.
@@ -105,6 +109,7 @@ pub struct Store {
     readers: AnyPool,
     generation: watch::Sender<u64>,
     presence: watch::Sender<()>,
+    runs: broadcast::Sender<run::RunNews>,
     first_generation: u64,
 }
 
@@ -130,7 +135,17 @@ impl Store {
         let first_generation = unsigned(&row, "generation")?;
         let generation = watch::Sender::new(first_generation);
         let (location, presence) = (location.clone(), watch::Sender::new(()));
-        Ok(Self { location, dialect, writer, readers, generation, presence, first_generation })
+        let runs = broadcast::Sender::new(RUN_NEWS);
+        Ok(Self {
+            location,
+            dialect,
+            writer,
+            readers,
+            generation,
+            presence,
+            runs,
+            first_generation,
+        })
     }
 
     /// May other control planes use the database at the same time?
@@ -159,6 +174,29 @@ impl Store {
     /// Moves whenever other control planes may have stored presence.
     pub(crate) fn presence(&self) -> watch::Receiver<()> {
         self.presence.subscribe()
+    }
+
+    /// How far runs come, at this control plane and at the others.
+    pub(crate) fn runs(&self) -> broadcast::Receiver<run::RunNews> {
+        self.runs.subscribe()
+    }
+
+    /// Makes a run's progress last, and tells whoever watches.
+    pub(crate) async fn commit_run(&self, mut writer: Writer, run: &run::Run) -> Result<()> {
+        let news = run::RunNews::from(run);
+        if self.is_shared() {
+            news::tell(&mut writer, &News::Run(&news)).await?;
+        }
+        writer.commit().await?;
+        if !self.is_shared() {
+            self.announce_run(news);
+        }
+        Ok(())
+    }
+
+    fn announce_run(&self, news: run::RunNews) {
+        // Nobody may be watching.
+        let _ = self.runs.send(news);
     }
 
     /// Lets presence that others have stored be looked up.

@@ -61,7 +61,7 @@ pub(crate) struct Options {
     /// The first owner, who is made on the first start
     #[arg(long, env = "POSTERN_OWNER_EMAIL", default_value = "owner@localhost")]
     owner_email: String,
-    /// File with the first owner's password; otherwise POSTERN_OWNER_PASSWORD, or a random one
+    /// File with the first owner's password; otherwise POSTERN_OWNER_PASSWORD, or a set-up link is printed
     #[arg(long, env = "POSTERN_OWNER_PASSWORD_FILE")]
     owner_password_file: Option<PathBuf>,
 }
@@ -77,11 +77,11 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let regions = regions(&options, &log)?;
     let (control_plane, first_run) = ControlPlane::open(control_plane_options(&options)?).await?;
-    // At once: whatever happens next, the password is told here or never.
+    let console = console(&options, control_plane.api_address()?.port());
+    // At once: whatever happens next, the set-up link is told here or never.
     if let Some(first_run) = first_run {
-        introduce(&first_run);
+        introduce(&first_run, &console);
     }
-    let console = format!("http://{}", control_plane.api_address()?);
     let token = control_plane.create_join_token().await.context("cannot make a join token")?;
     let token = token.encode();
 
@@ -141,16 +141,24 @@ fn host(options: &Options) -> String {
     options.host.clone().unwrap_or_else(|| options.bind.to_string())
 }
 
-/// Tells who may log in after the first start.
-fn introduce(first_run: &FirstRun) {
-    let FirstRun { owner_email, password } = first_run;
-    println!("This is the first start.");
-    match password {
-        Some(password) => {
-            println!("  Owner     {owner_email}");
-            println!("  Password  {}  (shown this once)", password.as_str());
+/// The console's address, as a browser reaches it.
+fn console(options: &Options, port: u16) -> String {
+    let host = host(options);
+    let is_ipv6 = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6());
+    if is_ipv6 { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") }
+}
+
+/// Tells how the owner gets in, until the owner has chosen a password.
+fn introduce(first_run: &FirstRun, console: &str) {
+    println!("  Owner     {}", first_run.owner_email);
+    match first_run.set_up_path() {
+        Some(path) => {
+            println!("  Set up    {console}{}", path.as_str());
+            println!(
+                "            Choose the owner's password there. The link works once, for 24 hours."
+            );
         }
-        None => println!("  Owner     {owner_email}, with the password that you have set"),
+        None => println!("            The password is the one that you have set."),
     }
 }
 
@@ -163,7 +171,7 @@ async fn announce(console: &str, regions: &[Region], options: &Options) {
     };
     let is_ready = tokio::time::timeout(PATIENCE, ready).await.is_ok();
     println!("Postern is up{}.", if is_ready { "" } else { ", but not every edge is ready yet" });
-    println!("  API       {console}");
+    println!("  Console   {console}");
     for region in regions {
         println!(
             "  {:<9} gateway {}, links {} (UDP and TCP)",

@@ -41,6 +41,26 @@ impl Api {
         Ok(Self { base: base.to_owned(), http, key: Some(key) })
     }
 
+    /// Chooses the owner's password by a set-up link, then logs in with it.
+    ///
+    /// # Errors
+    /// If the control plane says no.
+    pub async fn set_up(
+        base: &str,
+        email: &str,
+        secret: &str,
+        password: &str,
+    ) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let done = http
+            .post(format!("{base}/api/v1/setup"))
+            .json(&json!({ "secret": secret, "password": password }))
+            .send()
+            .await?;
+        ensure!(done.status().is_success(), "set-up: {}", done.text().await?);
+        Self::log_in(base, email, password).await
+    }
+
     /// Sends a request and returns status and body, whatever they are.
     ///
     /// # Errors

@@ -27,6 +27,8 @@ use crate::{
 pub const REGIONS: [&str; 2] = ["region-a", "region-b"];
 const GATEWAY_PORT: u16 = 3128;
 const OWNER: &str = "owner@localhost";
+/// Of the owner of every world.
+const OWNER_PASSWORD: &str = "correct horse battery";
 
 /// One deployment with a team, a tunnel that the team may use, and a private origin.
 pub struct World {
@@ -79,6 +81,15 @@ pub struct Link {
 pub const TUNNEL: &str = "office";
 
 impl World {
+    /// A link to the console that signs in once, as the owner.
+    ///
+    /// # Errors
+    /// If the control plane says no.
+    pub async fn sign_in_link(&self) -> anyhow::Result<String> {
+        let link = self.api.post("/api/v1/me/sign-in-links", &json!({})).await?;
+        Ok(format!("http://{}:8080/sign-in#{}", self.host, text(&link, "secret")?))
+    }
+
     /// Starts everything but a connector.
     ///
     /// # Errors
@@ -94,8 +105,7 @@ impl World {
     pub async fn start_at(host: IpAddr) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let (postern, base) = start::postern(dir.path(), host).await?;
-        let password = postern.find(|line| first_word_behind(line, "Password")).await?;
-        let api = Api::log_in(&base, OWNER, &password).await?;
+        let api = Api::log_in(&base, OWNER, OWNER_PASSWORD).await?;
         Self::furnish(host, dir, postern, Vec::new(), api).await
     }
 
@@ -115,8 +125,7 @@ impl World {
     pub async fn start_spread_over(host: IpAddr, sites: [Site; 2]) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let postern = start::control_plane(dir.path(), host, None).await?;
-        let password = postern.find(|line| first_word_behind(line, "password:")).await?;
-        let api = Api::log_in(&format!("http://{host}:8080"), OWNER, &password).await?;
+        let api = Api::log_in(&format!("http://{host}:8080"), OWNER, OWNER_PASSWORD).await?;
         let edges = start::edges(dir.path(), host, &sites, &api, &[]).await?;
         Self::furnish(host, dir, postern, edges, api).await
     }
@@ -132,10 +141,10 @@ impl World {
         let database = Postgres::start(dir.path()).await?;
         let url_file = Some(database.url_file());
         let postern = start::control_plane(dir.path(), host, url_file).await?;
-        let password = postern.find(|line| first_word_behind(line, "password:")).await?;
-        let api = Api::log_in(&format!("http://{host}:8080"), OWNER, &password).await?;
+        let api = Api::log_in(&format!("http://{host}:8080"), OWNER, OWNER_PASSWORD).await?;
         let second = start::control_plane(dir.path(), other, url_file).await?;
-        let second_api = Api::log_in(&format!("http://{other}:8080"), OWNER, &password).await?;
+        let second_api =
+            Api::log_in(&format!("http://{other}:8080"), OWNER, OWNER_PASSWORD).await?;
         let sites = [Site::at(host), Site::at(host)];
         let edges = start::edges(dir.path(), host, &sites, &api, &[host, other]).await?;
         let world = Self::furnish(host, dir, postern, edges, api).await?;
@@ -410,11 +419,6 @@ fn links(tunnel: &Value) -> anyhow::Result<Vec<Link>> {
         })
     };
     links.flatten().map(link).collect()
-}
-
-fn first_word_behind(line: &str, label: &str) -> Option<String> {
-    let (_, rest) = line.split_once(label)?;
-    rest.split_whitespace().next().map(str::to_owned)
 }
 
 /// A program of this workspace, built beside the one that runs.

@@ -80,11 +80,11 @@ async fn the_quick_start_leads_to_a_workflow_that_reaches_a_private_server() {
     let up = "--file quickstart.yml --project-name quick up --detach";
     docker.compose(dir.path(), &variables, up).await.unwrap();
     let log = docker.follow("quick_postern_1").unwrap();
-    let password =
-        |line: &str| Some(line.split_once("Password")?.1.split_whitespace().next()?.to_owned());
-    let password = log.find(password).await.unwrap();
+    let secret = |line: &str| Some(line.split_once("/setup#")?.1.trim().to_owned());
+    let secret = log.find(secret).await.unwrap();
     log.find(|line| line.starts_with("Postern is up.").then_some(())).await.unwrap();
-    let api = Api::log_in(&format!("http://{inside}:8080"), OWNER, &password).await.unwrap();
+    let base = format!("http://{inside}:8080");
+    let api = Api::set_up(&base, OWNER, &secret, "chosen by the link").await.unwrap();
 
     let secret = new_tunnel(&api).await;
     variables.push(("TUNNEL_SECRET", secret.as_str()));

@@ -120,7 +120,7 @@ async fn a_second_start_finds_everything_as_it_was() {
     let _connector = world.connect("auto").await.unwrap();
     let before = world.links().await.unwrap();
     world.restart_postern().await.unwrap();
-    assert!(!world.postern.said().contains("Password"), "the owner is there already");
+    assert!(!world.postern.said().contains("Set up"), "the owner is there already");
     world.wait_for_links(|links| links.iter().all(|link| !before.contains(link))).await.unwrap();
     let run = world.run(world.get_action(&world.origin.url("/hello"))).await.unwrap();
     assert_eq!(run["actions"][0]["response"]["text"], HELLO, "{run}");

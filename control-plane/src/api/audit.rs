@@ -1,20 +1,22 @@
 //! The tenant's audit log, and whether its chain is whole.
 
 use axum::extract::State;
+use protocol::name::TunnelName;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    extract::{Caller, Json, Query},
+    extract::{Caller, Json, Path, Query},
     problem::Problem,
     timestamp::Timestamp,
+    tunnels,
 };
 use crate::{
-    app::Shared,
+    app::{App, Shared},
     store::{
         self,
-        audit::{Actor, Inspection, Link},
+        audit::{Actor, Filter, Inspection, Link},
     },
 };
 
@@ -22,7 +24,10 @@ use crate::{
 const PAGE: u32 = 100;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new().routes(routes!(list_audit)).routes(routes!(verify_audit))
+    OpenApiRouter::new()
+        .routes(routes!(list_audit))
+        .routes(routes!(list_tunnel_audit))
+        .routes(routes!(verify_audit))
 }
 
 /// An entry.
@@ -69,6 +74,27 @@ struct AuditPage {
     next: Option<u64>,
 }
 
+/// Which entries, and where to go on.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Search {
+    /// The `next` of the page before.
+    before: Option<u64>,
+    /// An action, such as `tunnel.create`, or an area, such as `tunnel`.
+    action: Option<String>,
+    /// The whole subject.
+    subject: Option<String>,
+    /// Part of the actor's e-mail address; `system` for the deployment itself.
+    actor: Option<String>,
+    /// From this time on.
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<Timestamp>,
+    /// Before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
+}
+
 /// Where to go on.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -91,20 +117,57 @@ struct AuditVerdict {
     broken_at: Option<u64>,
 }
 
-/// Lists what was done, newest first.
+/// Lists what was done, newest first. A page may hold fewer entries than the next one, or none, while
+/// `next` says that there may be more.
 #[utoipa::path(
-    get, path = "/api/v1/audit", tag = "audit", params(Before),
+    get, path = "/api/v1/audit", tag = "audit", params(Search),
     responses((status = 200, description = "A page of entries.", body = AuditPage)),
 )]
 async fn list_audit(
     State(app): State<Shared>,
     caller: Caller,
-    Query(Before { before }): Query<Before>,
+    Query(search): Query<Search>,
 ) -> Result<Json<AuditPage>, Problem> {
     caller.must_be_owner()?;
+    let filter = Filter {
+        action: search.action,
+        subject: search.subject,
+        actor: search.actor,
+        from_ms: search.from.map(|at| at.0),
+        until_ms: search.until.map(|at| at.0),
+    };
+    page(&app, &caller, search.before, &filter).await
+}
+
+/// Lists what was done to a tunnel, newest first.
+#[utoipa::path(
+    get, path = "/api/v1/admin/tunnel/{name}/audit", tag = "tunnels",
+    params(("name" = String, Path, description = "The tunnel's name."), Before),
+    responses((status = 200, description = "A page of entries.", body = AuditPage)),
+)]
+async fn list_tunnel_audit(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(name): Path<TunnelName>,
+    Query(Before { before }): Query<Before>,
+) -> Result<Json<AuditPage>, Problem> {
+    caller.must_manage_tunnels()?;
     let mut db = app.store.read().await?;
-    let links = store::audit::page(&mut db, caller.tenant(), before, PAGE).await?;
-    let next = links.last().map(|link| link.recorded.sequence).filter(|sequence| *sequence > 1);
+    tunnels::find(&mut db, &caller, &name).await?;
+    drop(db);
+    let action = Some("tunnel".to_owned());
+    let filter = Filter { action, subject: Some(name.to_string()), ..Filter::default() };
+    page(&app, &caller, before, &filter).await
+}
+
+async fn page(
+    app: &App,
+    caller: &Caller,
+    before: Option<u64>,
+    filter: &Filter,
+) -> Result<Json<AuditPage>, Problem> {
+    let mut db = app.store.read().await?;
+    let (links, next) = store::audit::page(&mut db, caller.tenant(), before, PAGE, filter).await?;
     Ok(Json(AuditPage { items: links.into_iter().map(AuditEntry::from).collect(), next }))
 }
 

@@ -1,6 +1,8 @@
 //! What handlers ask of a request: a JSON body, path and query that fit, and who is asking. Whatever
 //! does not fit becomes a [`Problem`].
 
+use std::net::{IpAddr, SocketAddr};
+
 use axum::{
     extract::{FromRequest, FromRequestParts, Request, rejection::JsonRejection},
     response::{IntoResponse, Response},
@@ -9,7 +11,7 @@ use http::{StatusCode, header, request::Parts};
 use protocol::{
     access,
     credential::ApiKey,
-    id::{TeamId, TenantId},
+    id::{ApiKeyId, TeamId, TenantId},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -82,6 +84,49 @@ pub(crate) struct Caller {
     pub(crate) user: User,
     /// With an API key there is none.
     pub(crate) session: Option<SessionId>,
+    /// With a session there is none.
+    pub(crate) key: Option<ApiKeyId>,
+}
+
+/// From where a request comes, and by which program.
+pub(crate) struct Client {
+    ip: Option<IpAddr>,
+    /// In the program's own words.
+    pub(crate) user_agent: String,
+}
+
+/// The other end of a connection, as `api::connection` notes it.
+#[derive(Clone, Copy)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Longest description of a program that is kept, in characters.
+const MAX_USER_AGENT: usize = 256;
+
+impl FromRequestParts<Shared> for Client {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
+        let peer = parts.extensions.get::<Peer>();
+        let words = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let user_agent = words.unwrap_or_default().chars().take(MAX_USER_AGENT).collect();
+        Ok(Self { ip: peer.map(|peer| peer.0.ip().to_canonical()), user_agent })
+    }
+}
+
+impl Client {
+    /// Its address, for people.
+    pub(crate) fn address(&self) -> String {
+        self.ip.map(|ip| ip.to_string()).unwrap_or_default()
+    }
+
+    /// All that one sender has at hand: an IPv4 address, or the 64 bits of an IPv6 network.
+    pub(crate) fn network(&self) -> String {
+        match self.ip {
+            Some(IpAddr::V6(ip)) => format!("{:x?}", &ip.segments()[..4]),
+            Some(IpAddr::V4(ip)) => ip.to_string(),
+            None => String::new(),
+        }
+    }
 }
 
 impl FromRequestParts<Shared> for Caller {
@@ -89,8 +134,8 @@ impl FromRequestParts<Shared> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
         if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
-            let user = by_key(app, value.as_bytes()).await?;
-            return Ok(Self { user, session: None });
+            let (user, key) = by_key(app, value.as_bytes()).await?;
+            return Ok(Self { user, session: None, key: Some(key) });
         }
         let session = SessionId::from_headers(&parts.headers, app.secure_cookies)
             .ok_or_else(|| Problem::unauthenticated("there is neither a session nor an API key"))?;
@@ -98,11 +143,11 @@ impl FromRequestParts<Shared> for Caller {
         if !parts.method.is_safe() && !session.allows(&parts.headers) {
             return Err(Problem::bad_csrf());
         }
-        Ok(Self { user, session: Some(session) })
+        Ok(Self { user, session: Some(session), key: None })
     }
 }
 
-async fn by_key(app: &App, authorization: &[u8]) -> Result<User, Problem> {
+async fn by_key(app: &App, authorization: &[u8]) -> Result<(User, ApiKeyId), Problem> {
     let refused = || Problem::unauthenticated("the API key is not valid, or was revoked");
     let text = authorization
         .strip_prefix(b"Bearer ")
@@ -122,7 +167,7 @@ async fn by_key(app: &App, authorization: &[u8]) -> Result<User, Problem> {
         store::api_key::touch(&mut db, row.id, now_ms).await?;
         db.commit().await?;
     }
-    Ok(user)
+    Ok((user, row.id))
 }
 
 async fn by_session(app: &App, id: &SessionId) -> Result<User, Problem> {
@@ -132,8 +177,7 @@ async fn by_session(app: &App, id: &SessionId) -> Result<User, Problem> {
     let row = store::session::find(&mut db, &digest).await?.ok_or_else(over)?;
     let now_ms = app.clock.now_ms();
     let idle_ms = now_ms.saturating_sub(row.last_used_ms);
-    if idle_ms >= session::IDLE_MS || now_ms.saturating_sub(row.created_ms) >= session::ABSOLUTE_MS
-    {
+    if row.is_over(now_ms) {
         return Err(over());
     }
     let user = store::user::by_id(&mut db, row.user).await?.ok_or_else(over)?;

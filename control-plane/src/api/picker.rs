@@ -1,13 +1,15 @@
 //! The tunnels that the caller's teams may use, for whoever builds a workflow.
 
+use std::collections::BTreeSet;
+
 use axum::extract::State;
-use protocol::{access::Decision, name::TunnelName};
-use serde::Serialize;
-use utoipa::ToSchema;
+use protocol::{access::Decision, id::TeamId, name::TunnelName};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    extract::{Caller, Json},
+    extract::{Caller, Json, Query},
     health::HealthView,
     problem::Problem,
     tunnels,
@@ -35,17 +37,33 @@ struct UsableTunnels {
     items: Vec<UsableTunnel>,
 }
 
-/// Lists the tunnels that the caller's teams may use; owners act for every team.
+/// For whom.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ForTeam {
+    /// The team that is to use the tunnel; without one, any of the caller's.
+    #[param(value_type = Option<Uuid>)]
+    team: Option<TeamId>,
+}
+
+/// Lists the tunnels that the caller's teams, or one of them, may use; owners act for every team.
 #[utoipa::path(
-    get, path = "/api/v1/tunnels", tag = "workflows",
+    get, path = "/api/v1/tunnels", tag = "workflows", params(ForTeam),
     responses((status = 200, description = "The tunnels.", body = UsableTunnels)),
 )]
 async fn list_usable_tunnels(
     State(app): State<Shared>,
     caller: Caller,
+    Query(ForTeam { team }): Query<ForTeam>,
 ) -> Result<Json<UsableTunnels>, Problem> {
     let mut db = app.store.read().await?;
-    let teams = if caller.user.is_owner {
+    let teams = if let Some(team) = team {
+        let known = store::team::find(&mut db, caller.tenant(), team).await?;
+        known.ok_or_else(|| Problem::not_found("team"))?;
+        caller.must_act_for(&mut db, team).await?;
+        BTreeSet::from([team])
+    } else if caller.user.is_owner {
         let all = store::team::list(&mut db, caller.tenant()).await?;
         all.into_iter().map(|team| team.id).collect()
     } else {

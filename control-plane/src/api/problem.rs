@@ -51,6 +51,9 @@ codes! {
     TooManyLogins "too_many_logins" TOO_MANY_REQUESTS
         "Too many failed logins"
         "Wait; each failure doubles the time, up to 15 minutes.";
+    BadLink "bad_link" GONE
+        "The link does not work"
+        "A link works once and expires. Each start of Postern prints a new set-up link until a password is chosen.";
     BadCsrf "bad_csrf" FORBIDDEN
         "The CSRF token is missing or wrong"
         "Send the csrf_token of GET /api/v1/me in the header Postern-CSRF.";
@@ -75,6 +78,9 @@ codes! {
     TooLarge "too_large" PAYLOAD_TOO_LARGE
         "The request is too large"
         "Send less.";
+    TooManyStreams "too_many_streams" TOO_MANY_REQUESTS
+        "Too many event streams"
+        "Close some of the windows that show the console, or end programs that listen.";
     TooManyRuns "too_many_runs" TOO_MANY_REQUESTS
         "Too many runs at once"
         "Wait for some to finish, and start fewer at a time.";
@@ -139,6 +145,10 @@ impl Problem {
         Self { retry_after_s: Some(wait_s), ..Self::new(Code::TooManyLogins, detail) }
     }
 
+    pub(crate) fn bad_link() -> Self {
+        Self::new(Code::BadLink, "the link was used, has expired, or is not complete")
+    }
+
     pub(crate) fn bad_csrf() -> Self {
         Self::new(Code::BadCsrf, "a session must prove that its own page sent the request")
     }
@@ -174,6 +184,11 @@ impl Problem {
 
     pub(crate) fn too_many_runs(detail: impl Into<String>) -> Self {
         Self { retry_after_s: Some(1), ..Self::new(Code::TooManyRuns, detail) }
+    }
+
+    pub(crate) fn too_many_streams() -> Self {
+        let detail = "this user, or the control plane, has as many event streams as it may have";
+        Self { retry_after_s: Some(10), ..Self::new(Code::TooManyStreams, detail) }
     }
 
     pub(crate) fn timeout() -> Self {

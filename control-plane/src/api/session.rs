@@ -9,20 +9,21 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use zeroize::Zeroizing;
 
 use super::{
-    extract::{Caller, Json},
+    extract::{Caller, Client, Json, Path},
     no_content,
     problem::Problem,
+    timestamp::Timestamp,
     users::new_password,
 };
 use crate::{
-    app::Shared,
+    app::{App, Shared},
     auth::session::{self, SessionId},
     options::MAX_PASSWORD,
     store::{
-        self,
+        self, Change,
         audit::{Actor, Entry},
         session::Session,
-        user::Permission,
+        user::{Permission, User},
     },
 };
 
@@ -31,6 +32,8 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(log_in, log_out))
         .routes(routes!(who_am_i))
         .routes(routes!(change_password))
+        .routes(routes!(list_sessions))
+        .routes(routes!(end_session))
 }
 
 /// What it takes to log in.
@@ -46,7 +49,7 @@ struct LogIn {
 
 /// What a session needs to know.
 #[derive(Serialize, ToSchema)]
-struct LoggedIn {
+pub(super) struct LoggedIn {
     /// For the header `Postern-CSRF`, with everything but GET.
     csrf_token: String,
 }
@@ -58,6 +61,7 @@ struct LoggedIn {
 )]
 async fn log_in(
     State(app): State<Shared>,
+    client: Client,
     Json(body): Json<LogIn>,
 ) -> Result<impl IntoResponse, Problem> {
     if body.password.len() > MAX_PASSWORD || body.email.len() > MAX_PASSWORD {
@@ -68,21 +72,38 @@ async fn log_in(
     let mut db = app.store.read().await?;
     let user = store::user::by_email(&mut db, &email).await?;
     drop(db);
-    let hash = user.as_ref().map(|user| user.password_hash.as_str());
+    let hash = user.as_ref().and_then(User::password_hash);
     let is_right = app.passwords.verify(body.password, hash).await?;
     let Some(user) = user.filter(|_| is_right) else {
         tracing::info!("a login failed");
         return Err(Problem::bad_login());
     };
     app.logins.succeeded(&email);
-    let id = SessionId::draw();
-    let row = Session { user: user.id, created_ms: now_ms, last_used_ms: now_ms };
-    let mut change = app.store.change().await?;
+    let change = app.store.change().await?;
+    begin(&app, change, user, &client, "session.begin").await
+}
+
+/// Begins a session as the last part of a change.
+pub(super) async fn begin(
+    app: &App,
+    mut change: Change,
+    user: User,
+    client: &Client,
+    action: &'static str,
+) -> Result<impl IntoResponse + use<>, Problem> {
+    let (id, now_ms) = (SessionId::draw(), app.clock.now_ms());
+    let row = Session {
+        user: user.id,
+        address: client.address(),
+        user_agent: client.user_agent.clone(),
+        created_ms: now_ms,
+        last_used_ms: now_ms,
+    };
     store::session::insert(&mut change, &id.digest(), &row).await?;
     let entry = Entry {
         tenant: user.tenant,
         actor: Actor::User { id: user.id, email: user.email.clone() },
-        action: "session.begin",
+        action,
         subject: user.email,
         detail: serde_json::Value::Null,
         at_ms: now_ms,
@@ -173,7 +194,7 @@ async fn change_password(
     let email = caller.user.email.as_str();
     new_password(&body.new)?;
     app.logins.begin(email, app.clock.now_ms()).map_err(Problem::too_many_logins)?;
-    if !app.passwords.verify(body.current, Some(&caller.user.password_hash)).await? {
+    if !app.passwords.verify(body.current, caller.user.password_hash()).await? {
         return Err(Problem::bad_login());
     }
     app.logins.succeeded(email);
@@ -181,6 +202,79 @@ async fn change_password(
     let mut change = app.store.change().await?;
     store::user::set_password(&mut change, caller.user.id, &hash).await?;
     store::session::delete_of(&mut change, caller.user.id).await?;
+    store::one_time_link::delete_of(&mut change, caller.user.id).await?;
     change.commit(caller.entry(&app, "user.password", email, serde_json::Value::Null)).await?;
+    no_content()
+}
+
+/// A session of one's own.
+#[derive(Serialize, ToSchema)]
+struct SessionView {
+    /// For ending it; tells nothing of the cookie.
+    id: String,
+    /// Is it the one that asks?
+    is_current: bool,
+    /// From where it began.
+    address: String,
+    /// By which program, in its own words.
+    user_agent: String,
+    created_at: Timestamp,
+    /// To a minute.
+    last_used_at: Timestamp,
+    /// When it ends if it is not used again before.
+    expires_at: Timestamp,
+}
+
+/// One's own sessions.
+#[derive(Serialize, ToSchema)]
+struct Sessions {
+    items: Vec<SessionView>,
+}
+
+/// Lists one's own sessions, the latest used first.
+#[utoipa::path(
+    get, path = "/api/v1/me/sessions", tag = "session",
+    responses((status = 200, description = "The sessions.", body = Sessions)),
+)]
+async fn list_sessions(
+    State(app): State<Shared>,
+    caller: Caller,
+) -> Result<Json<Sessions>, Problem> {
+    let mut db = app.store.read().await?;
+    let sessions = store::session::list(&mut db, caller.user.id).await?;
+    let now_ms = app.clock.now_ms();
+    let current = caller.session.as_ref().map(SessionId::digest);
+    let live = sessions.into_iter().filter(|(_, session)| !session.is_over(now_ms));
+    let view = |(digest, session): (String, Session)| SessionView {
+        id: session::public_id(&digest),
+        is_current: current.as_ref() == Some(&digest),
+        expires_at: Timestamp(session.ends_ms()),
+        address: session.address,
+        user_agent: session.user_agent,
+        created_at: Timestamp(session.created_ms),
+        last_used_at: Timestamp(session.last_used_ms),
+    };
+    Ok(Json(Sessions { items: live.map(view).collect() }))
+}
+
+/// Ends one of one's own sessions.
+#[utoipa::path(
+    delete, path = "/api/v1/me/sessions/{id}", tag = "session",
+    params(("id" = String, Path, description = "The session.")),
+    responses((status = 204, description = "Ended.")),
+)]
+async fn end_session(
+    State(app): State<Shared>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let mut change = app.store.change().await?;
+    let sessions = store::session::list(&mut change, caller.user.id).await?;
+    let digest = sessions.into_iter().map(|(digest, _)| digest);
+    let digest = digest.into_iter().find(|digest| session::public_id(digest) == id);
+    let digest = digest.ok_or_else(|| Problem::not_found("session"))?;
+    store::session::delete(&mut change, &digest).await?;
+    let email = caller.user.email.clone();
+    change.commit(caller.entry(&app, "session.end", email, serde_json::Value::Null)).await?;
     no_content()
 }

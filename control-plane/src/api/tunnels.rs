@@ -28,6 +28,10 @@ use crate::{
     store::{self, Read, edge::Edge, presence::HealthRow, tunnel::Tunnel},
 };
 
+mod summary;
+
+use summary::TunnelSummary;
+
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(list_tunnels, create_tunnel)).routes(routes!(
         get_tunnel,
@@ -66,7 +70,7 @@ impl TunnelView {
 /// A tenant's tunnels.
 #[derive(Serialize, ToSchema)]
 struct Tunnels {
-    items: Vec<TunnelView>,
+    items: Vec<TunnelSummary>,
 }
 
 /// A tunnel to be.
@@ -174,7 +178,7 @@ struct DeletedTunnel {
     rollout: Rollout,
 }
 
-/// Lists the tenant's tunnels.
+/// Lists the tenant's tunnels with their links.
 #[utoipa::path(
     get, path = "/api/v1/admin/tunnel", tag = "tunnels",
     responses((status = 200, description = "The tunnels.", body = Tunnels)),
@@ -183,9 +187,10 @@ async fn list_tunnels(State(app): State<Shared>, caller: Caller) -> Result<Json<
     caller.must_manage_tunnels()?;
     let mut db = app.store.read().await?;
     let tunnels = store::tunnel::list(&mut db, caller.tenant()).await?;
-    Ok(Json(Tunnels {
-        items: tunnels.iter().map(|tunnel| TunnelView::new(&app, tunnel)).collect(),
-    }))
+    let edges = store::edge::list(&mut db).await?.into_iter();
+    let regions = edges.map(|edge| (edge.id, edge.link.region.to_string())).collect();
+    let summary = |tunnel| TunnelSummary::new(&app, tunnel, &regions);
+    Ok(Json(Tunnels { items: tunnels.iter().map(summary).collect() }))
 }
 
 /// Makes a tunnel and its first secret.

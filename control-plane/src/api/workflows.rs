@@ -159,7 +159,7 @@ async fn update_workflow(
     workflow.name = display_text(&body.name, "the name")?;
     workflow.actions = body.actions;
     store::workflow::update(&mut change, &workflow).await?;
-    let detail = serde_json::json!({ "name": &workflow.name });
+    let detail = serde_json::json!({ "name": &workflow.name, "team": workflow.team });
     change.commit(caller.entry(&app, "workflow.update", id, detail)).await?;
     Ok(Json(workflow.into()))
 }
@@ -178,7 +178,9 @@ async fn delete_workflow(
     let mut change = app.store.change().await?;
     let workflow = find(&mut change, &caller, id).await?;
     let revoked = store::workflow::delete(&mut change, id, app.clock.now_ms()).await?;
-    let detail = serde_json::json!({ "name": workflow.name, "revoked_proxy_tokens": revoked });
+    let detail = serde_json::json!({
+        "name": workflow.name, "team": workflow.team, "revoked_proxy_tokens": revoked,
+    });
     change.commit(caller.entry(&app, "workflow.delete", id, detail)).await?;
     no_content()
 }

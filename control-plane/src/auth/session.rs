@@ -61,11 +61,20 @@ impl SessionId {
     }
 
     fn derive(&self, domain: &[u8]) -> String {
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(domain);
-        context.update(self.0.as_bytes());
-        URL_SAFE_NO_PAD.encode(context.finish())
+        derive(domain, self.0.as_bytes())
     }
+}
+
+/// Under which the owner of a session knows it, made from its digest.
+pub(crate) fn public_id(digest: &str) -> String {
+    derive(b"postern session name v1\0", digest.as_bytes())
+}
+
+fn derive(domain: &[u8], secret: &[u8]) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(domain);
+    context.update(secret);
+    URL_SAFE_NO_PAD.encode(context.finish())
 }
 
 /// The cookie that ends a session.

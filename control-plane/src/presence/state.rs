@@ -53,6 +53,8 @@ pub(crate) struct State {
     /// Until then, silence means nothing: the edges have had no time to report.
     settles_at_ms: u64,
     dirty: HashSet<TunnelId>,
+    /// Tunnels of which something is new for whoever watches.
+    touched: HashSet<TunnelId>,
 }
 
 #[derive(Default)]
@@ -223,13 +225,18 @@ impl State {
         if is_news {
             tracked.keys_used.insert(link.key, now_ms);
             self.dirty.insert(link.tunnel);
+            self.touched.insert(link.tunnel);
         }
         let edge = self.edges.entry(edge).or_default();
         edge.links_version += u64::from(is_news);
         if is_news {
             edge.goodbyes.retain(|down| down_key(down) != link_key(&link));
         }
-        edge.links.insert(link_key(&link), link);
+        let (tunnel, rtt_us) = (link.tunnel, link.rtt_us);
+        let before = edge.links.insert(link_key(&link), link);
+        if rtt_us.is_some() && before.is_some_and(|before| before.rtt_us.is_none()) {
+            self.touched.insert(tunnel);
+        }
     }
 
     fn link_down(&mut self, edge: EdgeId, down: LinkDown, now_ms: u64) {
@@ -244,6 +251,7 @@ impl State {
         let Some(tracked) = self.tunnels.get_mut(&down.tunnel) else { return };
         tracked.keys_used.insert(link.key, now_ms);
         self.dirty.insert(down.tunnel);
+        self.touched.insert(down.tunnel);
         let Some(connector) = tracked.connectors.get_mut(&down.connector) else { return };
         connector.links.remove(&(down.slot, edge));
         if !connector.links.is_empty() {
@@ -297,7 +305,19 @@ impl State {
             tracked.unstored.push(tracked.health.clone());
             tracked.forget_oldest();
             self.dirty.insert(id);
+            self.touched.insert(id);
         }
+    }
+
+    /// Tunnels of which something is new since the last call, for whoever watches.
+    pub(crate) fn take_touched(&mut self) -> HashSet<TunnelId> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Edges with a live lease.
+    pub(crate) fn live_edges(&self, now_ms: u64) -> BTreeSet<EdgeId> {
+        let live = self.edges.iter().filter(|(_, edge)| edge.lease_until_ms > now_ms);
+        live.map(|(&id, _)| id).collect()
     }
 
     /// What is to be stored.

@@ -87,25 +87,102 @@ pub(super) async fn append(db: &mut Change, entry: Entry) -> Result<()> {
     Ok(())
 }
 
-/// Entries before `before`, newest first.
+/// Which entries are looked for; what is left out fits all.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Filter {
+    /// An action such as `tunnel.create`, or an area such as `tunnel`.
+    pub(crate) action: Option<String>,
+    /// The whole subject.
+    pub(crate) subject: Option<String>,
+    /// Part of the actor's e-mail address.
+    pub(crate) actor: Option<String>,
+    pub(crate) from_ms: Option<u64>,
+    pub(crate) until_ms: Option<u64>,
+}
+
+impl Filter {
+    fn fits(&self, entry: &Recorded) -> bool {
+        let actor = match &entry.actor {
+            Actor::User { email, .. } => email.as_str(),
+            Actor::Edge { address } => address.as_str(),
+            Actor::System => "system",
+        };
+        let area = entry.action.split('.').next();
+        let is_action = |action: &String| entry.action == *action || area == Some(action.as_str());
+        self.action.as_ref().is_none_or(is_action)
+            && self.subject.as_ref().is_none_or(|subject| entry.subject == *subject)
+            && self.actor.as_ref().is_none_or(|part| actor.contains(&part.to_lowercase()))
+            && self.from_ms.is_none_or(|from| entry.at_ms >= from)
+            && self.until_ms.is_none_or(|until| entry.at_ms < until)
+    }
+}
+
+/// Entries that a search for one page goes through, at most.
+const MAX_SEARCHED: i64 = 20_000;
+
+/// Entries before `before` that fit, newest first, at most `limit`; and where to go on, if there are
+/// more. A page may hold fewer, or none, though there are more: the search for one page is bounded.
 pub(crate) async fn page(
     db: &mut impl Read,
     tenant: TenantId,
     before: Option<u64>,
     limit: u32,
-) -> Result<Vec<Link>> {
+    filter: &Filter,
+) -> Result<(Vec<Link>, Option<u64>)> {
+    let (mut found, mut next, mut searched) = (Vec::new(), before, 0);
+    while searched < MAX_SEARCHED {
+        let rows = sqlx::query(
+            "SELECT entry, hash FROM audit WHERE tenant_id = $1 AND sequence < $2
+             ORDER BY sequence DESC LIMIT $3",
+        )
+        .bind(tenant.to_string())
+        .bind(next.map_or(i64::MAX, signed))
+        .bind(BATCH)
+        .fetch_all(db.connection())
+        .await?;
+        if rows.is_empty() {
+            return Ok((found, None));
+        }
+        for row in &rows {
+            let recorded: Recorded = super::json(row, "entry")?;
+            next = Some(recorded.sequence);
+            if filter.fits(&recorded) {
+                found.push(Link { recorded, hash: text(row, "hash")? });
+            }
+            if found.len() == limit as usize {
+                return Ok((found, next.filter(|next| *next > 1)));
+            }
+        }
+        searched += BATCH;
+    }
+    Ok((found, next.filter(|next| *next > 1)))
+}
+
+/// Entries after `after`, oldest first.
+pub(crate) async fn after(
+    db: &mut impl Read,
+    tenant: TenantId,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<Recorded>> {
     let rows = sqlx::query(
-        "SELECT entry, hash FROM audit WHERE tenant_id = $1 AND sequence < $2
-         ORDER BY sequence DESC LIMIT $3",
+        "SELECT entry FROM audit WHERE tenant_id = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
     )
     .bind(tenant.to_string())
-    .bind(before.map_or(i64::MAX, signed))
+    .bind(signed(after))
     .bind(i64::from(limit))
     .fetch_all(db.connection())
     .await?;
-    rows.iter()
-        .map(|row| Ok(Link { recorded: super::json(row, "entry")?, hash: text(row, "hash")? }))
-        .collect()
+    rows.iter().map(|row| super::json(row, "entry")).collect()
+}
+
+/// The number of a tenant's newest entry.
+pub(crate) async fn newest(db: &mut impl Read, tenant: TenantId) -> Result<u64> {
+    let row = sqlx::query("SELECT COALESCE(MAX(sequence), 0) AS n FROM audit WHERE tenant_id = $1")
+        .bind(tenant.to_string())
+        .fetch_one(db.connection())
+        .await?;
+    unsigned(&row, "n")
 }
 
 /// What an inspection of a chain found.

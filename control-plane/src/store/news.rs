@@ -10,22 +10,28 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Result, Store, Write,
     dialect::{Location, postgres},
+    run::RunNews,
+    to_json,
 };
 
 /// After a connection broke, the next one waits that long.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What a transaction has changed that others are to hear of.
-pub(super) enum News {
+pub(super) enum News<'a> {
     Generation(u64),
     Presence,
+    /// Only for those who watch: nothing looks for what was lost.
+    Run(&'a RunNews),
 }
 
 /// Tells the others once the transaction is committed.
-pub(super) async fn tell(db: &mut impl Write, news: &News) -> Result<()> {
+pub(super) async fn tell(db: &mut impl Write, news: &News<'_>) -> Result<()> {
     let sql = match news {
         News::Generation(generation) => format!("NOTIFY {}, '{generation}'", postgres::GENERATION),
         News::Presence => format!("NOTIFY {}", postgres::PRESENCE),
+        // Ids and a status: nothing in the JSON needs quoting.
+        News::Run(run) => format!("NOTIFY {}, '{}'", postgres::RUN, to_json(run)),
     };
     db.connection().execute(AssertSqlSafe(sql)).await?;
     Ok(())
@@ -51,8 +57,10 @@ impl Store {
         self.reconcile().await?;
         self.expect_presence();
         while let Some(notification) = listener.try_recv().await? {
-            match (notification.channel(), notification.payload().parse()) {
-                (postgres::GENERATION, Ok(generation)) => self.announce(generation),
+            let payload = notification.payload();
+            match notification.channel() {
+                postgres::GENERATION => payload.parse().map_or((), |g| self.announce(g)),
+                postgres::RUN => serde_json::from_str(payload).map_or((), |r| self.announce_run(r)),
                 _ => self.expect_presence(),
             }
         }

@@ -36,6 +36,23 @@ pub(crate) struct Run {
     pub(crate) finished_ms: Option<u64>,
 }
 
+/// How far a run has come, for whoever watches.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RunNews {
+    pub(crate) tenant: TenantId,
+    pub(crate) team: TeamId,
+    pub(crate) workflow: WorkflowId,
+    pub(crate) run: RunId,
+    pub(crate) status: Status,
+}
+
+impl From<&Run> for RunNews {
+    fn from(run: &Run) -> Self {
+        let Run { id, tenant, team, workflow, status, .. } = run;
+        Self { tenant: *tenant, team: *team, workflow: *workflow, run: *id, status: *status }
+    }
+}
+
 /// Inserts a run whose actions are taken by `control_plane`.
 pub(crate) async fn insert(
     db: &mut impl Write,

@@ -2,23 +2,44 @@
 
 use protocol::id::UserId;
 
-use super::{Change, Read, Result, Write, parsed, signed, unsigned};
+use sqlx::any::AnyRow;
+
+use super::{Change, Read, Result, Write, parsed, signed, text, unsigned};
+use crate::auth::session::{ABSOLUTE_MS, IDLE_MS};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     pub(crate) user: UserId,
+    /// From where it began; empty for sessions of older versions.
+    pub(crate) address: String,
+    /// By which program, in its own words.
+    pub(crate) user_agent: String,
     pub(crate) created_ms: u64,
     pub(crate) last_used_ms: u64,
 }
 
+impl Session {
+    /// When it ends unless it is used before.
+    pub(crate) fn ends_ms(&self) -> u64 {
+        (self.last_used_ms + IDLE_MS).min(self.created_ms + ABSOLUTE_MS)
+    }
+
+    pub(crate) fn is_over(&self, now_ms: u64) -> bool {
+        self.ends_ms() <= now_ms
+    }
+}
+
 pub(crate) async fn insert(db: &mut Change, digest: &str, session: &Session) -> Result<()> {
     sqlx::query(
-        "INSERT INTO session (digest, user_id, created_ms, last_used_ms) VALUES ($1, $2, $3, $4)",
+        "INSERT INTO session (digest, user_id, created_ms, last_used_ms, address, user_agent)
+         VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(digest)
     .bind(session.user.to_string())
     .bind(signed(session.created_ms))
     .bind(signed(session.last_used_ms))
+    .bind(session.address.as_str())
+    .bind(session.user_agent.as_str())
     .execute(db.connection())
     .await?;
     Ok(())
@@ -29,12 +50,17 @@ pub(crate) async fn find(db: &mut impl Read, digest: &str) -> Result<Option<Sess
         .bind(digest)
         .fetch_optional(db.connection())
         .await?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some(Session {
-        user: parsed(&row, "user_id")?,
-        created_ms: unsigned(&row, "created_ms")?,
-        last_used_ms: unsigned(&row, "last_used_ms")?,
-    }))
+    row.as_ref().map(read).transpose()
+}
+
+/// A user's sessions with their digests, the latest used first.
+pub(crate) async fn list(db: &mut impl Read, user: UserId) -> Result<Vec<(String, Session)>> {
+    let rows =
+        sqlx::query("SELECT * FROM session WHERE user_id = $1 ORDER BY last_used_ms DESC, digest")
+            .bind(user.to_string())
+            .fetch_all(db.connection())
+            .await?;
+    rows.iter().map(|row| Ok((text(row, "digest")?, read(row)?))).collect()
 }
 
 pub(crate) async fn touch(db: &mut impl Write, digest: &str, now_ms: u64) -> Result<()> {
@@ -75,4 +101,14 @@ pub(crate) async fn delete_stale(
         .execute(db.connection())
         .await?;
     Ok(())
+}
+
+fn read(row: &AnyRow) -> Result<Session> {
+    Ok(Session {
+        user: parsed(row, "user_id")?,
+        address: text(row, "address")?,
+        user_agent: text(row, "user_agent")?,
+        created_ms: unsigned(row, "created_ms")?,
+        last_used_ms: unsigned(row, "last_used_ms")?,
+    })
 }

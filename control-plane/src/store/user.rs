@@ -25,11 +25,18 @@ pub(crate) struct User {
     /// Its tenant looks after the deployment.
     pub(crate) is_operator_tenant: bool,
     pub(crate) email: String,
-    /// Argon2id, in PHC form.
+    /// Argon2id, in PHC form; empty until the user has chosen a password.
     pub(crate) password_hash: String,
     pub(crate) is_owner: bool,
     pub(crate) permissions: BTreeSet<Permission>,
     pub(crate) created_ms: u64,
+}
+
+impl User {
+    /// The password's hash, if the user has chosen a password.
+    pub(crate) fn password_hash(&self) -> Option<&str> {
+        Some(self.password_hash.as_str()).filter(|hash| !hash.is_empty())
+    }
 }
 
 const SELECT: &str = "SELECT account.*, tenant.is_operator FROM account \
@@ -77,6 +84,16 @@ pub(crate) async fn list(db: &mut impl Read, tenant: TenantId) -> Result<Vec<Use
     let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE tenant_id = $1 ORDER BY email"));
     let rows = sqlx::query(sql).bind(tenant.to_string()).fetch_all(db.connection()).await?;
     rows.iter().map(read).collect()
+}
+
+/// The deployment's first owner, while no password has been chosen.
+pub(crate) async fn without_password(db: &mut impl Read) -> Result<Option<User>> {
+    let sql = sqlx::AssertSqlSafe(format!(
+        "{SELECT} WHERE password_hash = '' AND is_owner = 1 AND tenant.is_operator = 1
+         ORDER BY account.id LIMIT 1"
+    ));
+    let row = sqlx::query(sql).fetch_optional(db.connection()).await?;
+    row.as_ref().map(read).transpose()
 }
 
 /// How many owners a tenant has.

@@ -132,7 +132,7 @@ async fn the_first_owners_password_can_be_set_by_file() {
     let (_control_plane, first) = ControlPlane::open(set("data")).await.unwrap();
     let first = first.unwrap();
     assert_eq!(first.owner_email, "boss@example.com");
-    assert!(first.password.is_none(), "nothing was drawn, so nothing is shown");
+    assert!(first.set_up.is_none(), "nothing is left to set up, so nothing is shown");
 
     fs::write(&file, "short").unwrap();
     let error = ControlPlane::open(set("other")).await.err().unwrap();
@@ -147,7 +147,8 @@ async fn a_data_directory_is_used_by_one_control_plane_at_a_time() {
     let error = ControlPlane::open(options.clone()).await.err().unwrap();
     assert!(format!("{error:#}").contains("another control plane uses it"), "{error:#}");
     drop(first);
-    assert!(ControlPlane::open(options).await.unwrap().1.is_none());
+    let (_, first) = ControlPlane::open(options).await.unwrap();
+    assert!(first.unwrap().set_up.is_some(), "the owner still has to choose a password");
 }
 
 #[tokio::test]
@@ -226,7 +227,8 @@ async fn an_authority_that_was_lost_is_never_founded_anew() {
             fs::write(file, content).unwrap();
         }
     }
-    assert!(ControlPlane::open(options).await.unwrap().1.is_none());
+    let (_, first) = ControlPlane::open(options).await.unwrap();
+    assert!(first.unwrap().set_up.is_some(), "the owner still has to choose a password");
 }
 
 #[tokio::test]
@@ -243,7 +245,7 @@ async fn a_data_directory_may_have_any_name() {
 }
 
 #[tokio::test]
-async fn a_first_start_that_fails_takes_no_password_with_it() {
+async fn a_first_start_that_fails_takes_no_set_up_link_with_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let dir = tempfile::tempdir().unwrap();
     let options = options(dir.path());
@@ -251,5 +253,5 @@ async fn a_first_start_that_fails_takes_no_password_with_it() {
         control_plane::Options { edge_listen: taken.local_addr().unwrap(), ..options.clone() };
     assert!(ControlPlane::open(hindered).await.is_err(), "the port is taken");
     let (_control_plane, first) = ControlPlane::open(options).await.unwrap();
-    assert!(first.unwrap().password.is_some(), "nobody has been told one yet");
+    assert!(first.unwrap().set_up.is_some(), "nobody has been told one yet");
 }

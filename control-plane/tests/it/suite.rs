@@ -4,9 +4,11 @@
 pub mod audit;
 pub mod auth;
 pub mod client;
+pub mod console;
 pub mod database;
 pub mod document;
 pub mod edges;
+pub mod events;
 pub mod presence;
 pub mod proxy_tokens;
 pub mod restart;

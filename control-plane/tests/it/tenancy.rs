@@ -27,6 +27,8 @@ async fn whatever_belongs_to_another_tenant_does_not_exist() {
     let workflow = text(&owner.post("/api/v1/workflows", &workflow).await.expect(201)["id"]);
     let runs = format!("/api/v1/workflows/{workflow}/runs?wait=20");
     let run = text(&owner.post(&runs, &json!({})).await.expect(200)["id"]);
+    let sessions = owner.get("/api/v1/me/sessions").await.expect(200);
+    let session = text(&sessions["items"][0]["id"]);
     let api_key = owner.post("/api/v1/api-keys", &json!({"name": "ci"})).await.expect(201);
     let token = json!({"name": "n8n", "team": team});
     let token = text(&owner.post("/api/v1/proxy-tokens", &token).await.expect(201)["id"]);
@@ -47,6 +49,8 @@ async fn whatever_belongs_to_another_tenant_does_not_exist() {
             "/api/v1/admin/tunnel/{name}/secrets/{key}",
             vec![("name", "office".into()), ("key", key)],
         ),
+        ("/api/v1/admin/tunnel/{name}/audit", vec![("name", "office".into())]),
+        ("/api/v1/me/sessions/{id}", vec![("id", session)]),
         ("/api/v1/workflows/{id}", vec![("id", workflow.clone())]),
         ("/api/v1/workflows/{id}/runs", vec![("id", workflow)]),
         ("/api/v1/runs/{id}", vec![("id", run)]),
@@ -66,7 +70,8 @@ async fn whatever_belongs_to_another_tenant_does_not_exist() {
         for method in item.as_object().unwrap().keys() {
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
             if !path.contains('{') {
-                if method == Method::GET {
+                // The stream of events has no end; `events.rs` sees what it tells.
+                if method == Method::GET && path != "/api/v1/events" {
                     let answer = stranger.get(path).await;
                     assert!(!answer.body.to_string().contains("office"), "{path}");
                 }

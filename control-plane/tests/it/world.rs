@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{client::Client, database::Database};
 
+/// The owner's, from the beginning.
+const PASSWORD: &str = "horse correct staple";
 /// How long a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -37,11 +39,15 @@ impl World {
     pub async fn start_with(clock: Clock, set: impl FnOnce(&mut Options)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (mut options, database) = options_and_database(&data(&dir));
+        let password_file = dir.path().join("password");
+        std::fs::write(&password_file, PASSWORD).unwrap();
+        options.owner_password_file = Some(password_file);
         set(&mut options);
         let (control_plane, first) =
             ControlPlane::open_at(options.clone(), clock.clone()).await.unwrap();
-        let FirstRun { owner_email, password } = first.expect("the first start");
-        let password = password.unwrap().to_string();
+        let FirstRun { owner_email, set_up } = first.expect("the first start");
+        assert!(set_up.is_none(), "a password is set");
+        let password = PASSWORD.to_owned();
         let join_token = control_plane.create_join_token().await.unwrap();
         let (address, stop, task) = serve(control_plane);
         let mut owner = Client::new(address);
@@ -144,7 +150,9 @@ fn data(dir: &TempDir) -> PathBuf {
     dir.path().join("data")
 }
 
-fn serve(control_plane: ControlPlane) -> (std::net::SocketAddr, CancellationToken, JoinHandle<()>) {
+pub fn serve(
+    control_plane: ControlPlane,
+) -> (std::net::SocketAddr, CancellationToken, JoinHandle<()>) {
     let address = control_plane.api_address().unwrap();
     let stop = CancellationToken::new();
     let task = tokio::spawn(control_plane.serve(stop.clone()));

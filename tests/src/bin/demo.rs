@@ -102,7 +102,14 @@ fn phases(action: &Value) -> String {
 async fn stay(world: &World, connector: &Process) -> anyhow::Result<()> {
     let token = world.proxy_token().await?;
     let megabytes = |bytes: u64| bytes / (1024 * 1024);
-    println!("\nIt stays up until Ctrl-C. Look around:");
+    println!(
+        "\nIt stays up until Ctrl-C. Look around in the console; this link signs you in once:"
+    );
+    println!("  {}", world.sign_in_link().await?);
+    println!(
+        "  Tunnels → {TUNNEL} shows the links. Workflows has the runs of above, one of them refused."
+    );
+    println!("\nOr from here:");
     println!(
         "  curl -x http://{TUNNEL}:{token}@{} {}",
         world.gateway(0),

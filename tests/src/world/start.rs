@@ -8,17 +8,18 @@ use std::{
 use serde_json::json;
 use tokio::process::Command;
 
-use super::{GATEWAY_PORT, REGIONS, Site, program, text};
+use super::{GATEWAY_PORT, OWNER_PASSWORD, REGIONS, Site, program, text};
 use crate::{api::Api, process::Process};
 
 /// Starts all of it with `postern up`, and tells where the API is.
 pub(super) async fn postern(data_dir: &Path, host: IpAddr) -> anyhow::Result<(Process, String)> {
     let mut command = Command::new(program("postern")?);
     command.arg("up").arg("--data-dir").arg(data_dir).arg("--bind").arg(host.to_string());
+    command.env("POSTERN_OWNER_PASSWORD", OWNER_PASSWORD);
     let process = Process::start("postern", command)?;
     process.find(|line| line.starts_with("Postern is up.").then_some(())).await?;
     let base =
-        process.find(|line| Some(line.trim().strip_prefix("API")?.trim().to_owned())).await?;
+        process.find(|line| Some(line.trim().strip_prefix("Console")?.trim().to_owned())).await?;
     Ok((process, base))
 }
 
@@ -32,6 +33,7 @@ pub(super) async fn control_plane(
     let mut command = Command::new(program("postern")?);
     command
         .arg("control-plane")
+        .env("POSTERN_OWNER_PASSWORD", OWNER_PASSWORD)
         .args(["--listen", &format!("{host}:8080")])
         .args(["--edge-listen", &format!("{host}:7843")])
         .args(["--edge-address", &format!("{host}:7843")]);

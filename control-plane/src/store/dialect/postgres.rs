@@ -34,9 +34,10 @@ pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ 
 const SETTINGS: &str = "SET application_name = 'postern'; SET lock_timeout = '10s'; \
      SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '10s'";
 
-/// Channels of notifications: new generations, and presence.
+/// Channels of notifications: new generations, presence, and the progress of runs.
 pub(in crate::store) const GENERATION: &str = "postern_generation";
 pub(in crate::store) const PRESENCE: &str = "postern_presence";
+pub(in crate::store) const RUN: &str = "postern_run";
 
 /// SQLSTATE of a wrong password, and of a user who may not connect.
 const REFUSED: [&str; 2] = ["28P01", "28000"];
