@@ -38,23 +38,49 @@ GENERATED := cargo test --locked -p postern-protocol -p postern-control-plane is
 help: ## Print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# The console: built where something in it is newer than what was built last.
+CONSOLE := admin-web/dist/index.html
+CONSOLE_SOURCES := $(shell find admin-web/src admin-web/public admin-web/scripts -type f) \
+	$(addprefix admin-web/,index.html vite.config.ts postcss.config.cjs tsconfig.json)
+CONSOLE_PACKAGES := admin-web/node_modules/.package-lock.json
+
+.PHONY: console
+console: $(CONSOLE) ## Build the console, which release builds of the control plane embed
+
+$(CONSOLE): $(CONSOLE_PACKAGES) $(CONSOLE_SOURCES)
+	cd admin-web && npm run --silent build
+
+$(CONSOLE_PACKAGES): admin-web/package.json admin-web/package-lock.json
+	@node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' \
+		|| { echo 'The console needs Node 20.19 or newer, with npm.' >&2; exit 1; }
+	cd admin-web && npm ci
+	@touch $@
+
+.PHONY: screenshots
+screenshots: $(CONSOLE) ## Take pictures of every page, in both themes and three widths, into target/screenshots
+	tests/tools/prepare
+	cargo build --locked --workspace --bins
+	POSTERN_SCREENSHOTS=$(CURDIR)/target/screenshots cargo test --locked --workspace --test console
+
 .PHONY: demo
-demo: ## Build, start everything here and run a workflow through a tunnel (DEMO_ONCE=1: then end)
+demo: $(CONSOLE) ## Build, start everything here and run a workflow through a tunnel (DEMO_ONCE=1: then end)
 	cargo build --locked --release --bins
 	cargo run --locked --release -p postern-tests --bin demo
 
 .PHONY: test
-test: ## Run every test
+test: $(CONSOLE) ## Run every test
 	tests/tools/prepare
+	cd admin-web && npm test
 	cargo build --locked --workspace --bins
 	cargo test --locked --workspace
 
 .PHONY: check
-check: ## Judge style, lints, dependencies and generated files
+check: $(CONSOLE) ## Judge style, lints, dependencies and generated files
 	cargo fmt --all --check
 	cargo fmt --manifest-path $(FUZZ)/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(GENERATED)
+	cd admin-web && npm run --silent check
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny@$(CARGO_DENY)
 	cargo deny --locked check --hide-inclusion-graph bans licenses sources
 	if timeout 120 cargo deny --locked fetch db; then \
@@ -85,17 +111,19 @@ image-connector: ## Build the image of the connector (ARCH=amd64 or arm64, TAG=l
 	$(call image,postern-connector,postern/connector,Dockerfile.connector)
 
 .PHONY: image-postern
-image-postern: ## Build the image of control plane and edge
+image-postern: $(CONSOLE) ## Build the image of control plane and edge
 	$(call image,postern,postern/postern,compose/Dockerfile.postern)
 
 .PHONY: fmt
-fmt: ## Format all Rust
+fmt: $(CONSOLE_PACKAGES) ## Format all Rust and TypeScript
 	cargo fmt --all
 	cargo fmt --manifest-path $(FUZZ)/Cargo.toml
+	cd admin-web && npm run --silent fix
 
 .PHONY: generate
-generate: ## Rewrite the files that are generated
+generate: $(CONSOLE_PACKAGES) ## Rewrite the files that are generated
 	POSTERN_UPDATE=1 $(GENERATED)
+	cd admin-web && npm run --silent generate
 
 .PHONY: profile
 profile: ## See what the programs do under load, so that images are built by it (a quarter of an hour)

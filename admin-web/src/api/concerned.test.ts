@@ -1,0 +1,22 @@
+import { expect, test } from "vitest";
+import { concerned } from "./concerned";
+
+test("an event leads to what it concerns, and to nothing else", () => {
+  expect(concerned("presence", { tunnels: ["office"] })).toContainEqual(["tunnel", "office"]);
+  expect(concerned("presence", { tunnels: ["office"] })).not.toContainEqual(["tunnel", "lab"]);
+  const access = { action: "tunnel.access", subject: "office" };
+  expect(concerned("change", access)).toContainEqual(["tunnels"]);
+  expect(concerned("change", access)).toContainEqual(["audit"]);
+  expect(concerned("change", access)).not.toContainEqual(["workflows"]);
+  expect(concerned("run", { workflow: "w", run: "r" })).toEqual([
+    ["runs", "w"],
+    ["run", "r"],
+  ]);
+  expect(concerned("alive", {})).toEqual([]);
+});
+
+test("what is not understood leads to everything", () => {
+  expect(concerned("resync", null)).toBe("all");
+  expect(concerned("change", { action: "route.create", subject: "x" })).toBe("all");
+  expect(concerned("change", "nonsense")).toBe("all");
+});

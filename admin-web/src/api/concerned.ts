@@ -1,0 +1,66 @@
+/** What of the data each event makes old. */
+
+/** Which queries an event concerns, by the first part of their keys. */
+export function concerned(event: string, data: unknown): readonly (readonly string[])[] | "all" {
+  switch (event) {
+    case "change":
+      return ofChange(field(data, "action"), field(data, "subject"));
+    case "presence": {
+      const names = strings(field(data, "tunnels"));
+      return [["tunnels"], ["usable-tunnels"], ["edges"], ...names.map((name) => ["tunnel", name])];
+    }
+    case "edges":
+      return [["edges"]];
+    case "usable_tunnels":
+      return [["usable-tunnels"]];
+    case "run": {
+      const [workflow, run] = [field(data, "workflow"), field(data, "run")];
+      if (typeof workflow !== "string" || typeof run !== "string") return "all";
+      return [
+        ["runs", workflow],
+        ["run", run],
+      ];
+    }
+    case "resync":
+      return "all";
+    default:
+      return [];
+  }
+}
+
+function ofChange(action: unknown, subject: unknown): readonly (readonly string[])[] | "all" {
+  if (typeof action !== "string" || typeof subject !== "string") return "all";
+  const always = [["audit"]] as const;
+  switch (action.split(".")[0]) {
+    case "tunnel":
+      return [...always, ["tunnels"], ["usable-tunnels"], ["tunnel", subject]];
+    case "team":
+      return [...always, ["teams"], ["me"], ["usable-tunnels"]];
+    case "workflow":
+      return [...always, ["workflows"], ["workflow", subject]];
+    case "user":
+      return [...always, ["users"], ["me"], ["sessions"]];
+    case "session":
+      return [...always, ["sessions"]];
+    case "api_key":
+      return [...always, ["api-keys"]];
+    case "proxy_token":
+      return [...always, ["proxy-tokens"]];
+    case "token_key":
+    case "tenant":
+      return always;
+    case "edge":
+    case "join_token":
+      return [...always, ["edges"], ["join-tokens"]];
+    default:
+      return "all";
+  }
+}
+
+export function field(data: unknown, name: string): unknown {
+  return typeof data === "object" && data !== null ? Reflect.get(data, name) : undefined;
+}
+
+function strings(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter((item) => typeof item === "string") : [];
+}

@@ -1,0 +1,127 @@
+/** Display name, and the end of the tunnel. */
+import { Button, Card, Group, Stack, Text, TextInput, Title } from "@mantine/core";
+import { useMutation, useQueryClient } from "@tanstack/react-query";
+import { useNavigate } from "@tanstack/react-router";
+import { useState } from "react";
+import { answer, api } from "@/api/client";
+import { tunnel as tunnelQuery, tunnels } from "@/api/queries";
+import { count } from "@/lib/text";
+import { Confirm } from "@/ui/Confirm";
+import { notify } from "@/ui/notify";
+import { ProblemAlert } from "@/ui/states";
+import { useTunnel } from "./useTunnel";
+
+export function Settings() {
+  return (
+    <Stack gap="lg">
+      <DisplayName />
+      <Delete />
+    </Stack>
+  );
+}
+
+function DisplayName() {
+  const tunnel = useTunnel();
+  const queries = useQueryClient();
+  const [draft, setDraft] = useState<string>();
+  const text = draft ?? tunnel.display_name;
+  const isChanged = draft !== undefined && draft.trim() !== tunnel.display_name;
+  const save = useMutation({
+    mutationFn: (display_name: string) =>
+      answer(
+        api.PATCH("/api/v1/admin/tunnel/{name}", {
+          params: { path: { name: tunnel.name } },
+          body: { display_name },
+        }),
+      ),
+    onSuccess: async () => {
+      await Promise.all([
+        queries.invalidateQueries(tunnelQuery(tunnel.name)),
+        queries.invalidateQueries(tunnels),
+      ]);
+      setDraft(undefined);
+      notify("Saved.");
+    },
+  });
+  return (
+    <Card withBorder className="card" p="lg">
+      <Title order={2} mb="sm">
+        Name
+      </Title>
+      <form
+        aria-label="Name"
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (isChanged && text.trim()) save.mutate(text.trim());
+        }}
+      >
+        <Stack maw={420}>
+          <TextInput
+            label="What people call it"
+            maxLength={128}
+            value={text}
+            error={text.trim() ? undefined : "Give the tunnel a name"}
+            onChange={(event) => setDraft(event.currentTarget.value)}
+          />
+          <Text size="sm" c="dimmed">
+            Its name <code>{tunnel.name}</code> stands in URLs and in proxy credentials and never
+            changes.
+          </Text>
+          {save.error && <ProblemAlert error={save.error} />}
+          <Group>
+            <Button type="submit" disabled={!isChanged || !text.trim()} loading={save.isPending}>
+              Save
+            </Button>
+          </Group>
+        </Stack>
+      </form>
+    </Card>
+  );
+}
+
+function Delete() {
+  const { name, connectors } = useTunnel();
+  const queries = useQueryClient();
+  const navigate = useNavigate();
+  const [isAsked, setAsked] = useState(false);
+  const links = connectors.reduce((sum, connector) => sum + connector.links.length, 0);
+  const remove = useMutation({
+    mutationFn: () =>
+      answer(api.DELETE("/api/v1/admin/tunnel/{name}", { params: { path: { name } } })),
+    onSuccess: async () => {
+      notify(`Tunnel ${name} is deleted.`);
+      await navigate({ to: "/admin/tunnel" });
+      queries.removeQueries({ queryKey: ["tunnel", name] });
+      await queries.invalidateQueries(tunnels);
+    },
+  });
+  return (
+    <Card withBorder className="card" p="lg">
+      <Title order={2} mb="sm">
+        Delete
+      </Title>
+      <Text size="sm" mb="md">
+        Workflows and proxy clients that use the tunnel are refused from then on. Its history goes
+        with it.
+      </Text>
+      <Button variant="default" c="var(--mantine-color-error)" onClick={() => setAsked(true)}>
+        Delete the tunnel
+      </Button>
+      <Confirm
+        opened={isAsked}
+        onClose={() => setAsked(false)}
+        title={`Delete tunnel ${name}`}
+        word={name}
+        action="Delete the tunnel"
+        isPending={remove.isPending}
+        error={remove.error}
+        onConfirm={() => remove.mutate()}
+      >
+        {links > 0
+          ? `${count(links, "link")} ${links === 1 ? "is" : "are"} up and will be cut. `
+          : "No link is up. "}
+        This cannot be undone.
+      </Confirm>
+    </Card>
+  );
+}

@@ -1,0 +1,55 @@
+import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useNavigate, useRouteContext } from "@tanstack/react-router";
+import { useState } from "react";
+import { answer, api } from "@/api/client";
+import { teams, workflows } from "@/api/queries";
+import { Page } from "@/ui/Page";
+import { Loading, ProblemAlert } from "@/ui/states";
+import { type Draft, newAction, toAction } from "./draft";
+import { WorkflowForm } from "./WorkflowForm";
+
+export function NewWorkflow() {
+  const all = useQuery(teams);
+  const { user } = useRouteContext({ from: "/framed" });
+  const own = (all.data ?? []).filter(({ id }) => user.is_owner || user.teams.includes(id));
+  return (
+    <Page
+      title="Create a workflow"
+      about="HTTP requests that are sent one after the other, until one gets no answer."
+    >
+      {all.isPending && <Loading />}
+      {all.isError && <ProblemAlert error={all.error} onRetry={() => void all.refetch()} />}
+      {all.isSuccess && <Form team={own[0]?.id ?? ""} />}
+    </Page>
+  );
+}
+
+function Form({ team }: { team: string }) {
+  const queries = useQueryClient();
+  const navigate = useNavigate();
+  const [initial] = useState<Draft>(() => ({ name: "", team, actions: [newAction(1)] }));
+  const create = useMutation({
+    mutationFn: ({ name, team, actions }: Draft) =>
+      answer(
+        api.POST("/api/v1/workflows", {
+          body: { name: name.trim(), team, actions: actions.map(toAction) },
+        }),
+      ),
+    onSuccess: () => queries.invalidateQueries(workflows),
+  });
+  const save = async (draft: Draft) => {
+    const created = await create.mutateAsync(draft).catch(() => undefined);
+    if (created) void navigate({ to: "/workflows/$id", params: { id: created.id } });
+    return created !== undefined;
+  };
+  return (
+    <WorkflowForm
+      initial={initial}
+      isNew
+      action="Create the workflow"
+      isPending={create.isPending}
+      error={create.error}
+      onSave={save}
+    />
+  );
+}

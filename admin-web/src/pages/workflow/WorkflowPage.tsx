@@ -1,0 +1,200 @@
+/** One workflow: its runs, and its actions to edit. */
+import { Button, Card, Group, Stack, Tabs, Text } from "@mantine/core";
+import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
+import { useMemo, useState } from "react";
+import { answer, api, done, type Schemas } from "@/api/client";
+import { Problem } from "@/api/problem";
+import { type Run, runs, workflow as workflowQuery, workflows } from "@/api/queries";
+import { duration } from "@/lib/time";
+import { RunMark } from "@/parts/RunMark";
+import { Confirm } from "@/ui/Confirm";
+import { Go } from "@/ui/Go";
+import { notify, notifyProblem } from "@/ui/notify";
+import { Page } from "@/ui/Page";
+import { Empty, Loading, ProblemAlert } from "@/ui/states";
+import { When } from "@/ui/When";
+import { NotFound } from "../frame/NotFound";
+import { type Draft, toAction, toDraft } from "./draft";
+import { WorkflowForm } from "./WorkflowForm";
+
+type Workflow = Schemas["WorkflowView"];
+
+export function WorkflowPage() {
+  const { id } = useParams({ from: "/framed/workflows/$id" });
+  const { tab } = useSearch({ from: "/framed/workflows/$id" });
+  const navigate = useNavigate();
+  const { data, error, isPending, refetch } = useQuery(workflowQuery(id));
+  if (error instanceof Problem && error.status === 404) return <NotFound />;
+  return (
+    <Page title={data?.name ?? "Workflow"} actions={data && <RunNow id={id} label="Run now" />}>
+      {isPending && <Loading label="Loading the workflow" />}
+      {error && <ProblemAlert error={error} onRetry={() => void refetch()} />}
+      {data && (
+        <Tabs
+          value={tab ?? "runs"}
+          keepMounted={false}
+          onChange={(value) =>
+            void navigate({
+              to: "/workflows/$id",
+              params: { id },
+              search: value === "edit" ? { tab: "edit" } : {},
+            })
+          }
+        >
+          <Tabs.List mb="lg">
+            <Tabs.Tab value="runs">Runs</Tabs.Tab>
+            <Tabs.Tab value="edit">Edit</Tabs.Tab>
+          </Tabs.List>
+          <Tabs.Panel value="runs">
+            <Runs id={id} />
+          </Tabs.Panel>
+          <Tabs.Panel value="edit">
+            <Edit key={data.id} workflow={data} />
+          </Tabs.Panel>
+        </Tabs>
+      )}
+    </Page>
+  );
+}
+
+export function RunNow({ id, label }: { id: string; label: string }) {
+  const navigate = useNavigate();
+  const start = useMutation({
+    mutationFn: () => answer(api.POST("/api/v1/workflows/{id}/runs", { params: { path: { id } } })),
+    onSuccess: (run) => navigate({ to: "/workflows/$id/runs/$run", params: { id, run: run.id } }),
+    onError: (error) => notifyProblem("The run was not started", error),
+  });
+  return (
+    <Button onClick={() => start.mutate()} loading={start.isPending}>
+      {label}
+    </Button>
+  );
+}
+
+function Runs({ id }: { id: string }) {
+  const list = useInfiniteQuery(runs(id));
+  if (list.isPending) return <Loading label="Loading the runs" />;
+  if (list.isError) return <ProblemAlert error={list.error} onRetry={() => void list.refetch()} />;
+  const all = list.data.pages.flatMap((page) => page.items);
+  if (all.length === 0) {
+    return (
+      <Empty title="No run yet">Press Run now to send the requests and see what comes back.</Empty>
+    );
+  }
+  return (
+    <Card withBorder className="card" p={0}>
+      <ul className="rows" aria-label="Runs">
+        {all.map((run) => (
+          <li key={run.id} className="row row-run">
+            <Go to="/workflows/$id/runs/$run" params={{ id, run: run.id }} className="row-link">
+              <RunMark status={run.status} />
+            </Go>
+            <Text size="sm" c="dimmed">
+              {refusal(run) ?? answers(run)}
+            </Text>
+            <Text size="sm" c="dimmed">
+              {run.finished_at && `Took ${length(run)}`}
+            </Text>
+            <Text size="sm" c="dimmed">
+              <When at={run.created_at} />
+            </Text>
+          </li>
+        ))}
+      </ul>
+      {list.hasNextPage && (
+        <Group p="md">
+          <Button
+            variant="default"
+            loading={list.isFetchingNextPage}
+            onClick={() => void list.fetchNextPage()}
+          >
+            Look further back
+          </Button>
+        </Group>
+      )}
+    </Card>
+  );
+}
+
+function refusal(run: Run): string | undefined {
+  return run.actions.find((action) => action.refusal)?.refusal?.title;
+}
+
+function answers(run: Run): string {
+  return run.actions.map((action) => action.response?.status ?? "–").join(", ");
+}
+
+function length(run: Run): string {
+  const ms = Date.parse(run.finished_at ?? run.created_at) - Date.parse(run.created_at);
+  return ms < 1000 ? `${ms} ms` : duration(ms);
+}
+
+function Edit({ workflow }: { workflow: Workflow }) {
+  const queries = useQueryClient();
+  const navigate = useNavigate();
+  const [isAsked, setAsked] = useState(false);
+  const initial = useMemo<Draft>(
+    () => ({ name: workflow.name, team: workflow.team, actions: workflow.actions.map(toDraft) }),
+    [workflow],
+  );
+  // What others save meanwhile does not replace what is being typed here.
+  const [start, setStart] = useState(initial);
+  const save = useMutation({
+    mutationFn: ({ name, actions }: Draft) =>
+      answer(
+        api.PUT("/api/v1/workflows/{id}", {
+          params: { path: { id: workflow.id } },
+          body: { name: name.trim(), actions: actions.map(toAction) },
+        }),
+      ),
+    onSuccess: (saved) => {
+      queries.setQueryData(workflowQuery(workflow.id).queryKey, saved);
+      void queries.invalidateQueries(workflows);
+      setStart({ name: saved.name, team: saved.team, actions: saved.actions.map(toDraft) });
+      notify("Saved.");
+    },
+  });
+  const remove = useMutation({
+    mutationFn: () =>
+      done(api.DELETE("/api/v1/workflows/{id}", { params: { path: { id: workflow.id } } })),
+    onSuccess: async () => {
+      notify(`Workflow ${workflow.name} is deleted.`);
+      await navigate({ to: "/workflows" });
+      await queries.invalidateQueries(workflows);
+    },
+  });
+  return (
+    <Stack>
+      <WorkflowForm
+        key={start.actions.map(({ key }) => key).join()}
+        initial={start}
+        action="Save"
+        isPending={save.isPending}
+        error={save.error}
+        onSave={(draft) =>
+          save.mutateAsync(draft).then(
+            () => true,
+            () => false,
+          )
+        }
+      >
+        <Button variant="default" c="var(--mantine-color-error)" onClick={() => setAsked(true)}>
+          Delete the workflow
+        </Button>
+      </WorkflowForm>
+      <Confirm
+        opened={isAsked}
+        onClose={() => setAsked(false)}
+        title={`Delete workflow ${workflow.name}`}
+        word={workflow.name}
+        action="Delete the workflow"
+        isPending={remove.isPending}
+        error={remove.error}
+        onConfirm={() => remove.mutate()}
+      >
+        Its runs go with it, and its proxy tokens are revoked. This cannot be undone.
+      </Confirm>
+    </Stack>
+  );
+}

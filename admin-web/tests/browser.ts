@@ -1,0 +1,134 @@
+/** A browser that fails a test for whatever a user should never meet: errors in the console, violations
+ * of the Content-Security-Policy, pages that axe finds fault with. */
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import type axe from "axe-core";
+import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
+import { expect } from "vitest";
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const WIDTHS = [360, 900, 1440] as const;
+const THEMES = ["light", "dark"] as const;
+/** For whoever works on the journeys: looks at each page in one theme and width only. */
+const IS_QUICK = process.env.POSTERN_QUICK === "1";
+/** Where `make screenshots` wants the pictures. */
+const PICTURES = process.env.POSTERN_SCREENSHOTS;
+
+export function launch(): Promise<Browser> {
+  return chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+    ],
+  });
+}
+
+export class Visitor {
+  readonly context: BrowserContext;
+  readonly page: Page;
+  readonly #faults: string[] = [];
+  /** Parts of messages that a journey provokes. */
+  readonly #expected: string[] = ["/api/v1/me"];
+
+  private constructor(context: BrowserContext, page: Page) {
+    this.context = context;
+    this.page = page;
+  }
+
+  static async come(browser: Browser, base: string): Promise<Visitor> {
+    const context = await browser.newContext({
+      baseURL: base,
+      viewport: { width: 1440, height: 900 },
+      reducedMotion: "reduce",
+      permissions: ["clipboard-read", "clipboard-write"],
+    });
+    context.setDefaultTimeout(90_000);
+    await context.addInitScript(() => {
+      document.addEventListener("securitypolicyviolation", (event) => {
+        console.error(
+          `CSP: ${event.violatedDirective} forbids ${event.blockedURI || event.sourceFile}`,
+        );
+      });
+    });
+    const visitor = new Visitor(context, await context.newPage());
+    visitor.page.on("console", (message) => {
+      if (message.type() !== "error") return;
+      visitor.#faults.push(`${message.text()} (${message.location().url})`);
+    });
+    visitor.page.on("pageerror", (error) => visitor.#faults.push(error.stack ?? error.message));
+    visitor.page.on("request", (request) => {
+      const { origin } = new URL(request.url());
+      if (origin !== new URL(base).origin && !/^(data|blob):/.test(request.url())) {
+        visitor.#faults.push(`a request to another host: ${request.url()}`);
+      }
+    });
+    return visitor;
+  }
+
+  /** Browsers report each answer that is no success as an error; a journey names those it provokes. */
+  expectProblem(part: string) {
+    this.#expected.push(part);
+  }
+
+  /** Fails if anything was found so far. */
+  assertNoFault() {
+    const unexpected = this.#faults.filter(
+      (fault) =>
+        !(
+          fault.startsWith("Failed to load resource") &&
+          this.#expected.some((part) => fault.includes(part))
+        ),
+    );
+    expect(unexpected).toEqual([]);
+  }
+
+  /** Looks at the page as it is, in both themes and at three widths; takes pictures if asked. */
+  async inspect(name: string) {
+    for (const width of IS_QUICK ? [1440] : WIDTHS) {
+      await this.page.setViewportSize({ width, height: 900 });
+      for (const theme of IS_QUICK ? (["light"] as const) : THEMES) {
+        await this.page.emulateMedia({ colorScheme: theme, reducedMotion: "reduce" });
+        await expect
+          .poll(() => this.page.locator("html").getAttribute("data-mantine-color-scheme"))
+          .toBe(theme);
+        const where = `${name}, ${theme}, ${width} px`;
+        const overflow = await this.page.evaluate(
+          () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+        );
+        expect(overflow, `${where}: the page scrolls sideways`).toBe(0);
+        expect(await this.#violations(), where).toEqual([]);
+        if (PICTURES) {
+          mkdirSync(PICTURES, { recursive: true });
+          await this.page.screenshot({ path: join(PICTURES, `${name}-${theme}-${width}.png`) });
+        }
+      }
+    }
+    await this.page.setViewportSize({ width: 1440, height: 900 });
+    this.assertNoFault();
+  }
+
+  async #violations(): Promise<string[]> {
+    await this.page.evaluate(`if (!window.axe) { ${AXE} }`);
+    return this.page.evaluate(async () => {
+      const results: axe.AxeResults = await Reflect.get(window, "axe").run(document, {
+        runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+      });
+      return results.violations.flatMap((violation) =>
+        violation.nodes.map(
+          (node) => `${violation.id}: ${node.target.join(" ")}: ${node.failureSummary}`,
+        ),
+      );
+    });
+  }
+
+  close() {
+    return this.context.close();
+  }
+}
