@@ -113,16 +113,10 @@ impl Stage {
             verdicts: Vec::new(),
             known,
         };
-        let http1 = self.cases.iter().map(|case| {
-            let known = case.known.iter();
-            let known = known
-                .flat_map(|known| known.ways.iter().map(|way| (way.clone(), known.why.clone())));
-            row(&case.section, &case.name, known.collect())
-        });
-        let http2 = http2::named().into_iter().map(|case| {
-            let known = case.known.iter().map(|(way, why)| (way.to_string(), why.to_string()));
-            row(&case.section, case.name, known.collect())
-        });
+        let http1 =
+            self.cases.iter().map(|case| row(&case.section, &case.name, case.known.clone()));
+        let http2 =
+            http2::named().into_iter().map(|case| row(&case.section, case.name, case.known));
         let mut servers = Vec::new();
         for server in &self.servers {
             for name in servers::names(&self.cases) {

@@ -9,6 +9,7 @@
 //!                                              `␣` in a word is a space; several such lines multiply
 //! name | client | origin sees | origin answers | client gets | ! ways: why they differ
 //! ! name | ways: why they differ               the same of a case that stands before
+//! ? name | ways: why they may differ           the same, but only at times: a race decides
 //! ```
 //!
 //! The second and fourth column are scripts ([`super::script`]), the third and fifth expectations
@@ -65,15 +66,11 @@ pub struct Known {
     pub ways: Vec<String>,
     /// Why that is accepted.
     pub why: String,
+    /// Do they differ at times, rather than always?
+    pub at_times: bool,
 }
 
 impl Case {
-    /// Why this way may differ here.
-    pub fn known(&self, way: &str) -> Option<&str> {
-        let known = self.known.iter().find(|known| known.ways.iter().any(|key| key == way));
-        known.map(|known| known.why.as_str())
-    }
-
     /// The methods of the requests that the client sends.
     pub fn methods(&self) -> Vec<String> {
         let before = self.client.split(['~', '^']).collect::<Vec<_>>();
@@ -128,11 +125,14 @@ fn read(text: &str) -> anyhow::Result<Vec<Case>> {
             let (name, words) = list.split_once(':').with_context(at)?;
             let words = words.split_whitespace().map(|word| word.replace('␣', " ")).collect();
             each.push((name.to_owned(), words));
-        } else if let Some(listed) = line.strip_prefix("! ") {
+        } else if let Some(listed) = line.strip_prefix("! ").or(line.strip_prefix("? ")) {
+            let at_times = line.starts_with('?');
             let (name, difference) = listed.split_once(" | ").with_context(at)?;
             for name in spread(name, &std::mem::take(&mut each)) {
                 let case = cases.iter_mut().find(|case: &&mut Case| case.name == name);
-                case.with_context(|| format!("no case {name}"))?.known.push(known(difference)?);
+                case.with_context(|| format!("no case {name}"))?
+                    .known
+                    .push(known(difference, at_times)?);
             }
         } else {
             let (title, audience) = section.clone().with_context(at)?;
@@ -163,7 +163,7 @@ fn case(section: &str, audience: Audience, line: &str) -> anyhow::Result<Case> {
     let mut differences = Vec::new();
     for column in columns {
         if let Some(difference) = column.strip_prefix("! ") {
-            differences.push(known(difference)?);
+            differences.push(known(difference, false)?);
         } else {
             texts.push(column);
         }
@@ -185,10 +185,10 @@ fn case(section: &str, audience: Audience, line: &str) -> anyhow::Result<Case> {
     })
 }
 
-fn known(text: &str) -> anyhow::Result<Known> {
+fn known(text: &str, at_times: bool) -> anyhow::Result<Known> {
     let (ways, why) = text.split_once(": ").context("no reason")?;
     let ways = ways.split(',').map(|way| way.trim().to_owned()).collect();
-    Ok(Known { ways, why: why.to_owned() })
+    Ok(Known { ways, why: why.to_owned(), at_times })
 }
 
 #[cfg(test)]
@@ -204,10 +204,10 @@ mod tests {
         assert_eq!(names, ["a-x", "a-y z"]);
         assert_eq!(cases[1].outcomes.len(), 2);
         assert_eq!(cases[1].outcomes[1], ("GET /y z".to_owned(), "404".to_owned()));
-        assert_eq!(cases[0].known("http2"), Some("why"));
-        assert_eq!(cases[0].known("direct"), None);
-        let listed = read(&format!("{text}! a-x | direct: odd")).unwrap();
-        assert_eq!(listed[0].known("direct"), Some("odd"));
+        assert_eq!((cases[0].known[0].why.as_str(), cases[0].known[0].at_times), ("why", false));
+        let listed = read(&format!("{text}? a-x | direct: odd")).unwrap();
+        let last = &listed[0].known[1];
+        assert_eq!((last.why.as_str(), last.at_times), ("odd", true));
         assert_eq!(cases[0].methods(), ["GET"]);
     }
 

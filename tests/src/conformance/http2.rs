@@ -17,6 +17,7 @@ use self::{
     frames::{Conn, Event, PREFACE, settings},
 };
 use super::{
+    corpus::Known,
     origin::Origin,
     run::Verdict,
     script::{self, Names},
@@ -37,8 +38,8 @@ pub struct Named {
     pub section: String,
     /// What it is about.
     pub name: &'static str,
-    /// Ways that are known to differ, and why.
-    pub known: Vec<(&'static str, &'static str)>,
+    /// Differences that are known.
+    pub known: Vec<Known>,
 }
 
 /// Origins for every kind of case.

@@ -6,6 +6,8 @@ use super::frames::{
     PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, block, frame, settings,
 };
 
+use crate::{bench::postern::CARRIERS, conformance::corpus::Known};
+
 const PROTOCOL: u32 = 1;
 const FLOW: u32 = 3;
 const CLOSED: u32 = 5;
@@ -27,8 +29,8 @@ pub struct Case {
     pub is_greeted: bool,
     /// What the origin does.
     pub origin: Served,
-    /// Ways that are known to differ, and why.
-    pub known: Vec<(&'static str, &'static str)>,
+    /// Differences that are known.
+    pub known: Vec<Known>,
 }
 
 /// What an origin does.
@@ -202,7 +204,13 @@ pub fn all(r: &Request<'_>) -> Vec<Case> {
     all.extend(tunnels(r));
     for case in &mut all {
         let known = KNOWN.iter().filter(|(names, _)| names.contains(&case.name));
-        case.known = known.flat_map(|(_, why)| [("quic", *why), ("http2", *why)]).collect();
+        case.known = known
+            .map(|(_, why)| Known {
+                ways: CARRIERS.map(|carrier| carrier.as_str().to_owned()).to_vec(),
+                why: why.to_string(),
+                at_times: false,
+            })
+            .collect();
     }
     all
 }
