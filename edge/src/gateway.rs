@@ -45,6 +45,7 @@ use answer::{Account, Answer};
 use caller::Callers;
 use client::{Client, ClientStream, Connection};
 use exchange::Exchange;
+use plain::Plain;
 
 mod admission;
 mod answer;
@@ -52,6 +53,9 @@ mod caller;
 mod capability;
 mod client;
 mod exchange;
+mod max_forwards;
+mod plain;
+mod request_line;
 mod tunnel;
 mod upload;
 
@@ -202,11 +206,13 @@ impl Gateway {
         let shared = Arc::new(Connection::new(worker, &socket));
         let stream = ClientStream::new(socket.clone(), shared.clone());
         let service = service_fn(|request: Request<Incoming>| {
-            let client = Client::new(shared.clone(), request.version());
+            let has_body = !request.body().is_end_stream();
+            let client = Client::new(shared.clone(), request.version(), has_body);
             self.respond(request, client)
         });
+        let stream = TokioIo::new(Plain::new(stream, shared.clone(), self.core.clone()));
         let builder = self.builder();
-        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let connection = builder.serve_connection_with_upgrades(stream, service);
         tokio::pin!(connection);
         let served = async {
             tokio::select! {

@@ -12,6 +12,8 @@ use protocol::{
     refusal::{Code, Refusal},
 };
 
+use crate::gateway::max_forwards;
+
 /// Most bytes of all header fields together, each counted as its name, its value and 32 bytes
 /// (RFC 9113 §6.5.2).
 const MAX_FIELDS_SIZE: usize = 64 * 1024;
@@ -23,6 +25,8 @@ const MAX_TARGET: usize = 16 * 1024;
 pub(crate) enum Target {
     /// A request and its response.
     Message,
+    /// A request that ends here: it may not be forwarded any more.
+    Here,
     /// Bytes both ways, to `host:port`.
     Connect,
     /// Bytes both ways, after an upgrade to one of these protocols.
@@ -40,7 +44,7 @@ pub(crate) fn settle(head: &mut Parts) -> Result<Option<u64>, Refusal> {
 }
 
 /// Judges a request's head; `has_body` tells whether anything follows it.
-pub(crate) fn admit(head: &Parts, has_body: bool) -> Result<Target, Refusal> {
+pub(crate) fn admit(head: &mut Parts, has_body: bool) -> Result<Target, Refusal> {
     limit(head)?;
     framing::is_chunked(&head.headers)
         .map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))?;
@@ -60,8 +64,8 @@ pub(crate) fn admit(head: &Parts, has_body: bool) -> Result<Target, Refusal> {
             let detail = "a CONNECT has no content, and this one announces some";
             return Err(Refusal::new(Code::BadRequest, detail));
         }
-        let detail = "CONNECT needs a host and a port";
-        return has_port
+        let detail = "CONNECT needs a host and a port, and nothing else";
+        return (has_port && head.uri.scheme().is_none())
             .then_some(Target::Connect)
             .ok_or_else(|| Refusal::new(Code::BadTarget, detail));
     }
@@ -72,6 +76,9 @@ pub(crate) fn admit(head: &Parts, has_body: bool) -> Result<Target, Refusal> {
     if let Some(extended) = extended {
         let protocol = HeaderValue::from_str(extended.as_str());
         return protocol.map(Target::Upgrade).map_err(|_| Code::BadRequest.into());
+    }
+    if max_forwards::count_down(head) {
+        return Ok(Target::Here);
     }
     Ok(upgrade(head).map_or(Target::Message, Target::Upgrade))
 }
@@ -128,8 +135,8 @@ mod tests {
     use super::*;
 
     fn judge(request: http::request::Builder) -> Result<Target, Code> {
-        let (head, ()) = request.body(()).unwrap().into_parts();
-        admit(&head, false).map_err(|refusal| refusal.code)
+        let (mut head, ()) = request.body(()).unwrap().into_parts();
+        admit(&mut head, false).map_err(|refusal| refusal.code)
     }
 
     #[test]
@@ -143,6 +150,7 @@ mod tests {
             ("CONNECT", "[::1]:443", Ok(Target::Connect)),
             ("CONNECT", "wiki.corp", Err(Code::BadTarget)),
             ("CONNECT", "wiki.corp:0", Err(Code::BadTarget)),
+            ("CONNECT", "http://wiki.corp:80/", Err(Code::BadTarget)),
             ("GET", "/", Err(Code::BadTarget)),
             ("GET", "wiki.corp:80", Err(Code::BadTarget)),
             ("GET", "http://user:password@wiki.corp/", Err(Code::BadTarget)),
@@ -223,7 +231,7 @@ mod tests {
     #[test]
     fn a_connect_has_no_content() {
         let request = Request::builder().method("CONNECT").uri("wiki.corp:443");
-        let (head, ()) = request.body(()).unwrap().into_parts();
-        assert_eq!(admit(&head, true).map_err(|refusal| refusal.code), Err(Code::BadRequest));
+        let (mut head, ()) = request.body(()).unwrap().into_parts();
+        assert_eq!(admit(&mut head, true).map_err(|refusal| refusal.code), Err(Code::BadRequest));
     }
 }

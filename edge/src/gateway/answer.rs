@@ -229,6 +229,26 @@ pub(crate) fn announce_close(answer: &mut Response<Answer>) {
     }
 }
 
+/// The same over HTTP/1.1, as bytes: the last answer on its connection.
+pub(crate) fn to_bytes(refusal: &Refusal, core: Arc<Core>) -> Vec<u8> {
+    let (head, body) = refuse(refusal, Account::open(core)).into_parts();
+    let body = match body {
+        Answer::Whole(body) => body.unwrap_or_default(),
+        Answer::Stream(_) => Bytes::new(),
+    };
+    let reason = head.status.canonical_reason().unwrap_or_default();
+    let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", head.status.as_str()).into_bytes();
+    for (name, value) in &head.headers {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            bytes.extend_from_slice(part);
+        }
+    }
+    let rest = format!("connection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+    bytes.extend_from_slice(rest.as_bytes());
+    bytes.extend_from_slice(&body);
+    bytes
+}
+
 /// When to ask again, in seconds.
 fn retry_after(code: Code) -> Option<&'static str> {
     match code.status() {

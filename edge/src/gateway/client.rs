@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use crate::gateway::caller::LastCaller;
+use crate::gateway::{caller::LastCaller, plain::Turns};
 
 pub(crate) use self::{
     flushes::{Flushed, Flushes},
@@ -134,6 +134,7 @@ pub(crate) struct Connection {
     pub(crate) upload: UploadState,
     pub(crate) flushes: Flushes,
     pub(crate) under_way: UnderWay,
+    pub(crate) turns: Turns,
     pub(crate) last_caller: LastCaller,
 }
 
@@ -147,6 +148,7 @@ impl Connection {
             upload: UploadState::default(),
             flushes: Flushes::default(),
             under_way: UnderWay::default(),
+            turns: Turns::default(),
             last_caller: LastCaller::default(),
         }
     }
@@ -217,15 +219,17 @@ impl Drop for Client {
     fn drop(&mut self) {
         let under_way = &self.connection.under_way;
         under_way.end();
+        self.connection.turns.end();
     }
 }
 
 impl Client {
-    pub(crate) fn new(connection: Arc<Connection>, version: Version) -> Self {
+    pub(crate) fn new(connection: Arc<Connection>, version: Version, has_body: bool) -> Self {
         connection.under_way.begin();
         if version == Version::HTTP_2 {
             connection.is_http2.store(true, Ordering::Relaxed);
         }
+        connection.turns.begin(has_body);
         Self { connection, version }
     }
 
@@ -244,6 +248,11 @@ impl Client {
 
     pub(crate) fn version(&self) -> Version {
         self.version
+    }
+
+    /// Was the target a URL without a path? To be asked once.
+    pub(crate) fn take_pathless(&self) -> bool {
+        self.connection.turns.take_pathless()
     }
 
     pub(crate) fn is_http2(&self) -> bool {

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{
+    HeaderMap, Method, Request, Response, StatusCode, Uri, header, request::Parts,
+    uri::PathAndQuery,
+};
 use hyper::{body::Incoming, ext::ReasonPhrase, upgrade::OnUpgrade};
 use link::SendError;
 use protocol::{
@@ -26,7 +29,7 @@ use crate::{
         admission::Target,
         answer::{Account, Answer, Stream},
         client::Client,
-        no_link, tunnel,
+        max_forwards, no_link, tunnel,
         upload::{self, Source},
     },
     knowledge::Grant,
@@ -111,6 +114,16 @@ fn enter(
     Ok((tunnel, live))
 }
 
+/// The target is the server itself, `*` (RFC 9112 §3.2.4).
+fn name_server(head: &mut Parts) {
+    let mut target = head.uri.clone().into_parts();
+    target.path_and_query = Some(PathAndQuery::from_static("*"));
+    // The other parts are those of a target already.
+    if let Ok(target) = Uri::from_parts(target) {
+        head.uri = target;
+    }
+}
+
 /// `Host` says what the target says (RFC 9112 §3.2.2).
 fn name_host(head: &mut Parts) {
     let authority = head.uri.authority().map_or("", |authority| authority.as_str());
@@ -129,6 +142,9 @@ impl Exchange {
         let began_at = Instant::now();
         let upgrade = hyper::upgrade::on(&mut request);
         let (mut head, body) = request.into_parts();
+        if client.take_pathless() {
+            name_server(&mut head);
+        }
         let source = Source::new(body, &client, gateway.terms.max_request_body, &gateway.core);
         let admitted = match admit(gateway, &mut head, &source, &client, began_at) {
             Ok(admitted) => admitted,
@@ -165,6 +181,7 @@ impl Exchange {
     ) -> Result<Response<Answer>, Refused> {
         let protocol = match &self.target {
             Target::Message => return self.send().await,
+            Target::Here => return Ok(self.end_here()),
             Target::Connect => None,
             Target::Upgrade(protocol) => Some(protocol.clone()),
         };
@@ -221,6 +238,12 @@ impl Exchange {
         let seconds = timeout.as_secs();
         let detail = format!("no answer within {seconds} s, which is what the token allows");
         Refusal::new(Code::OriginTimeout, detail)
+    }
+
+    /// The answer to a request that may not be forwarded any more.
+    fn end_here(mut self: Box<Self>) -> Response<Answer> {
+        self.account.outcome = Outcome::Ok;
+        max_forwards::answer(&self.head).map(Answer::Whole)
     }
 
     /// The response as it streams back.

@@ -12,6 +12,7 @@ mod control_plane;
 mod ends;
 mod feed;
 mod leaving;
+mod lines;
 mod links;
 mod refusals;
 mod relay;
