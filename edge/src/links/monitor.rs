@@ -16,6 +16,7 @@
 use std::{sync::Arc, time::Duration};
 
 use link::CloseReason;
+use protocol::presence::Transport;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::{
@@ -30,9 +31,13 @@ const TICK: Duration = Duration::from_millis(250);
 const SUSPECT_AFTER: Duration = Duration::from_millis(750);
 /// A link that stays suspect for this long is dead.
 const DEAD_AFTER: Duration = Duration::from_millis(2_500);
-/// The same where no other link of the tunnel is well: the network may have failed as a whole, and closing
-/// links that would come back with it wins nothing. Connectors give a link up 4 s after a ping.
-const DEAD_ALONE_AFTER: Duration = Duration::from_millis(4_250);
+/// The same over TCP, which delivers in order: on a slow line with a full queue, one lost packet silences a
+/// link for several round trips of seconds.
+const DEAD_AFTER_TCP: Duration = Duration::from_secs(5);
+/// So much longer a link may be suspect where no other link of the tunnel is well: the network may have failed
+/// as a whole, and closing links that would come back with it wins nothing. Connectors give a link up 4 s
+/// after a ping.
+const ALONE: Duration = Duration::from_millis(1_750);
 
 /// Looks at links until the future is dropped.
 pub(crate) async fn run(core: Arc<Core>) {
@@ -69,9 +74,17 @@ fn look_at(tunnel: &Tunnel, now: Instant) {
     if has_well_link {
         tunnel.streams.wake_all();
     }
-    let patience = if has_well_link { DEAD_AFTER } else { DEAD_ALONE_AFTER };
+    // A connector that lives on another link is there: this one may come back as well.
+    let lives = |connector| {
+        let mut own = links.iter().filter(|link| link.key.connector == connector);
+        own.any(|link| link.trust.lived_within(DEAD_AFTER, now))
+    };
     for Suspect { link, length, lingers } in suspects {
-        if length >= patience && !lingers {
+        let patience = match link.transport {
+            Transport::Quic => DEAD_AFTER,
+            Transport::Http2 => DEAD_AFTER_TCP,
+        } + if has_well_link { Duration::ZERO } else { ALONE };
+        if length >= patience && !lingers && !lives(link.key.connector) {
             tracing::info!(
                 tunnel.id = %link.key.tunnel,
                 connector.id = %link.key.connector,

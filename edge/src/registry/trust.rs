@@ -27,6 +27,8 @@ pub(crate) struct Trust {
 struct Watch {
     vitals: Vitals,
     silence: Silence,
+    /// When a sign of life was last seen, which is looked for only now and then.
+    lived_at: Instant,
 }
 
 /// How long a link has owed a sign of life.
@@ -53,7 +55,8 @@ pub(crate) enum Finding {
 
 impl Trust {
     pub(super) fn new(vitals: Vitals) -> Self {
-        let watch = Mutex::new(Watch { vitals, silence: Silence::default() });
+        let watch =
+            Mutex::new(Watch { vitals, silence: Silence::default(), lived_at: Instant::now() });
         let (is_suspect, is_in_question, probe) = Default::default();
         Self { is_suspect, is_in_question, watch, probe }
     }
@@ -86,7 +89,15 @@ impl Trust {
     pub(crate) fn look(&self, now: Instant) -> Finding {
         let mut watch = self.watch();
         let look = watch.vitals.look();
+        if look.lives {
+            watch.lived_at = now;
+        }
         watch.silence.judge(now, look)
+    }
+
+    /// Was a sign of life seen so short a time ago?
+    pub(crate) fn lived_within(&self, length: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.watch().lived_at) < length
     }
 
     pub(crate) fn probe(&self) {
