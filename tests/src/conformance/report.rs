@@ -45,7 +45,7 @@ pub fn page(
     page += "\n## Autobahn\n\n";
     match autobahn {
         Err(why) => {
-            let _ = write!(page, "Autobahn's WebSocket cases were not run: {why}\n");
+            let _ = writeln!(page, "Autobahn's WebSocket cases were not run: {why}");
         }
         Ok(reports) => page += &compared(reports),
     }
