@@ -63,9 +63,7 @@ impl Table {
                     (Verdict::Same, Some(known)) if !known.at_times => {
                         surprises.push(format!("{case}: as it should be, but listed as differing"));
                     }
-                    (Verdict::Differs(_), Some(_))
-                    | (Verdict::Same, None)
-                    | (Verdict::Unasked, _) => {}
+                    (Verdict::Differs(_), Some(_)) | (Verdict::Same | Verdict::Unasked, _) => {}
                 }
             }
         }
