@@ -217,7 +217,7 @@ fn fits(expect: &Expect, events: &[Event]) -> bool {
             for event in events {
                 match event {
                     Event::Data(stream, bytes, _) if stream == of => {
-                        echoed.extend_from_slice(bytes)
+                        echoed.extend_from_slice(bytes);
                     }
                     _ => {}
                 }
