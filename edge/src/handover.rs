@@ -55,7 +55,7 @@ enum FromNewer {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum FromOlder {
     Refused,
-    Offer(Offer),
+    Offer(Box<Offer>),
     Done,
 }
 
@@ -235,7 +235,7 @@ impl Succession {
             }
             (offer, sockets)
         };
-        newer.send(&FromOlder::Offer(offer), &[]).await?;
+        newer.send(&FromOlder::Offer(Box::new(offer)), &[]).await?;
         let sockets: Vec<BorrowedFd<'_>> = sockets.iter().map(OwnedFd::as_fd).collect();
         newer.send_sockets(&sockets).await
     }

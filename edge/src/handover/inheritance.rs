@@ -57,7 +57,7 @@ impl Inheritance {
         let mut older = Channel::connect(&data_dir.join(SOCKET)).await?;
         older.send(&FromNewer::Ask { replace }, &[]).await?;
         let offer = match older.receive().await? {
-            FromOlder::Offer(offer) => offer,
+            FromOlder::Offer(offer) => *offer,
             FromOlder::Refused => {
                 tracing::warn!(
                     "an edge with this data directory is running; --replace takes over from it"
