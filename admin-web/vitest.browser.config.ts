@@ -6,8 +6,9 @@ export default defineConfig({
     environment: "node",
     include: ["tests/**/*.test.ts"],
     // Bounds only: a machine that compiles at the same time is slow.
-    testTimeout: 180_000,
+    testTimeout: 600_000,
     hookTimeout: 60_000,
+    expect: { poll: { timeout: 60_000 } },
     bail: 1,
     fileParallelism: false,
     sequence: { concurrent: false },
