@@ -27,7 +27,7 @@ export function AuditTable({ entries }: { entries: readonly Entry[] }) {
               <Table.Td>
                 <When at={entry.at} />
               </Table.Td>
-              <Table.Td className="wrap-anywhere">{actor(entry.actor)}</Table.Td>
+              <Table.Td className="nowrap">{actor(entry.actor)}</Table.Td>
               <Table.Td className="nowrap">
                 <code>{entry.action}</code>
               </Table.Td>

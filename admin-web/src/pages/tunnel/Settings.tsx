@@ -104,7 +104,12 @@ function Delete() {
         Workflows and proxy clients that use the tunnel are refused from then on. Its history goes
         with it.
       </Text>
-      <Button variant="default" c="var(--mantine-color-error)" onClick={() => setAsked(true)}>
+      <Button
+        variant="default"
+        c="var(--mantine-color-error)"
+        w="fit-content"
+        onClick={() => setAsked(true)}
+      >
         Delete the tunnel
       </Button>
       <Confirm
