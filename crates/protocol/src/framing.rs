@@ -173,7 +173,7 @@ mod tests {
             (204, &[(length.clone(), "no number")], None),
             (101, &[(length.clone(), "5")], None),
             (103, &[(length.clone(), "0")], None),
-            (799, &[(length.clone(), "5,5")], Some("5")),
+            (799, &[(length, "5,5")], Some("5")),
         ] {
             assert_eq!(settle(status, said), Ok(left.map(str::to_owned)), "{status} {said:?}");
         }

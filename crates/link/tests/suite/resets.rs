@@ -67,7 +67,7 @@ impl Witness {
         patiently(self.answer.frame()).await.unwrap().unwrap().into_data().unwrap()
     }
 
-    async fn is_unharmed(mut self, session: &Session) {
+    async fn goes_on_unharmed(mut self, session: &Session) {
         self.pieces.send(Ok(Frame::data(Bytes::from_static(b"after")))).await.unwrap();
         assert_eq!(self.hear().await, "after");
         drop(self.pieces);
@@ -98,7 +98,7 @@ async fn requests_that_are_given_up_at_once_harm_no_other(transport: Transport) 
         // The heads leave, and before the connector has its turn the resets follow.
         tokio::task::yield_now().await;
     }
-    witness.is_unharmed(&session).await;
+    witness.goes_on_unharmed(&session).await;
 }
 
 async fn downloads_that_are_given_up_harm_no_other(transport: Transport) {
@@ -109,5 +109,5 @@ async fn downloads_that_are_given_up_harm_no_other(transport: Transport) {
         let mut body = answer.into_body();
         patiently(body.frame()).await.unwrap().unwrap();
     }
-    witness.is_unharmed(&session).await;
+    witness.goes_on_unharmed(&session).await;
 }

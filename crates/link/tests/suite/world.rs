@@ -56,7 +56,7 @@ impl Authority {
 }
 
 pub enum Listener {
-    Quic(QuicListener),
+    Quic(Box<QuicListener>),
     Http2(Http2Listener),
 }
 
@@ -64,7 +64,7 @@ impl Listener {
     pub async fn bind(transport: Transport, identity: &ServerIdentity) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         match transport {
-            Transport::Quic => Self::Quic(QuicListener::bind(any, identity).unwrap()),
+            Transport::Quic => Self::Quic(Box::new(QuicListener::bind(any, identity).unwrap())),
             Transport::Http2 => Self::Http2(Http2Listener::bind(any, identity).await.unwrap()),
         }
     }
