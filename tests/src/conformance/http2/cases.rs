@@ -216,7 +216,7 @@ pub fn all(r: &Request<'_>) -> Vec<Case> {
 }
 
 /// Where the gateway differs, over either carrier, and why that is accepted.
-const KNOWN: [(&[&str], &str); 4] = [
+const KNOWN: [(&[&str], &str); 5] = [
     (
         &[
             "an index that is in no table",
@@ -245,6 +245,10 @@ const KNOWN: [(&[&str], &str); 4] = [
     (
         &["a value that begins with a space", "a value that ends with a space"],
         "h2, the library, takes them, as HAProxy does; HTTP/1.1 has no such spaces, so the origin sees none",
+    ),
+    (
+        &["an error of one stream spares the others"],
+        "h2, the library, ends the whole connection for a malformed request; it carries that client's streams alone",
     ),
     (
         &["no settings behind the preface"],
