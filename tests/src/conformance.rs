@@ -11,8 +11,7 @@
 //!  table      verdicts way by way ──► report: docs/conformance.md
 //! ```
 //!
-//! The whole of it is `make conformance`, which writes `docs/conformance.md`; `make test` runs all but
-//! Autobahn over Postern.
+//! All of it is `make conformance`, which writes `docs/conformance.md`.
 
 pub mod autobahn;
 pub mod client;

@@ -22,8 +22,8 @@ pub fn page(
         `–` that this way\ncannot be asked. Where nothing stands in between, much that a proxy must remove \
         arrives, so a difference in that\ncolumn is often no fault.\n\n\
         The cases are lines of text in [tests/corpus](../tests/corpus), and tables in\n\
-        [tests/src/conformance](../tests/src/conformance). `make test` runs all but Autobahn over Postern, and \
-        fails if a case\ndiffers that is not listed here with a reason, or is listed and does not differ.\n"
+        [tests/src/conformance](../tests/src/conformance). `make conformance` fails if a case differs\nthat is not \
+        listed here with a reason, or is listed and does not differ.\n"
         .to_owned();
     let versions: Vec<String> =
         versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
