@@ -13,6 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures_util::FutureExt as _;
 use link::{CloseReason, Session, workers::WorkerId};
 use protocol::{
     control::{Facts, Hello},
@@ -142,6 +143,11 @@ impl Link {
 
     fn is_leaving(&self) -> bool {
         self.has_said_goodbye() || self.is_replaced()
+    }
+
+    /// True once the connection has ended. The link is removed a moment later.
+    fn has_ended(&self) -> bool {
+        self.session.closed().now_or_never().is_some()
     }
 
     /// Is a request under way?
@@ -287,7 +293,7 @@ impl Tunnel {
     /// No link takes requests, and one did until lately: is a link worth waiting for?
     pub(crate) fn is_missed(&self) -> bool {
         let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
-        if links.iter().any(|link| !link.is_leaving()) {
+        if links.iter().any(|link| !link.is_leaving() && !link.has_ended()) {
             return false;
         }
         let now = Instant::now();

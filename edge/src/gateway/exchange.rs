@@ -38,8 +38,8 @@ use crate::{
     streams::{Live, Sharers},
 };
 
-/// Links that one request may be tried on: a connector has four, and a client should not wait for more.
-const MAX_TRIES: usize = 4;
+/// Links that one request may be tried on: those of two connectors, which may all have ended at once.
+const MAX_TRIES: usize = 8;
 /// How long a request waits for a link to a tunnel that had one until lately: connectors are back within 2 s
 /// where nothing but a restart keeps them.
 const LINK_WITHIN: Duration = Duration::from_secs(2);
