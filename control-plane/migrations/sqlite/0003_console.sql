@@ -1,7 +1,7 @@
 -- Where a session is used, for the list that people see of their own sessions.
 ALTER TABLE session ADD COLUMN address TEXT NOT NULL DEFAULT '';
 ALTER TABLE session ADD COLUMN user_agent TEXT NOT NULL DEFAULT '';
-CREATE INDEX session_user ON session (user_id);
+CREATE INDEX session_of_user ON session (user_id);
 
 -- Links that work once. Only a digest of a link's secret is stored. An account that has not chosen a
 -- password yet has an empty hash.
