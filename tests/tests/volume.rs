@@ -18,8 +18,7 @@ const GIGABYTE: u64 = 1_000_000_000;
 const MIB: u64 = 1024 * 1024;
 /// Most memory that either end may take beside its streams, in bytes.
 const BASE: u64 = 64 * MIB;
-/// Most memory that either end may take for a stream, in bytes: a window of 512 KiB, and what waits for a
-/// socket that takes little ahead. The system holds less for it.
+/// Most memory that either end may take for a stream, in bytes: a window of 512 KiB, and what hyper holds.
 const A_STREAM: u64 = MIB;
 
 async fn ten_thousand_requests(transport: &str) {
