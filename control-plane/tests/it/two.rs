@@ -271,8 +271,12 @@ async fn keys_of_its_own_keep_a_second_one_out() {
 #[tokio::test]
 async fn two_that_start_together_for_the_first_time_make_one_deployment() {
     let dir = tempfile::tempdir().unwrap();
+    let password = dir.path().join("password");
+    std::fs::write(&password, "battery staple").unwrap();
     let mut one = options(&dir.path().join("one"));
     one.keys_dir = Some(dir.path().join("keys"));
+    // Without one, each start has a link to tell by which the owner chooses it.
+    one.owner_password_file = Some(password);
     let two = Options { data_dir: dir.path().join("two"), ..one.clone() };
     let (one, two) = tokio::join!(ControlPlane::open(one), ControlPlane::open(two));
     let firsts = [one.unwrap().1, two.unwrap().1];
