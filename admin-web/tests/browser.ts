@@ -99,10 +99,16 @@ export class Visitor {
           .poll(() => this.page.locator("html").getAttribute("data-mantine-color-scheme"))
           .toBe(theme);
         const where = `${name}, ${theme}, ${width} px`;
-        const overflow = await this.page.evaluate(
-          () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
-        );
-        expect(overflow, `${where}: the page scrolls sideways`).toBe(0);
+        // What is wider than the page, by name.
+        const wide = await this.page.evaluate(() => {
+          const { scrollWidth, clientWidth } = document.documentElement;
+          return scrollWidth > clientWidth
+            ? [...document.querySelectorAll("body *")]
+                .filter((each) => each.getBoundingClientRect().right > clientWidth)
+                .map((each) => each.outerHTML.slice(0, 200))
+            : [];
+        });
+        expect(wide, `${where}: the page scrolls sideways`).toEqual([]);
         expect(await this.#violations(), where).toEqual([]);
         if (PICTURES) {
           mkdirSync(PICTURES, { recursive: true });

@@ -262,7 +262,7 @@ test("a session that ends in mid-edit asks to sign in again and loses nothing", 
 test("sessions are listed and can be ended; the theme can be switched", async () => {
   await Api.signIn(OWNER.email, OWNER.password);
   await page.goto("/me");
-  await page.getByText("This one").waitFor();
+  await page.getByText("This one", { exact: true }).waitFor();
   await owner.inspect("account");
   const ends = page.getByRole("button", { name: /^End the session of/ });
   const before = await ends.count();

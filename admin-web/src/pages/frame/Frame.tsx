@@ -30,6 +30,8 @@ export function Frame() {
       header={{ height: 56 }}
       navbar={{ width: 220, breakpoint: "sm", collapsed: { mobile: !isOpen } }}
       padding={{ base: "md", md: "xl" }}
+      // A page that slides to its place is too wide on its way.
+      transitionDuration={0}
     >
       <a href="#main" className="skip">
         Skip to the page
