@@ -95,6 +95,8 @@ pub(crate) struct Terms {
     pub(crate) max_request_body: u64,
     /// Longest time without a byte in a tunnel.
     pub(crate) tunnel_idle: Duration,
+    /// The same, once its client has closed its end behind bytes that the link does not take.
+    pub(crate) tunnel_unread_end: Duration,
     /// A client that has closed its end still waits for its answer.
     pub(crate) may_half_close: bool,
 }
@@ -105,6 +107,7 @@ impl Terms {
             max_clients: options.max_clients,
             max_request_body: options.max_request_body.unwrap_or(u64::MAX),
             tunnel_idle: options.tunnel_idle,
+            tunnel_unread_end: options.tunnel_unread_end,
             may_half_close: options.answer_half_closed,
         }
     }

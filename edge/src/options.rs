@@ -100,6 +100,11 @@ pub struct Options {
     #[arg(long, env = "POSTERN_EDGE_TUNNEL_IDLE", default_value = "1h", value_parser = some_time)]
     pub tunnel_idle: Duration,
 
+    /// Longest time without a byte in such a tunnel once its client has closed its end behind bytes that the link
+    /// does not take. An origin that takes little at a time shows only when its connector has room for more
+    #[arg(long, env = "POSTERN_EDGE_TUNNEL_UNREAD_END", default_value = "30s", value_parser = some_time)]
+    pub tunnel_unread_end: Duration,
+
     /// Answer clients of HTTP/1.1 that close their end of the connection before they have their answer;
     /// otherwise they count as gone
     #[arg(long, env = "POSTERN_EDGE_ANSWER_HALF_CLOSED", value_parser = BoolishValueParser::new())]

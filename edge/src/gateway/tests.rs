@@ -15,6 +15,7 @@ async fn an_idle_client_is_let_go_in_either_version() {
         max_clients: 10,
         max_request_body: u64::MAX,
         tunnel_idle: Duration::from_secs(3600),
+        tunnel_unread_end: Duration::from_secs(30),
         may_half_close: false,
     };
     let mut gateway = Gateway::new(Core::empty(), tasks.clone(), terms);
