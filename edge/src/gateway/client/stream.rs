@@ -28,9 +28,9 @@ const FIRST_BYTES_WITHIN: Duration = Duration::from_secs(10);
 const PROBE_AFTER: Duration = Duration::from_secs(30);
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 const PROBES: u32 = 3;
-/// What the system may hold for a client beyond what is on its way there, in bytes, however much it would take. A
-/// client that sends all of its request before it reads needs room for the answer on the way.
-const UNSENT: u32 = 4 * 1024 * 1024;
+/// What the system may hold for a client beyond what is on its way there, in bytes; it would take 4 MiB, for each
+/// client that does not read.
+const UNSENT: u32 = 128 * 1024;
 /// How long the rest of a refused upload may take: a client that sends it whole before it reads the answer
 /// must be heard out. These are the times that common servers give.
 const REST_WITHIN: Duration = Duration::from_secs(30);
