@@ -211,9 +211,8 @@ async fn the_end_of_a_tunnel_behind_what_its_origin_does_not_take_is_noticed(tra
     let (origin, mut begun, mut reset) = origin_that_reads_nothing().await;
     let mut tunnel = tunnel(&deployment, &origin).await;
     patiently(begun.recv()).await.unwrap();
-    let bytes = vec![b'x'; 64 * 1024];
-    let nobody_takes = Duration::from_secs(2);
-    while tokio::time::timeout(nobody_takes, tunnel.write(&bytes)).await.is_ok() {}
+    // More than the sockets take, and no more than the link's stream takes besides.
+    patiently(tunnel.write_all(&[b'x'; 700 * 1024])).await.unwrap();
     tunnel.shutdown().await.unwrap();
     assert!(patiently(tunnel.read(&mut [0; 1])).await.is_err(), "it is no clean end");
     patiently(reset.recv()).await.unwrap();
