@@ -218,6 +218,7 @@ impl Edge {
         let _stop = [&requests, &link_tasks, &background].map(Tasks::stop_on_drop);
         let links = Links::new(core.clone(), link_tasks.clone(), &workers, grace);
         let gateway = Gateway::new(core.clone(), requests.clone(), Terms::of(&options));
+        let legacy = Arc::new(Mutex::new(legacy));
         let mut quic = Vec::new();
         for (worker, doors) in workers.iter().zip(doors) {
             for listener in doors.quic {
@@ -230,7 +231,11 @@ impl Edge {
                 background.spawn_on(&worker.runtime, accept);
             }
             let serve = gateway.clone().serve(doors.gateway, worker.id);
-            requests.spawn_on(&worker.runtime, serve);
+            let legacy = legacy.clone();
+            requests.spawn_on(&worker.runtime, async move {
+                serve.await;
+                forget_gateway(&legacy);
+            });
         }
         background.spawn(control_plane::run(core.clone(), control_planes, tls));
         background.spawn({
@@ -262,7 +267,6 @@ impl Edge {
         background.spawn(monitor::run(core.clone()));
         let (tasks, stopping) = (background.clone(), shutdown.clone());
         background.spawn(observe::serve(core.clone(), metrics, tasks, stopping));
-        let legacy = Arc::new(Mutex::new(legacy));
         match handover::listen(&options.data_dir) {
             Ok(listener) => {
                 let succession = Succession {
@@ -321,9 +325,9 @@ impl Edge {
         let replaced = tokio::time::timeout_at(replaced_by, replaced);
         core.superseded.run_until_cancelled(replaced).await;
         core.registry.leave();
-        legacy.lock().unwrap_or_else(PoisonError::into_inner).gateway = None;
         gateway.close();
         requests.finish(deadline).await;
+        forget_gateway(&legacy);
         // Connectors leave once their replacements are up. Nothing is under way any more on those that
         // stay, so cutting them harms nobody.
         let all_gone = async {
@@ -347,6 +351,11 @@ impl Edge {
         workers.stop();
         tracing::info!("the edge has left");
     }
+}
+
+/// Nobody can take the gateway over any more, so that its port is free.
+fn forget_gateway(legacy: &Mutex<Legacy>) {
+    legacy.lock().unwrap_or_else(PoisonError::into_inner).gateway = None;
 }
 
 /// Has the edge before this one let go; returns the ways to it.

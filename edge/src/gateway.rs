@@ -11,14 +11,12 @@
 
 use std::{
     convert::Infallible,
-    future::poll_fn,
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
@@ -37,10 +35,17 @@ use protocol::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{accept::AcceptTrouble, aside::Aside, core::Core, options::Options, tasks::Tasks};
+use crate::{
+    accept::{self, AcceptTrouble},
+    aside::Aside,
+    core::Core,
+    options::Options,
+    tasks::Tasks,
+};
 use answer::{Account, Answer};
 use caller::Callers;
 use client::{Client, ClientStream, Connection};
@@ -71,6 +76,8 @@ const HEAD_FIELDS: usize = MESSAGE_FIELDS + 32;
 const STREAMS: u32 = 128;
 /// How long clients are heard after the gateway was told to close: a request that was sent by then arrives.
 const LISTENS_ON: Duration = Duration::from_secs(1);
+/// How long a connection that had begun by then may take to be there: as long as the way to the client and back.
+const CONNECTED_WITHIN: Duration = Duration::from_millis(500);
 /// Between two requests on one connection lies some time in which none is under way.
 const QUIET: Duration = Duration::from_millis(100);
 /// What a stream's client may send ahead of the link, in bytes.
@@ -153,43 +160,26 @@ impl Gateway {
 
     /// Serves clients until [`close`](Self::close), and those who are connected by then.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, worker: WorkerId) {
+        self.closing.run_until_cancelled(self.accept(&listener, worker)).await;
+        // Another process accepts those who come now.
+        if self.core.superseded.is_cancelled() {
+            return;
+        }
+        accept::take_no_more(&listener);
+        let last = self.core.superseded.run_until_cancelled(self.accept(&listener, worker));
+        if let Ok(None) = timeout(CONNECTED_WITHIN, last).await {
+            // It has got the socket meanwhile.
+            accept::take_again(&listener);
+        }
+    }
+
+    async fn accept(self: &Arc<Self>, listener: &TcpListener, worker: WorkerId) {
         let mut trouble = AcceptTrouble::default();
-        let mut closed = pin!(self.closing.cancelled());
-        let mut is_closed = false;
         loop {
-            let accepted = if is_closed {
-                // Whoever is connected already.
-                match poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
-                    Poll::Ready(accepted) => accepted,
-                    Poll::Pending => return,
-                }
-            } else {
-                tokio::select! {
-                    biased;
-                    () = &mut closed => {
-                        // Another process accepts those who come now.
-                        if self.core.superseded.is_cancelled() {
-                            return;
-                        }
-                        is_closed = true;
-                        continue;
-                    }
-                    accepted = listener.accept() => accepted,
-                }
-            };
+            let accepted = listener.accept().await;
             let Some((stream, remote)) = trouble.pass(accepted).await else { continue };
             // Not before: a worker to which nobody comes must not keep a place from the others.
-            let permit = self.clients.clone();
-            let permit = if is_closed {
-                permit.try_acquire_owned().ok()
-            } else {
-                tokio::select! {
-                    biased;
-                    permit = permit.acquire_owned() => permit.ok(),
-                    () = &mut closed => return,
-                }
-            };
-            let Some(permit) = permit else { return };
+            let Ok(permit) = self.clients.clone().acquire_owned().await else { return };
             let gateway = self.clone();
             self.tasks.spawn(async move {
                 gateway.serve_client(stream, remote, worker).await;

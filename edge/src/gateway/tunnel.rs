@@ -68,7 +68,7 @@ pub(crate) async fn open(
     let mut body = None;
     let mut tries = Tries::default();
     loop {
-        let in_flight = match tries.next(&exchange).await {
+        let in_flight = match tries.next(&exchange, false).await {
             Ok(in_flight) => in_flight,
             Err(refusal) => return Err((refusal, exchange.account)),
         };
