@@ -52,7 +52,9 @@ pub enum Error {
         place: String,
     },
     /// It holds no key.
-    #[error("{place} holds no private key. Give a PEM file with the key of the server's certificate")]
+    #[error(
+        "{place} holds no private key. Give a PEM file with the key of the server's certificate"
+    )]
     NoKey {
         /// Where it should be.
         place: String,
@@ -154,10 +156,9 @@ fn parse(
         Err(rustls::Error::InconsistentKeys(_)) => {
             Err(Error::Mismatch { certificate: chain_place, key: key_place })
         }
-        Err(rustls::Error::InvalidCertificate(_)) => Err(Error::Malformed {
-            place: chain_place,
-            reason: "its first certificate is damaged",
-        }),
+        Err(rustls::Error::InvalidCertificate(_)) => {
+            Err(Error::Malformed { place: chain_place, reason: "its first certificate is damaged" })
+        }
         Err(_) => Err(Error::Malformed {
             place: key_place,
             reason: "the private key is damaged, or is neither RSA, ECDSA nor Ed25519",
@@ -184,7 +185,8 @@ mod tests {
         let made = generate_simple_self_signed(["postern.example".to_owned()]).unwrap();
         let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let other_key = KeyPair::generate().unwrap().serialize_pem();
-        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let encrypted =
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
         let cut = &key[..key.len() - 40];
         let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         for (certificate, key, path, expected) in [

@@ -171,7 +171,10 @@ impl Trouble {
             return Self { said, is_told: false };
         };
         if !before.is_told {
-            tracing::error!(error = said, "the TLS certificate was not reloaded, the one before stays in use");
+            tracing::error!(
+                error = said,
+                "the TLS certificate was not reloaded, the one before stays in use"
+            );
         }
         Self { said, is_told: true }
     }
