@@ -276,3 +276,41 @@ async fn announce(console: &str, regions: &[Region], https: &Https, options: &Op
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn plain_http_is_spoken_where_nobody_else_reaches_it_or_where_it_is_meant() {
+        let files = || Https::Files("a.crt".into(), "a.key".into());
+        for (arguments, expected) in [
+            (&[][..], Some(Https::Local)),
+            (&["--bind", "::1"], Some(Https::Local)),
+            (&["--tls"], Some(Https::Authority)),
+            (&["--host", "postern.example.com"], Some(Https::Authority)),
+            (&["--bind", "0.0.0.0", "--host", "localhost"], Some(Https::Authority)),
+            (&["--bind", "192.0.2.1"], Some(Https::Authority)),
+            (&["--bind", "192.0.2.1", "--insecure-http"], Some(Https::Insecure)),
+            (&["--tls-cert", "a.crt", "--tls-key", "a.key"], Some(files())),
+            (&["--tls-cert", "a.crt", "--tls-key", "a.key", "--insecure-http"], None),
+            (&["--tls", "--insecure-http"], None),
+        ] {
+            let options = Command::parse_from(["up"].iter().chain(arguments)).options;
+            let https = Https::of(&options);
+            assert_eq!(https.as_ref().ok(), expected.as_ref(), "{arguments:?}");
+            let Ok(https) = https else { continue };
+            let of_control_plane = control_plane_options(&options, &https).unwrap();
+            let has_certificate = !of_control_plane.tls_host.is_empty();
+            assert_eq!(has_certificate, https == Https::Authority, "{arguments:?}");
+        }
+    }
+}
