@@ -228,7 +228,6 @@ async fn members_hear_of_their_own_teams_and_of_nothing_else() {
     assert_eq!(event.data["subject"], heard, "nothing crosses tenants");
 }
 
-#[ignore = "over PostgreSQL the news of a run does not arrive"]
 #[tokio::test]
 async fn a_run_is_told_as_it_comes_further() {
     let world = World::start().await;

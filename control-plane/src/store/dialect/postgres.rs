@@ -122,7 +122,7 @@ pub(in crate::store) fn listening(url: &DatabaseUrl) -> Result<PgPool> {
 /// Lets notifications arrive.
 pub(in crate::store) async fn listen(pool: &PgPool) -> Result<PgListener> {
     let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen_all([GENERATION, PRESENCE]).await?;
+    listener.listen_all([GENERATION, PRESENCE, RUN]).await?;
     Ok(listener)
 }
 
