@@ -38,8 +38,10 @@ use crate::{
     served,
     tasks::Tasks,
 };
+use tls::GatewayTls;
 
 mod identity;
+mod tls;
 
 /// How long what was cut at the end of the grace period has to leave.
 const HARD_STOP_WITHIN: Duration = Duration::from_secs(2);
@@ -90,6 +92,15 @@ pub enum StartError {
     /// The identity in the data directory cannot be used.
     #[error("the edge's certificate or key cannot be used")]
     Identity(#[from] TlsError),
+    /// The gateway's certificate cannot be used.
+    #[error("cannot use the gateway's TLS certificate")]
+    GatewayCertificate(#[from] https::Error),
+    /// The gateway's TLS settings contradict one another.
+    #[error(
+        "give --gateway-tls-cert and --gateway-tls-key together, and neither they nor --gateway-tls with \
+         --gateway-insecure-http"
+    )]
+    GatewayTlsOptions,
     /// TLS towards the control plane cannot be set up.
     #[error("cannot set up TLS towards the control plane")]
     Tls(#[from] rustls::Error),
@@ -108,6 +119,8 @@ pub struct Edge {
     /// One at least.
     control_planes: Vec<HostPort>,
     tls: Arc<ClientConfig>,
+    /// `None` where the gateway speaks plain HTTP.
+    gateway_tls: Option<GatewayTls>,
     /// One for each worker.
     doors: Vec<Doors>,
     workers: Workers,
@@ -141,6 +154,7 @@ impl Edge {
         let workers = Workers::start(count).map_err(StartError::Workers)?;
         let generation = inherited.as_ref().map_or(Generation::default(), |edge| edge.generation);
         let server_identity = identity.server_identity()?;
+        let gateway_tls = tls::set_up(&options, &identity, addresses)?;
         // From here on the older edge accepts nothing more: this one must not fail any more.
         let (pipes, older) = take_over(inherited, &ports).await;
         let legacy = std::mem::take(&mut ports.legacy);
@@ -154,12 +168,14 @@ impl Edge {
             unreported: Default::default(),
             directory: Default::default(),
             metrics: Metrics::new(count)?,
+            gateway_tls: gateway_tls.is_some(),
             superseded: CancellationToken::new(),
         };
         core.begin();
         core.registry.miss(served::load(&options.data_dir));
         Ok(Self {
             tls: control_plane::mutual_tls(&identity)?,
+            gateway_tls,
             control_planes: match options.control_planes.is_empty() {
                 true => vec![identity.control_plane],
                 false => options.control_planes.clone(),
@@ -211,13 +227,19 @@ impl Edge {
             legacy,
             control_planes,
             tls,
+            gateway_tls,
         } = self;
         let grace = options.grace_period;
         let (requests, link_tasks, background) =
             (Tasks::default(), Tasks::default(), Tasks::default());
         let _stop = [&requests, &link_tasks, &background].map(Tasks::stop_on_drop);
         let links = Links::new(core.clone(), link_tasks.clone(), &workers, grace);
-        let gateway = Gateway::new(core.clone(), requests.clone(), Terms::of(&options));
+        let (https, files) = match gateway_tls {
+            None => (None, None),
+            Some(GatewayTls { port, files }) => (Some(Arc::new(port)), files),
+        };
+        let gateway =
+            Gateway::new(core.clone(), requests.clone(), Terms::of(&options), https.clone());
         let legacy = Arc::new(Mutex::new(legacy));
         let mut quic = Vec::new();
         for (worker, doors) in workers.iter().zip(doors) {
@@ -265,6 +287,9 @@ impl Edge {
             async move { core.metrics.tidy().await }
         });
         background.spawn(monitor::run(core.clone()));
+        if let (Some(https), Some(files)) = (https, files) {
+            background.spawn(async move { https.follow(&files).await });
+        }
         let (tasks, stopping) = (background.clone(), shutdown.clone());
         background.spawn(observe::serve(core.clone(), metrics, tasks, stopping));
         match handover::listen(&options.data_dir) {
@@ -291,6 +316,7 @@ impl Edge {
             edge.region = %core.region,
             links = %addresses.links,
             gateway = %addresses.gateway,
+            gateway_tls = core.gateway_tls,
             metrics = %metrics_address,
             workers = workers.iter().count(),
             "the edge is up"

@@ -22,6 +22,7 @@ use std::{
 
 use http::{Request, Response, header};
 use http_body::Body as _;
+use https::Port;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -33,6 +34,7 @@ use protocol::{
     refusal::{Code, Refusal},
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::timeout,
@@ -128,6 +130,8 @@ pub(crate) struct Gateway {
     callers: Callers,
     clients: Arc<Semaphore>,
     pub(crate) terms: Terms,
+    /// `None` where plain HTTP is spoken.
+    https: Option<Arc<Port>>,
     idle: Duration,
     closing: CancellationToken,
     /// The same, where every request asks.
@@ -135,13 +139,19 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    pub(crate) fn new(core: Arc<Core>, tasks: Tasks, terms: Terms) -> Arc<Self> {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        tasks: Tasks,
+        terms: Terms,
+        https: Option<Arc<Port>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             core,
             tasks,
             callers: Callers::default(),
             clients: Arc::new(Semaphore::new(terms.max_clients.min(Semaphore::MAX_PERMITS))),
             terms,
+            https,
             idle: IDLE,
             closing: CancellationToken::new(),
             is_closing: AtomicBool::new(false),
@@ -198,6 +208,50 @@ impl Gateway {
         let socket = Arc::new(stream);
         let shared = Arc::new(Connection::new(worker, &socket));
         let stream = ClientStream::new(socket.clone(), shared.clone());
+        match &self.https {
+            None => self.serve_stream(stream, &socket, shared, remote).await,
+            // In a box: connections without TLS need not hold its room.
+            Some(https) => {
+                Box::pin(self.clone().serve_tls(https, stream, &socket, shared, remote)).await;
+            }
+        }
+    }
+
+    async fn serve_tls(
+        self: Arc<Self>,
+        https: &Port,
+        mut stream: ClientStream,
+        socket: &TcpStream,
+        shared: Arc<Connection>,
+        remote: SocketAddr,
+    ) {
+        let handshake = match https.begin(socket).await {
+            Ok(Some(handshake)) => handshake.finish(stream).await,
+            Ok(None) => {
+                let refusal = Refusal::new(
+                    Code::BadRequest,
+                    "this gateway speaks HTTPS: begin the proxy's URL with https://, and trust its certificate",
+                );
+                let told = answer::to_bytes(&refusal, self.core.clone());
+                return stream.tell(&told).await;
+            }
+            Err(error) => Err(error),
+        };
+        match handshake {
+            Ok(stream) => self.serve_stream(stream, socket, shared, remote).await,
+            Err(error) => tracing::debug!(%remote, %error, "a client's TLS handshake failed"),
+        }
+    }
+
+    async fn serve_stream<S>(
+        self: &Arc<Self>,
+        stream: S,
+        socket: &TcpStream,
+        shared: Arc<Connection>,
+        remote: SocketAddr,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let service = service_fn(|request: Request<Incoming>| {
             let has_body = !request.body().is_end_stream();
             let client = Client::new(shared.clone(), request.version(), has_body);
@@ -219,7 +273,7 @@ impl Gateway {
         };
         let ended = tokio::select! {
             biased;
-            () = Aside::new(shared.gone(&socket, self.terms.may_half_close)) => {
+            () = Aside::new(shared.gone(socket, self.terms.may_half_close)) => {
                 Err("the client has gone".into())
             }
             ended = served => ended,

@@ -1001,6 +1001,8 @@ export interface components {
             endpoints: components["schemas"]["Endpoint"][];
             /** @description Where workflows enter, as `host:port`. */
             gateway: string;
+            /** @description The gateway speaks TLS: clients name it as `https://host:port`. */
+            gateway_tls: boolean;
             /** Format: uuid */
             id: string;
             /** @description True while it reports. */

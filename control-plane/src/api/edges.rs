@@ -33,6 +33,8 @@ struct EdgeBody {
     endpoints: Vec<Endpoint>,
     /// Where workflows enter, as `host:port`.
     gateway: String,
+    /// The gateway speaks TLS: clients name it as `https://host:port`.
+    gateway_tls: bool,
     /// True while it reports.
     is_live: bool,
     /// Until when its last report holds.
@@ -79,6 +81,7 @@ impl EdgeBody {
             region: edge.link.region.to_string(),
             endpoints,
             gateway: edge.gateway.to_string(),
+            gateway_tls: view.gateway_tls,
             is_live: view.is_live,
             lease_until: Some(view.lease_until_ms).filter(|at| *at > 0).map(Timestamp),
             applied_generation: view.applied_generation,

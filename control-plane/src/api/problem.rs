@@ -60,6 +60,9 @@ codes! {
     Forbidden "forbidden" FORBIDDEN
         "You may not do this"
         "Ask an owner of your tenant to do it, or for the permission.";
+    HttpsRequired "https_required" BAD_REQUEST
+        "This port speaks HTTPS"
+        "Begin the URL with https:// and trust the server's certificate: docs/operations.md tells how.";
     NotFound "not_found" NOT_FOUND
         "There is no such thing"
         "Check the address; the list above it shows what there is.";
@@ -132,6 +135,13 @@ impl Problem {
 
     pub(crate) fn unauthenticated(detail: impl Into<String>) -> Self {
         Self::new(Code::Unauthenticated, detail)
+    }
+
+    pub(crate) fn https_required() -> Self {
+        Self::new(
+            Code::HttpsRequired,
+            "the request came over plain HTTP, and whatever it carried could be read on the way",
+        )
     }
 
     /// The same for a wrong password and for an unknown user.
