@@ -36,6 +36,7 @@ mod events;
 mod extract;
 mod health;
 mod join_tokens;
+mod list;
 mod picker;
 pub(crate) mod problem;
 mod proxy_tokens;
@@ -95,7 +96,12 @@ fn routes() -> OpenApiRouter<Shared> {
 }
 
 fn router(app: Shared) -> Router {
-    Router::from(routes())
+    let (routes, document) = routes().split_for_parts();
+    let known = list::parameters(&document);
+    routes
+        .layer(middleware::from_fn(move |request, next| {
+            list::only_known(known.clone(), request, next)
+        }))
         .route("/healthz", axum::routing::get(|| async { "ok\n" }))
         .fallback(fallback)
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })

@@ -23,6 +23,7 @@ pub(crate) mod feed;
 pub(crate) mod join_token;
 mod news;
 pub(crate) mod one_time_link;
+pub(crate) mod page;
 pub(crate) mod presence;
 pub(crate) mod proxy_token;
 pub(crate) mod run;

@@ -28,7 +28,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists the tenant's tunnels with their links. */
+        /** Lists the tenant's tunnels with their links. By health the worst come first. */
         get: operations["list_tunnels"];
         put?: never;
         /** Makes a tunnel and its first secret. */
@@ -120,7 +120,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Shows the latest changes of a tunnel's health. */
+        /** Lists the changes of a tunnel's health, newest first. */
         get: operations["get_health_history"];
         put?: never;
         post?: never;
@@ -137,7 +137,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists a tunnel's secrets with their last use. */
+        /** Lists a tunnel's secrets with their last use, oldest first. */
         get: operations["list_secrets"];
         put?: never;
         /** Makes a second secret. Revoke the first once every connector runs with the second. */
@@ -796,10 +796,6 @@ export interface components {
             name: string;
             revoked_at?: components["schemas"]["Timestamp"] | null;
         };
-        /** @description One's keys. */
-        ApiKeys: {
-            items: components["schemas"]["ApiKeyView"][];
-        };
         /** @description An entry. */
         AuditEntry: {
             /** @description What was done, such as `tunnel.create`. */
@@ -823,15 +819,6 @@ export interface components {
             sequence: number;
             /** @description To what. */
             subject: string;
-        };
-        /** @description A page of entries, newest first. */
-        AuditPage: {
-            items: components["schemas"]["AuditEntry"][];
-            /**
-             * Format: int64
-             * @description For `before`, if there are more.
-             */
-            next?: number | null;
         };
         /** @description What an inspection found. */
         AuditVerdict: {
@@ -990,35 +977,13 @@ export interface components {
         DeletedTunnel: {
             rollout: components["schemas"]["Rollout"];
         };
-        /** @description An edge. */
-        EdgeBody: {
-            /**
-             * Format: int64
-             * @description The newest generation that it obeys.
-             */
-            applied_generation: number;
-            /** @description What a firewall in front of a connector must let out. */
-            endpoints: components["schemas"]["Endpoint"][];
-            /** @description Where workflows enter, as `host:port`. */
-            gateway: string;
-            /** Format: uuid */
-            id: string;
-            /** @description True while it reports. */
-            is_live: boolean;
-            joined_at: components["schemas"]["Timestamp"];
-            lease_until?: components["schemas"]["Timestamp"] | null;
-            /** @description Links that it holds. */
-            links: number;
-            region: string;
-        };
-        /** @description The deployment's edges. */
-        Edges: {
+        /** @description A page of the deployment's edges. */
+        Edges: components["schemas"]["List_EdgeBody"] & {
             /**
              * Format: int64
              * @description The newest generation there is.
              */
             generation: number;
-            items: components["schemas"]["EdgeBody"][];
         };
         /** @description Something that must be reachable. */
         Endpoint: {
@@ -1029,10 +994,6 @@ export interface components {
             protocol: string;
             /** @description What it is for. */
             purpose: string;
-        };
-        /** @description Changes of health, newest first. */
-        HealthHistory: {
-            items: components["schemas"]["HealthView"][];
         };
         /** @description One of four words, with its reason. */
         HealthView: {
@@ -1094,10 +1055,6 @@ export interface components {
             last_used_at?: components["schemas"]["Timestamp"] | null;
             revoked_at?: components["schemas"]["Timestamp"] | null;
         };
-        /** @description Join tokens. */
-        JoinTokens: {
-            items: components["schemas"]["JoinTokenView"][];
-        };
         /** @description A link. */
         LinkBody: {
             /** Format: uuid */
@@ -1136,6 +1093,266 @@ export interface components {
             /** @description `quic` or `http2`. */
             transport: string;
         };
+        /** @description One page of a list. */
+        List_ApiKeyView: {
+            items: {
+                created_at: components["schemas"]["Timestamp"];
+                /** Format: uuid */
+                id: string;
+                last_used_at?: components["schemas"]["Timestamp"] | null;
+                name: string;
+                revoked_at?: components["schemas"]["Timestamp"] | null;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_AuditEntry: {
+            items: {
+                /** @description What was done, such as `tunnel.create`. */
+                action: string;
+                /** @description Who: a user, an edge or the deployment itself. */
+                actor: Record<string, never>;
+                at: components["schemas"]["Timestamp"];
+                /** @description What is particular about it. */
+                detail: unknown;
+                /**
+                 * Format: int64
+                 * @description The deployment's generation that the change made.
+                 */
+                generation: number;
+                /** @description SHA-256 over the hash before and this entry, base64url. */
+                hash: string;
+                /**
+                 * Format: int64
+                 * @description Counts up from 1 in each tenant, without a gap.
+                 */
+                sequence: number;
+                /** @description To what. */
+                subject: string;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_EdgeBody: {
+            items: {
+                /**
+                 * Format: int64
+                 * @description The newest generation that it obeys.
+                 */
+                applied_generation: number;
+                /** @description What a firewall in front of a connector must let out. */
+                endpoints: components["schemas"]["Endpoint"][];
+                /** @description Where workflows enter, as `host:port`. */
+                gateway: string;
+                /** Format: uuid */
+                id: string;
+                /** @description True while it reports. */
+                is_live: boolean;
+                joined_at: components["schemas"]["Timestamp"];
+                lease_until?: components["schemas"]["Timestamp"] | null;
+                /** @description Links that it holds. */
+                links: number;
+                region: string;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_HealthView: {
+            items: {
+                /** @description `Healthy`, `Degraded`, `Inactive` or `Down`. */
+                health: components["schemas"]["HealthWord"];
+                /** @description What is so, and what to do about it. */
+                reason: string;
+                /** @description Since when the word holds. */
+                since: components["schemas"]["Timestamp"];
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_JoinTokenView: {
+            items: {
+                created_at: components["schemas"]["Timestamp"];
+                expires_at: components["schemas"]["Timestamp"];
+                /** Format: uuid */
+                id: string;
+                last_used_at?: components["schemas"]["Timestamp"] | null;
+                revoked_at?: components["schemas"]["Timestamp"] | null;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_ProxyTokenView: {
+            items: {
+                created_at: components["schemas"]["Timestamp"];
+                /**
+                 * Format: uuid
+                 * @description Who made it.
+                 */
+                created_by: string;
+                expires_at: components["schemas"]["Timestamp"];
+                /** Format: uuid */
+                id: string;
+                name: string;
+                /**
+                 * Format: int32
+                 * @description How long an answer to its requests may take to begin, in seconds, if that is bounded.
+                 */
+                response_timeout_s?: number | null;
+                revoked_at?: components["schemas"]["Timestamp"] | null;
+                /**
+                 * Format: uuid
+                 * @description For which it acts.
+                 */
+                team: string;
+                /**
+                 * Format: uuid
+                 * @description For which it acts, if it is a workflow's.
+                 */
+                workflow?: string | null;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_RunSummary: {
+            items: {
+                created_at: components["schemas"]["Timestamp"];
+                finished_at?: components["schemas"]["Timestamp"] | null;
+                /** Format: uuid */
+                id: string;
+                /** @description What came of each action that was taken, in order, without the answers. */
+                outcomes: components["schemas"]["Outcome"][];
+                status: components["schemas"]["Status"];
+                /** Format: uuid */
+                workflow: string;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_SecretView: {
+            items: {
+                created_at: components["schemas"]["Timestamp"];
+                /**
+                 * Format: uuid
+                 * @description Stands in the secret and in the connector's log.
+                 */
+                key: string;
+                last_used_at?: components["schemas"]["Timestamp"] | null;
+                /** @description Links that it holds now. */
+                links: number;
+                revoked_at?: components["schemas"]["Timestamp"] | null;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_SessionView: {
+            items: {
+                /** @description From where it began. */
+                address: string;
+                created_at: components["schemas"]["Timestamp"];
+                /** @description When it ends if it is not used again before. */
+                expires_at: components["schemas"]["Timestamp"];
+                /** @description For ending it; tells nothing of the cookie. */
+                id: string;
+                /** @description Is it the one that asks? */
+                is_current: boolean;
+                /** @description To a minute. */
+                last_used_at: components["schemas"]["Timestamp"];
+                /** @description By which program, in its own words. */
+                user_agent: string;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_TeamView: {
+            items: {
+                created_at: components["schemas"]["Timestamp"];
+                /** Format: uuid */
+                id: string;
+                members: string[];
+                name: string;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_TenantView: {
+            items: {
+                created_at: components["schemas"]["Timestamp"];
+                /** Format: uuid */
+                id: string;
+                name: string;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_TunnelSummary: {
+            items: (components["schemas"]["TunnelView"] & {
+                /** @description Connectors that serve. */
+                connectors: number;
+                links: components["schemas"]["LinkSummary"][];
+                /** @description Connectors that vanished without a goodbye. */
+                missing_connectors: number;
+            })[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_UsableTunnel: {
+            items: (components["schemas"]["HealthView"] & {
+                display_name: string;
+                /** @description For `use_tunnel`. */
+                name: string;
+            })[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_UserView: {
+            items: {
+                created_at: components["schemas"]["Timestamp"];
+                email: string;
+                /** Format: uuid */
+                id: string;
+                is_owner: boolean;
+                permissions: components["schemas"]["Permission"][];
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_WorkflowSummary: {
+            items: {
+                /**
+                 * Format: int64
+                 * @description How many actions it has.
+                 */
+                action_count: number;
+                created_at: components["schemas"]["Timestamp"];
+                /** Format: uuid */
+                id: string;
+                name: string;
+                /**
+                 * Format: uuid
+                 * @description The team that owns it.
+                 */
+                team: string;
+                team_name: string;
+                /** @description Names of the tunnels that its actions use. */
+                tunnels: string[];
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
         /** @description What it takes to log in. */
         LogIn: {
             /** @description E-mail address. */
@@ -1167,6 +1384,20 @@ export interface components {
             teams: string[];
             /** Format: uuid */
             tenant: string;
+        };
+        /** @description What came of one action, without what was answered. */
+        Outcome: {
+            /** @description Documented code of what stood in the way, if anything did. */
+            code?: string | null;
+            /** @description The action's name. */
+            name: string;
+            /**
+             * Format: int32
+             * @description Status code of the origin's answer, if there is one.
+             */
+            status?: number | null;
+            /** @description What stood in the way, in one line for people. */
+            title?: string | null;
         };
         /**
          * @description Something that a user may be allowed to do beyond using what their teams own.
@@ -1230,10 +1461,6 @@ export interface components {
              */
             workflow?: string | null;
         };
-        /** @description Gateway tokens. */
-        ProxyTokens: {
-            items: components["schemas"]["ProxyTokenView"][];
-        };
         /** @description Why there is no answer. */
         RefusalView: {
             /** @description Documented code. */
@@ -1291,6 +1518,18 @@ export interface components {
             /** @description What `TUNNEL_SECRET` is to hold, shown this once. */
             secret: string;
         };
+        /** @description A run as lists show it. */
+        RunSummary: {
+            created_at: components["schemas"]["Timestamp"];
+            finished_at?: components["schemas"]["Timestamp"] | null;
+            /** Format: uuid */
+            id: string;
+            /** @description What came of each action that was taken, in order, without the answers. */
+            outcomes: components["schemas"]["Outcome"][];
+            status: components["schemas"]["Status"];
+            /** Format: uuid */
+            workflow: string;
+        };
         /** @description A run. */
         RunView: {
             /** @description What came of each action that was taken, in order. */
@@ -1302,15 +1541,6 @@ export interface components {
             status: components["schemas"]["Status"];
             /** Format: uuid */
             workflow: string;
-        };
-        /** @description A page of runs, newest first. */
-        Runs: {
-            items: components["schemas"]["RunView"][];
-            /**
-             * Format: uuid
-             * @description For `before`, if there are more.
-             */
-            next?: string | null;
         };
         /** @description A secret, by its public half. */
         SecretView: {
@@ -1324,10 +1554,6 @@ export interface components {
             /** @description Links that it holds now. */
             links: number;
             revoked_at?: components["schemas"]["Timestamp"] | null;
-        };
-        /** @description A tunnel's secrets, oldest first. */
-        Secrets: {
-            items: components["schemas"]["SecretView"][];
         };
         /** @description A session of one's own. */
         SessionView: {
@@ -1344,10 +1570,6 @@ export interface components {
             last_used_at: components["schemas"]["Timestamp"];
             /** @description By which program, in its own words. */
             user_agent: string;
-        };
-        /** @description One's own sessions. */
-        Sessions: {
-            items: components["schemas"]["SessionView"][];
         };
         /** @description An access list that has just been set. */
         SetAccess: components["schemas"]["AccessBody"] & {
@@ -1387,20 +1609,12 @@ export interface components {
             members: string[];
             name: string;
         };
-        /** @description Teams. */
-        Teams: {
-            items: components["schemas"]["TeamView"][];
-        };
         /** @description A tenant. */
         TenantView: {
             created_at: components["schemas"]["Timestamp"];
             /** Format: uuid */
             id: string;
             name: string;
-        };
-        /** @description All tenants. */
-        Tenants: {
-            items: components["schemas"]["TenantView"][];
         };
         /**
          * Format: date-time
@@ -1432,10 +1646,6 @@ export interface components {
             /** @description Never changes; stands in URLs and proxy credentials. */
             name: string;
         };
-        /** @description A tenant's tunnels. */
-        Tunnels: {
-            items: components["schemas"]["TunnelSummary"][];
-        };
         /** @description What can change of a user; what is left out stays. */
         UpdateUser: {
             /** Format: password */
@@ -1454,10 +1664,6 @@ export interface components {
             /** @description For `use_tunnel`. */
             name: string;
         };
-        /** @description Tunnels that can be picked. */
-        UsableTunnels: {
-            items: components["schemas"]["UsableTunnel"][];
-        };
         /** @description A user. */
         UserView: {
             created_at: components["schemas"]["Timestamp"];
@@ -1467,9 +1673,25 @@ export interface components {
             is_owner: boolean;
             permissions: components["schemas"]["Permission"][];
         };
-        /** @description A tenant's users. */
-        Users: {
-            items: components["schemas"]["UserView"][];
+        /** @description A workflow as lists show it. */
+        WorkflowSummary: {
+            /**
+             * Format: int64
+             * @description How many actions it has.
+             */
+            action_count: number;
+            created_at: components["schemas"]["Timestamp"];
+            /** Format: uuid */
+            id: string;
+            name: string;
+            /**
+             * Format: uuid
+             * @description The team that owns it.
+             */
+            team: string;
+            team_name: string;
+            /** @description Names of the tunnels that its actions use. */
+            tunnels: string[];
         };
         /** @description A workflow. */
         WorkflowView: {
@@ -1483,10 +1705,6 @@ export interface components {
              * @description The team that owns it.
              */
             team: string;
-        };
-        /** @description Workflows. */
-        Workflows: {
-            items: components["schemas"]["WorkflowView"][];
         };
     };
     responses: never;
@@ -1528,20 +1746,35 @@ export interface operations {
     };
     list_tunnels: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `name`, `display_name`, `created_at` or `health`, with `-` before it for descending; `name` without it. */
+                sort?: string;
+                /** @description Only those whose name or display name contains this; ASCII letters in either case. */
+                search?: string;
+                /** @description Only tunnels that are that well. */
+                health?: "Healthy" | "Degraded" | "Inactive" | "Down";
+                /** @description Only tunnels with a link to an edge in this region. */
+                region?: string;
+                /** @description Only tunnels that this team may use. */
+                team?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The tunnels. */
+            /** @description A page of tunnels. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Tunnels"];
+                    "application/json": components["schemas"]["List_TunnelSummary"];
                 };
             };
             /** @description A problem; its code says which. */
@@ -1759,8 +1992,10 @@ export interface operations {
     list_tunnel_audit: {
         parameters: {
             query?: {
-                /** @description The `next` of the page before. */
-                before?: number;
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
             };
             header?: never;
             path: {
@@ -1777,7 +2012,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["AuditPage"];
+                    "application/json": components["schemas"]["List_AuditEntry"];
                 };
             };
             /** @description A problem; its code says which. */
@@ -1825,7 +2060,12 @@ export interface operations {
     };
     get_health_history: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+            };
             header?: never;
             path: {
                 /** @description The tunnel's name. */
@@ -1835,13 +2075,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The changes, newest first. */
+            /** @description A page of changes. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HealthHistory"];
+                    "application/json": components["schemas"]["List_HealthView"];
                 };
             };
             /** @description A problem; its code says which. */
@@ -1857,7 +2097,14 @@ export interface operations {
     };
     list_secrets: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `live`, `ended` (revoked) or `all`; `live` without it. */
+                state?: "live" | "ended" | "all";
+            };
             header?: never;
             path: {
                 /** @description The tunnel's name. */
@@ -1867,13 +2114,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The secrets. */
+            /** @description A page of secrets. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Secrets"];
+                    "application/json": components["schemas"]["List_SecretView"];
                 };
             };
             /** @description A problem; its code says which. */
@@ -1955,20 +2202,31 @@ export interface operations {
     };
     list_api_keys: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `name`, `created_at` or `last_used_at`, with `-` before it for descending; `name` without it. */
+                sort?: string;
+                /** @description Only those whose name contains this; ASCII letters in either case. */
+                search?: string;
+                /** @description `live`, `ended` (revoked or expired) or `all`; `live` without it. */
+                state?: "live" | "ended" | "all";
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The keys. */
+            /** @description A page of keys. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ApiKeys"];
+                    "application/json": components["schemas"]["List_ApiKeyView"];
                 };
             };
             /** @description A problem; its code says which. */
@@ -2048,8 +2306,10 @@ export interface operations {
     list_audit: {
         parameters: {
             query?: {
-                /** @description The `next` of the page before. */
-                before?: number;
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
                 /** @description An action, such as `tunnel.create`, or an area, such as `tunnel`. */
                 action?: string;
                 /** @description The whole subject. */
@@ -2073,7 +2333,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["AuditPage"];
+                    "application/json": components["schemas"]["List_AuditEntry"];
                 };
             };
             /** @description A problem; its code says which. */
@@ -2118,14 +2378,25 @@ export interface operations {
     };
     list_edges: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `joined_at` or `region`, with `-` before it for descending; `joined_at` without it. */
+                sort?: string;
+                /** @description Only the edges of this region. */
+                region?: string;
+                /** @description Only edges that report, or only those that do not. */
+                is_live?: boolean;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The edges. */
+            /** @description A page of edges. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2147,20 +2418,29 @@ export interface operations {
     };
     list_join_tokens: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `created_at` or `expires_at`, with `-` before it for descending; `created_at` without it. */
+                sort?: string;
+                /** @description `live`, `ended` (revoked or expired) or `all`; `live` without it. */
+                state?: "live" | "ended" | "all";
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The tokens. */
+            /** @description A page of tokens. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["JoinTokens"];
+                    "application/json": components["schemas"]["List_JoinTokenView"];
                 };
             };
             /** @description A problem; its code says which. */
@@ -2357,20 +2637,25 @@ export interface operations {
     };
     list_sessions: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The sessions. */
+            /** @description A page of sessions. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Sessions"];
+                    "application/json": components["schemas"]["List_SessionView"];
                 };
             };
             /** @description A problem; its code says which. */
@@ -2445,20 +2730,35 @@ export interface operations {
     };
     list_proxy_tokens: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `name`, `created_at` or `expires_at`, with `-` before it for descending; `name` without it. */
+                sort?: string;
+                /** @description Only those whose name contains this; ASCII letters in either case. */
+                search?: string;
+                /** @description Only the tokens of this team and its workflows. */
+                team?: string;
+                /** @description Only the tokens of this workflow. */
+                workflow?: string;
+                /** @description `live`, `ended` (revoked or expired) or `all`; `live` without it. */
+                state?: "live" | "ended" | "all";
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The tokens. */
+            /** @description A page of tokens. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProxyTokens"];
+                    "application/json": components["schemas"]["List_ProxyTokenView"];
                 };
             };
             /** @description A problem; its code says which. */
@@ -2730,20 +3030,29 @@ export interface operations {
     };
     list_teams: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `name` or `created_at`, with `-` before it for descending; `name` without it. */
+                sort?: string;
+                /** @description Only those whose name contains this; ASCII letters in either case. */
+                search?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The teams. */
+            /** @description A page of teams. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Teams"];
+                    "application/json": components["schemas"]["List_TeamView"];
                 };
             };
             /** @description A problem; its code says which. */
@@ -2918,20 +3227,29 @@ export interface operations {
     };
     list_tenants: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `name` or `created_at`, with `-` before it for descending; `name` without it. */
+                sort?: string;
+                /** @description Only those whose name contains this; ASCII letters in either case. */
+                search?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The tenants. */
+            /** @description A page of tenants. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Tenants"];
+                    "application/json": components["schemas"]["List_TenantView"];
                 };
             };
             /** @description A problem; its code says which. */
@@ -2981,8 +3299,14 @@ export interface operations {
     list_usable_tunnels: {
         parameters: {
             query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
                 /** @description The team that is to use the tunnel; without one, any of the caller's. */
                 team?: string;
+                /** @description Only tunnels whose name or display name contains this; ASCII letters in either case. */
+                search?: string;
             };
             header?: never;
             path?: never;
@@ -2990,13 +3314,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The tunnels. */
+            /** @description A page of tunnels. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["UsableTunnels"];
+                    "application/json": components["schemas"]["List_UsableTunnel"];
                 };
             };
             /** @description A problem; its code says which. */
@@ -3012,20 +3336,29 @@ export interface operations {
     };
     list_users: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `email` or `created_at`, with `-` before it for descending; `email` without it. */
+                sort?: string;
+                /** @description Only those whose address contains this; ASCII letters in either case. */
+                search?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The users. */
+            /** @description A page of users. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Users"];
+                    "application/json": components["schemas"]["List_UserView"];
                 };
             };
             /** @description A problem; its code says which. */
@@ -3172,20 +3505,33 @@ export interface operations {
     };
     list_workflows: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `name` or `created_at`, with `-` before it for descending; `name` without it. */
+                sort?: string;
+                /** @description Only those whose name contains this; ASCII letters in either case. */
+                search?: string;
+                /** @description Only the workflows of this team. */
+                team?: string;
+                /** @description Only workflows that use this tunnel. */
+                tunnel?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The workflows. */
+            /** @description A page of workflows. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Workflows"];
+                    "application/json": components["schemas"]["List_WorkflowSummary"];
                 };
             };
             /** @description A problem; its code says which. */
@@ -3333,8 +3679,12 @@ export interface operations {
     list_runs: {
         parameters: {
             query?: {
-                /** @description The `next` of the page before. */
-                before?: string;
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description Only runs that have come that far. */
+                status?: "queued" | "running" | "succeeded" | "failed" | "interrupted";
             };
             header?: never;
             path: {
@@ -3351,7 +3701,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Runs"];
+                    "application/json": components["schemas"]["List_RunSummary"];
                 };
             };
             /** @description A problem; its code says which. */

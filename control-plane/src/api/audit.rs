@@ -8,6 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     extract::{Caller, Json, Path, Query},
+    list::{List, Paging},
     problem::Problem,
     timestamp::Timestamp,
     tunnels,
@@ -19,9 +20,6 @@ use crate::{
         audit::{Actor, Filter, Inspection, Link},
     },
 };
-
-/// Entries on a page.
-const PAGE: u32 = 100;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
@@ -66,21 +64,10 @@ impl From<Link> for AuditEntry {
     }
 }
 
-/// A page of entries, newest first.
-#[derive(Serialize, ToSchema)]
-struct AuditPage {
-    items: Vec<AuditEntry>,
-    /// For `before`, if there are more.
-    next: Option<u64>,
-}
-
-/// Which entries, and where to go on.
+/// Which entries.
 #[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Search {
-    /// The `next` of the page before.
-    before: Option<u64>,
     /// An action, such as `tunnel.create`, or an area, such as `tunnel`.
     action: Option<String>,
     /// The whole subject.
@@ -93,15 +80,6 @@ struct Search {
     /// Before this time.
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
-}
-
-/// Where to go on.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Before {
-    /// The `next` of the page before.
-    before: Option<u64>,
 }
 
 /// What an inspection found.
@@ -120,14 +98,15 @@ struct AuditVerdict {
 /// Lists what was done, newest first. A page may hold fewer entries than the next one, or none, while
 /// `next` says that there may be more.
 #[utoipa::path(
-    get, path = "/api/v1/audit", tag = "audit", params(Search),
-    responses((status = 200, description = "A page of entries.", body = AuditPage)),
+    get, path = "/api/v1/audit", tag = "audit", params(Paging, Search),
+    responses((status = 200, description = "A page of entries.", body = List<AuditEntry>)),
 )]
 async fn list_audit(
     State(app): State<Shared>,
     caller: Caller,
+    Query(paging): Query<Paging>,
     Query(search): Query<Search>,
-) -> Result<Json<AuditPage>, Problem> {
+) -> Result<Json<List<AuditEntry>>, Problem> {
     caller.must_be_owner()?;
     let filter = Filter {
         action: search.action,
@@ -136,39 +115,40 @@ async fn list_audit(
         from_ms: search.from.map(|at| at.0),
         until_ms: search.until.map(|at| at.0),
     };
-    page(&app, &caller, search.before, &filter).await
+    page(&app, &caller, &paging, &filter).await
 }
 
 /// Lists what was done to a tunnel, newest first.
 #[utoipa::path(
     get, path = "/api/v1/admin/tunnel/{name}/audit", tag = "tunnels",
-    params(("name" = String, Path, description = "The tunnel's name."), Before),
-    responses((status = 200, description = "A page of entries.", body = AuditPage)),
+    params(("name" = String, Path, description = "The tunnel's name."), Paging),
+    responses((status = 200, description = "A page of entries.", body = List<AuditEntry>)),
 )]
 async fn list_tunnel_audit(
     State(app): State<Shared>,
     caller: Caller,
     Path(name): Path<TunnelName>,
-    Query(Before { before }): Query<Before>,
-) -> Result<Json<AuditPage>, Problem> {
+    Query(paging): Query<Paging>,
+) -> Result<Json<List<AuditEntry>>, Problem> {
     caller.must_manage_tunnels()?;
     let mut db = app.store.read().await?;
     tunnels::find(&mut db, &caller, &name).await?;
     drop(db);
     let action = Some("tunnel".to_owned());
     let filter = Filter { action, subject: Some(name.to_string()), ..Filter::default() };
-    page(&app, &caller, before, &filter).await
+    page(&app, &caller, &paging, &filter).await
 }
 
 async fn page(
     app: &App,
     caller: &Caller,
-    before: Option<u64>,
+    paging: &Paging,
     filter: &Filter,
-) -> Result<Json<AuditPage>, Problem> {
+) -> Result<Json<List<AuditEntry>>, Problem> {
+    let (page, order) = paging.newest_first(store::audit::BY_TIME)?;
     let mut db = app.store.read().await?;
-    let (links, next) = store::audit::page(&mut db, caller.tenant(), before, PAGE, filter).await?;
-    Ok(Json(AuditPage { items: links.into_iter().map(AuditEntry::from).collect(), next }))
+    let links = store::audit::page(&mut db, caller.tenant(), filter, &page).await?;
+    Ok(Json(List::new(links.map(AuditEntry::from), &order)))
 }
 
 /// Follows the chain from its beginning.

@@ -11,7 +11,7 @@ use http::{StatusCode, header, request::Parts};
 use protocol::{
     access,
     credential::ApiKey,
-    id::{ApiKeyId, TeamId, TenantId},
+    id::{ApiKeyId, TeamId, TenantId, UserId},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -74,7 +74,7 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
         match axum::extract::Query::from_request_parts(parts, app).await {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),
-            Err(error) => Err(Problem::invalid(error.body_text())),
+            Err(error) => Err(Problem::bad_query(error.body_text())),
         }
     }
 }
@@ -231,6 +231,11 @@ impl Caller {
             return Ok(());
         }
         Err(Problem::forbidden("only members of the team may do this"))
+    }
+
+    /// Whose teams the caller sees and acts for; owners see all, and act for all.
+    pub(crate) fn own_only(&self) -> Option<UserId> {
+        Some(self.user.id).filter(|_| !self.user.is_owner)
     }
 
     /// Towards a tunnel's access list, as a member of a team.

@@ -66,6 +66,9 @@ codes! {
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED
         "The path has no such method"
         "See the OpenAPI document for what there is.";
+    BadQuery "bad_query" BAD_REQUEST
+        "The address's query does not fit"
+        "Leave out or correct the parameter that the detail names; the OpenAPI document shows them all.";
     Conflict "conflict" CONFLICT
         "It does not fit what there is"
         "Do as the problem's own fix says.";
@@ -176,6 +179,10 @@ impl Problem {
 
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(Code::Invalid, detail)
+    }
+
+    pub(crate) fn bad_query(detail: impl Into<String>) -> Self {
+        Self::new(Code::BadQuery, detail)
     }
 
     pub(crate) fn too_large(detail: impl Into<String>) -> Self {

@@ -8,11 +8,12 @@ use protocol::{
     id::{ProxyTokenId, TeamId, UserId, WorkflowId},
 };
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    extract::{Caller, Json, Path, display_text},
+    extract::{Caller, Json, Path, Query, display_text},
+    list::{List, Paging, search},
     problem::Problem,
     rollout::Rollout,
     teams,
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     app::Shared,
     random,
-    store::{self, proxy_token::ProxyTokenRow},
+    store::{self, page::State as Shown, proxy_token::ProxyTokenRow},
 };
 
 /// Longest life of a token, in days.
@@ -79,10 +80,25 @@ impl From<ProxyTokenRow> for ProxyTokenView {
     }
 }
 
-/// Gateway tokens.
-#[derive(Serialize, ToSchema)]
-struct ProxyTokens {
-    items: Vec<ProxyTokenView>,
+/// Which of them, in which order.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListProxyTokens {
+    /// `name`, `created_at` or `expires_at`, with `-` before it for descending; `name` without it.
+    sort: Option<String>,
+    /// Only those whose name contains this; ASCII letters in either case.
+    #[param(max_length = 128)]
+    search: Option<String>,
+    /// Only the tokens of this team and its workflows.
+    #[param(value_type = Option<Uuid>)]
+    team: Option<TeamId>,
+    /// Only the tokens of this workflow.
+    #[param(value_type = Option<Uuid>)]
+    workflow: Option<WorkflowId>,
+    /// `live`, `ended` (revoked or expired) or `all`; `live` without it.
+    #[serde(default)]
+    #[param(inline)]
+    state: Shown,
 }
 
 /// A gateway token to be, of either a team or a workflow.
@@ -129,18 +145,27 @@ struct RevokedProxyToken {
 
 /// Lists the tokens of the caller's teams; owners see all.
 #[utoipa::path(
-    get, path = "/api/v1/proxy-tokens", tag = "proxy tokens",
-    responses((status = 200, description = "The tokens.", body = ProxyTokens)),
+    get, path = "/api/v1/proxy-tokens", tag = "proxy tokens", params(Paging, ListProxyTokens),
+    responses((status = 200, description = "A page of tokens.", body = List<ProxyTokenView>)),
 )]
 async fn list_proxy_tokens(
     State(app): State<Shared>,
     caller: Caller,
-) -> Result<Json<ProxyTokens>, Problem> {
+    Query(paging): Query<Paging>,
+    Query(query): Query<ListProxyTokens>,
+) -> Result<Json<List<ProxyTokenView>>, Problem> {
+    let (page, order) = paging.page(query.sort.as_deref(), store::proxy_token::COLUMNS)?;
+    let filter = store::proxy_token::Filter {
+        of: caller.own_only(),
+        team: query.team,
+        workflow: query.workflow,
+        state: query.state,
+        search: search(query.search.as_deref())?,
+    };
+    let now_ms = app.clock.now_ms();
     let mut db = app.store.read().await?;
-    let own = store::team::of_user(&mut db, caller.user.id).await?;
-    let tokens = store::proxy_token::list(&mut db, caller.tenant()).await?.into_iter();
-    let visible = tokens.filter(|token| caller.user.is_owner || own.contains(&token.team));
-    Ok(Json(ProxyTokens { items: visible.map(ProxyTokenView::from).collect() }))
+    let tokens = store::proxy_token::page(&mut db, caller.tenant(), &filter, now_ms, &page).await?;
+    Ok(Json(List::new(tokens.map(ProxyTokenView::from), &order)))
 }
 
 /// Makes a token for the gateway. The answer waits up to a second for the edges, so that the token

@@ -6,11 +6,12 @@ use axum::extract::State;
 use http::StatusCode;
 use protocol::id::{TeamId, UserId};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    extract::{Caller, Json, Path, display_text},
+    extract::{Caller, Json, Path, Query, display_text},
+    list::{List, Paging, search},
     no_content,
     problem::Problem,
     timestamp::Timestamp,
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     app::Shared,
     random,
-    store::{self, Change, Read, team::Team, user::Permission},
+    store::{self, Change, Read, page::Slice, team::Team, user::Permission},
 };
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
@@ -39,10 +40,15 @@ struct TeamView {
     created_at: Timestamp,
 }
 
-/// Teams.
-#[derive(Serialize, ToSchema)]
-struct Teams {
-    items: Vec<TeamView>,
+/// Which of them, in which order.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListTeams {
+    /// `name` or `created_at`, with `-` before it for descending; `name` without it.
+    sort: Option<String>,
+    /// Only those whose name contains this; ASCII letters in either case.
+    #[param(max_length = 128)]
+    search: Option<String>,
 }
 
 /// A team to be.
@@ -55,19 +61,25 @@ struct CreateTeam {
 
 /// Lists the teams that the caller is in; owners, and users with TUNNEL_MANAGE, see all.
 #[utoipa::path(
-    get, path = "/api/v1/teams", tag = "teams",
-    responses((status = 200, description = "The teams.", body = Teams)),
+    get, path = "/api/v1/teams", tag = "teams", params(Paging, ListTeams),
+    responses((status = 200, description = "A page of teams.", body = List<TeamView>)),
 )]
-async fn list_teams(State(app): State<Shared>, caller: Caller) -> Result<Json<Teams>, Problem> {
+async fn list_teams(
+    State(app): State<Shared>,
+    caller: Caller,
+    Query(paging): Query<Paging>,
+    Query(query): Query<ListTeams>,
+) -> Result<Json<List<TeamView>>, Problem> {
+    let (page, order) = paging.page(query.sort.as_deref(), store::team::COLUMNS)?;
+    let search = search(query.search.as_deref())?;
+    let own = caller.own_only().filter(|_| !caller.may(Permission::TunnelManage));
     let mut db = app.store.read().await?;
-    let own = store::team::of_user(&mut db, caller.user.id).await?;
+    let teams = store::team::page(&mut db, caller.tenant(), own, search, &page).await?;
     let mut items = Vec::new();
-    for team in store::team::list(&mut db, caller.tenant()).await? {
-        if caller.may(Permission::TunnelManage) || own.contains(&team.id) {
-            items.push(view(&mut db, team).await?);
-        }
+    for team in teams.items {
+        items.push(view(&mut db, team).await?);
     }
-    Ok(Json(Teams { items }))
+    Ok(Json(List::new(Slice { items, end: teams.end }, &order)))
 }
 
 /// Makes a team.

@@ -3,19 +3,21 @@
 use axum::extract::State;
 use http::StatusCode;
 use protocol::{
+    access::Decision,
     health,
-    id::{ConnectorId, EdgeId, TunnelId},
+    id::{ConnectorId, EdgeId, TeamId, TunnelId},
     name::TunnelName,
     presence::Transport,
 };
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     access::AccessBody,
-    extract::{Caller, Json, Path, display_text},
-    health::HealthView,
+    extract::{Caller, Json, Path, Query, display_text},
+    health::{HealthView, HealthWord},
+    list::{List, Paging, search},
     problem::Problem,
     rollout::Rollout,
     secrets::{self, SecretView},
@@ -25,7 +27,7 @@ use crate::{
     app::{App, Shared},
     presence::state::ConnectorView,
     random,
-    store::{self, Read, edge::Edge, presence::HealthRow, tunnel::Tunnel},
+    store::{self, Read, edge::Edge, page::Slice, presence::HealthRow, tunnel::Tunnel},
 };
 
 mod summary;
@@ -67,10 +69,23 @@ impl TunnelView {
     }
 }
 
-/// A tenant's tunnels.
-#[derive(Serialize, ToSchema)]
-struct Tunnels {
-    items: Vec<TunnelSummary>,
+/// Which of them, in which order.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListTunnels {
+    /// `name`, `display_name`, `created_at` or `health`, with `-` before it for descending; `name` without it.
+    sort: Option<String>,
+    /// Only those whose name or display name contains this; ASCII letters in either case.
+    #[param(max_length = 128)]
+    search: Option<String>,
+    /// Only tunnels that are that well.
+    #[param(inline)]
+    health: Option<HealthWord>,
+    /// Only tunnels with a link to an edge in this region.
+    region: Option<String>,
+    /// Only tunnels that this team may use.
+    #[param(value_type = Option<Uuid>)]
+    team: Option<TeamId>,
 }
 
 /// A tunnel to be.
@@ -178,19 +193,39 @@ struct DeletedTunnel {
     rollout: Rollout,
 }
 
-/// Lists the tenant's tunnels with their links.
+/// Lists the tenant's tunnels with their links. By health the worst come first.
 #[utoipa::path(
-    get, path = "/api/v1/admin/tunnel", tag = "tunnels",
-    responses((status = 200, description = "The tunnels.", body = Tunnels)),
+    get, path = "/api/v1/admin/tunnel", tag = "tunnels", params(Paging, ListTunnels),
+    responses((status = 200, description = "A page of tunnels.", body = List<TunnelSummary>)),
 )]
-async fn list_tunnels(State(app): State<Shared>, caller: Caller) -> Result<Json<Tunnels>, Problem> {
+async fn list_tunnels(
+    State(app): State<Shared>,
+    caller: Caller,
+    Query(paging): Query<Paging>,
+    Query(query): Query<ListTunnels>,
+) -> Result<Json<List<TunnelSummary>>, Problem> {
     caller.must_manage_tunnels()?;
+    let (page, order) = paging.page(query.sort.as_deref(), store::tunnel::COLUMNS)?;
+    let search = search(query.search.as_deref())?.map(str::to_ascii_lowercase);
     let mut db = app.store.read().await?;
-    let tunnels = store::tunnel::list(&mut db, caller.tenant()).await?;
+    let mut tunnels = store::tunnel::list(&mut db, caller.tenant()).await?;
     let edges = store::edge::list(&mut db).await?.into_iter();
+    drop(db);
     let regions = edges.map(|edge| (edge.id, edge.link.region.to_string())).collect();
-    let summary = |tunnel| TunnelSummary::new(&app, tunnel, &regions);
-    Ok(Json(Tunnels { items: tunnels.iter().map(summary).collect() }))
+    tunnels.retain(|tunnel| {
+        let texts = [tunnel.name.as_str(), tunnel.display_name.as_str()];
+        let is_named =
+            |part: &String| texts.iter().any(|text| text.to_ascii_lowercase().contains(part));
+        let is_usable = |team| {
+            tunnel.access.evaluate(tunnel.tenant, &caller.as_member(team)) == Decision::Allowed
+        };
+        search.as_ref().is_none_or(is_named) && query.team.is_none_or(is_usable)
+    });
+    let mut tunnels: Vec<_> =
+        tunnels.iter().map(|tunnel| TunnelSummary::new(&app, tunnel, &regions)).collect();
+    tunnels.retain(|tunnel| tunnel.fits(query.health, query.region.as_deref()));
+    let place = |tunnel: &TunnelSummary| tunnel.place(page.column.name);
+    Ok(Json(List::new(Slice::of(tunnels, &page, place), &order)))
 }
 
 /// Makes a tunnel and its first secret.

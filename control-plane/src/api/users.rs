@@ -6,12 +6,13 @@ use axum::extract::State;
 use http::StatusCode;
 use protocol::id::UserId;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use zeroize::Zeroizing;
 
 use super::{
-    extract::{Caller, Json, Path},
+    extract::{Caller, Json, Path, Query},
+    list::{List, Paging, search},
     no_content,
     problem::Problem,
     timestamp::Timestamp,
@@ -57,10 +58,15 @@ impl From<User> for UserView {
     }
 }
 
-/// A tenant's users.
-#[derive(Serialize, ToSchema)]
-struct Users {
-    items: Vec<UserView>,
+/// Which of them, in which order.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListUsers {
+    /// `email` or `created_at`, with `-` before it for descending; `email` without it.
+    sort: Option<String>,
+    /// Only those whose address contains this; ASCII letters in either case.
+    #[param(max_length = 128)]
+    search: Option<String>,
 }
 
 /// A user to be.
@@ -89,14 +95,21 @@ struct UpdateUser {
 
 /// Lists the tenant's users.
 #[utoipa::path(
-    get, path = "/api/v1/users", tag = "users",
-    responses((status = 200, description = "The users.", body = Users)),
+    get, path = "/api/v1/users", tag = "users", params(Paging, ListUsers),
+    responses((status = 200, description = "A page of users.", body = List<UserView>)),
 )]
-async fn list_users(State(app): State<Shared>, caller: Caller) -> Result<Json<Users>, Problem> {
+async fn list_users(
+    State(app): State<Shared>,
+    caller: Caller,
+    Query(paging): Query<Paging>,
+    Query(query): Query<ListUsers>,
+) -> Result<Json<List<UserView>>, Problem> {
     caller.must_be_owner()?;
+    let (page, order) = paging.page(query.sort.as_deref(), store::user::COLUMNS)?;
+    let search = search(query.search.as_deref())?;
     let mut db = app.store.read().await?;
-    let users = store::user::list(&mut db, caller.tenant()).await?;
-    Ok(Json(Users { items: users.into_iter().map(UserView::from).collect() }))
+    let users = store::user::page(&mut db, caller.tenant(), search, &page).await?;
+    Ok(Json(List::new(users.map(UserView::from), &order)))
 }
 
 /// Makes a user.

@@ -2,13 +2,17 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use protocol::id::{TeamId, WorkflowId};
+use protocol::{
+    id::{TeamId, WorkflowId},
+    name::TunnelName,
+};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    extract::{Caller, Json, Path, display_text},
+    extract::{Caller, Json, Path, Query, display_text},
+    list::{List, Paging, search},
     no_content,
     problem::Problem,
     timestamp::Timestamp,
@@ -17,7 +21,10 @@ use crate::{
     action::{Action, MAX_ACTIONS},
     app::Shared,
     random,
-    store::{self, Read, workflow::Workflow},
+    store::{
+        self, Read,
+        workflow::{Summary, Workflow},
+    },
 };
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
@@ -53,10 +60,53 @@ impl From<Workflow> for WorkflowView {
     }
 }
 
-/// Workflows.
+/// A workflow as lists show it.
 #[derive(Serialize, ToSchema)]
-struct Workflows {
-    items: Vec<WorkflowView>,
+struct WorkflowSummary {
+    #[schema(value_type = Uuid)]
+    id: WorkflowId,
+    /// The team that owns it.
+    #[schema(value_type = Uuid)]
+    team: TeamId,
+    team_name: String,
+    name: String,
+    /// How many actions it has.
+    action_count: u64,
+    /// Names of the tunnels that its actions use.
+    #[schema(value_type = Vec<String>)]
+    tunnels: Vec<TunnelName>,
+    created_at: Timestamp,
+}
+
+impl From<Summary> for WorkflowSummary {
+    fn from(workflow: Summary) -> Self {
+        Self {
+            id: workflow.id,
+            team: workflow.team,
+            team_name: workflow.team_name,
+            name: workflow.name,
+            action_count: workflow.actions,
+            tunnels: workflow.tunnels,
+            created_at: Timestamp(workflow.created_ms),
+        }
+    }
+}
+
+/// Which of them, in which order.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListWorkflows {
+    /// `name` or `created_at`, with `-` before it for descending; `name` without it.
+    sort: Option<String>,
+    /// Only those whose name contains this; ASCII letters in either case.
+    #[param(max_length = 128)]
+    search: Option<String>,
+    /// Only the workflows of this team.
+    #[param(value_type = Option<Uuid>)]
+    team: Option<TeamId>,
+    /// Only workflows that use this tunnel.
+    #[param(value_type = Option<String>)]
+    tunnel: Option<TunnelName>,
 }
 
 /// A workflow to be.
@@ -82,18 +132,25 @@ struct UpdateWorkflow {
 
 /// Lists the workflows of the caller's teams; owners see all.
 #[utoipa::path(
-    get, path = "/api/v1/workflows", tag = "workflows",
-    responses((status = 200, description = "The workflows.", body = Workflows)),
+    get, path = "/api/v1/workflows", tag = "workflows", params(Paging, ListWorkflows),
+    responses((status = 200, description = "A page of workflows.", body = List<WorkflowSummary>)),
 )]
 async fn list_workflows(
     State(app): State<Shared>,
     caller: Caller,
-) -> Result<Json<Workflows>, Problem> {
+    Query(paging): Query<Paging>,
+    Query(query): Query<ListWorkflows>,
+) -> Result<Json<List<WorkflowSummary>>, Problem> {
+    let (page, order) = paging.page(query.sort.as_deref(), store::workflow::COLUMNS)?;
+    let filter = store::workflow::Filter {
+        of: caller.own_only(),
+        team: query.team,
+        tunnel: query.tunnel.as_ref(),
+        search: search(query.search.as_deref())?,
+    };
     let mut db = app.store.read().await?;
-    let own = store::team::of_user(&mut db, caller.user.id).await?;
-    let workflows = store::workflow::list(&mut db, caller.tenant()).await?.into_iter();
-    let visible = workflows.filter(|w| caller.user.is_owner || own.contains(&w.team));
-    Ok(Json(Workflows { items: visible.map(WorkflowView::from).collect() }))
+    let workflows = store::workflow::page(&mut db, caller.tenant(), &filter, &page).await?;
+    Ok(Json(List::new(workflows.map(WorkflowSummary::from), &order)))
 }
 
 /// Makes a workflow.

@@ -8,7 +8,15 @@ use protocol::{
 };
 use sqlx::any::AnyRow;
 
-use super::{Change, Read, Result, parsed, proxy_token, signed, text, tunnel, unsigned};
+use super::{
+    Change, Read, Result,
+    page::{Column, Page, Select, Slice, Value},
+    parsed, proxy_token, signed, text, tunnel, unsigned,
+};
+
+/// What teams can be ordered by.
+pub(crate) const COLUMNS: &[Column] =
+    &[Column::text("name", "LOWER(name)"), Column::number("created_at", "created_ms")];
 
 #[derive(Debug, Clone)]
 pub(crate) struct Team {
@@ -44,6 +52,22 @@ pub(crate) async fn list(db: &mut impl Read, tenant: TenantId) -> Result<Vec<Tea
         .fetch_all(db.connection())
         .await?;
     rows.iter().map(read).collect()
+}
+
+/// A page of the tenant's teams; of a user's own, if there is one.
+pub(crate) async fn page(
+    db: &mut impl Read,
+    tenant: TenantId,
+    of: Option<UserId>,
+    search: Option<&str>,
+    page: &Page,
+) -> Result<Slice<Team>> {
+    Select::new("*", "team", "id")
+        .and("tenant_id = ?", [Value::Text(tenant.to_string())])
+        .and_if("id IN (SELECT team_id FROM team_member WHERE user_id = ?)", of)
+        .search(&["name"], search)
+        .page(db, page, read)
+        .await
 }
 
 /// The teams that a user is in.

@@ -11,9 +11,19 @@ use protocol::{
 use sqlx::any::AnyRow;
 
 use super::{
-    Change, Read, Result, converted, feed, json, parsed, signed, text, to_json, truth, unsigned,
-    unsigned_option,
+    Change, Read, Result, converted, feed, json, page::Column, parsed, signed, text, to_json,
+    truth, unsigned, unsigned_option,
 };
+
+/// What tunnels can be ordered by.
+pub(crate) const COLUMNS: &[Column] = &[
+    Column::text("name", "name"),
+    Column::text("display_name", "LOWER(display_name)"),
+    Column::number("created_at", "created_ms"),
+    Column::number("health", "0"),
+];
+/// What a tunnel's secrets are ordered by.
+pub(crate) const KEY_COLUMNS: &[Column] = &[Column::number("created_at", "created_ms")];
 
 #[derive(Debug, Clone)]
 pub(crate) struct Tunnel {

@@ -6,7 +6,15 @@ use protocol::id::{TenantId, UserId};
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 
-use super::{Change, Read, Result, json, parsed, signed, text, to_json, truth, unsigned};
+use super::{
+    Change, Read, Result, json,
+    page::{Column, Page, Select, Slice, Value},
+    parsed, signed, text, to_json, truth, unsigned,
+};
+
+/// What users can be ordered by.
+pub(crate) const COLUMNS: &[Column] =
+    &[Column::text("email", "email"), Column::number("created_at", "account.created_ms")];
 
 /// Something that a user may be allowed to do beyond using what their teams own.
 #[derive(
@@ -80,10 +88,18 @@ pub(crate) async fn of_tenant(
     Ok(by_id(db, id).await?.filter(|user| user.tenant == tenant))
 }
 
-pub(crate) async fn list(db: &mut impl Read, tenant: TenantId) -> Result<Vec<User>> {
-    let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE tenant_id = $1 ORDER BY email"));
-    let rows = sqlx::query(sql).bind(tenant.to_string()).fetch_all(db.connection()).await?;
-    rows.iter().map(read).collect()
+pub(crate) async fn page(
+    db: &mut impl Read,
+    tenant: TenantId,
+    search: Option<&str>,
+    page: &Page,
+) -> Result<Slice<User>> {
+    let from = "account JOIN tenant ON tenant.id = account.tenant_id";
+    Select::new("account.*, tenant.is_operator", from, "account.id")
+        .and("tenant_id = ?", [Value::Text(tenant.to_string())])
+        .search(&["email"], search)
+        .page(db, page, read)
+        .await
 }
 
 /// The deployment's first owner, while no password has been chosen.

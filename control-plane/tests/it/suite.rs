@@ -9,6 +9,7 @@ pub mod database;
 pub mod document;
 pub mod edges;
 pub mod events;
+pub mod lists;
 pub mod presence;
 pub mod proxy_tokens;
 pub mod restart;

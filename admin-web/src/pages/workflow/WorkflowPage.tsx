@@ -5,7 +5,7 @@ import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { answer, api, done, type Schemas } from "@/api/client";
 import { Problem } from "@/api/problem";
-import { type Run, runs, workflow as workflowQuery, workflows } from "@/api/queries";
+import { runs, workflow as workflowQuery, workflows } from "@/api/queries";
 import { duration } from "@/lib/time";
 import { RunMark } from "@/parts/RunMark";
 import { Confirm } from "@/ui/Confirm";
@@ -19,6 +19,7 @@ import { type Draft, toAction, toDraft } from "./draft";
 import { WorkflowForm } from "./WorkflowForm";
 
 type Workflow = Schemas["WorkflowView"];
+type RunSummary = Schemas["RunSummary"];
 
 export function WorkflowPage() {
   const { id } = useParams({ from: "/framed/workflows/$id" });
@@ -117,15 +118,15 @@ function Runs({ id }: { id: string }) {
   );
 }
 
-function refusal(run: Run): string | undefined {
-  return run.actions.find((action) => action.refusal)?.refusal?.title;
+function refusal({ outcomes }: RunSummary): string | undefined {
+  return outcomes.find(({ title }) => title)?.title ?? undefined;
 }
 
-function answers(run: Run): string {
-  return run.actions.map((action) => action.response?.status ?? "–").join(", ");
+function answers({ outcomes }: RunSummary): string {
+  return outcomes.map(({ status }) => status ?? "–").join(", ");
 }
 
-function length(run: Run): string {
+function length(run: RunSummary): string {
   const ms = Date.parse(run.finished_at ?? run.created_at) - Date.parse(run.created_at);
   return ms < 1000 ? `${ms} ms` : duration(ms);
 }

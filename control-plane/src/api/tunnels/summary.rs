@@ -10,7 +10,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::TunnelView;
-use crate::{app::App, store::tunnel::Tunnel};
+use crate::{
+    api::health::HealthWord,
+    app::App,
+    store::{page::Position, tunnel::Tunnel},
+};
 
 /// A tunnel with its links.
 #[derive(Serialize, ToSchema)]
@@ -60,6 +64,24 @@ impl TunnelSummary {
             connectors: views.iter().filter(|view| !view.links.is_empty()).count(),
             missing_connectors: views.iter().filter(|view| view.vanished_ms.is_some()).count(),
             links: links.collect(),
+        }
+    }
+
+    pub(super) fn fits(&self, health: Option<HealthWord>, region: Option<&str>) -> bool {
+        health.is_none_or(|health| self.tunnel.health.is(health))
+            && region.is_none_or(|region| {
+                self.links.iter().any(|link| link.region.as_deref() == Some(region))
+            })
+    }
+
+    /// Where it stands in a list that is ordered by this column.
+    pub(super) fn place(&self, column: &str) -> Position {
+        let TunnelView { name, display_name, health, created_at, .. } = &self.tunnel;
+        match column {
+            "display_name" => Position::new(display_name.as_str(), name),
+            "created_at" => Position::new(created_at.0, name),
+            "health" => Position::new(health.rank(), name),
+            _ => Position::new(name.as_str(), name),
         }
     }
 }
