@@ -32,9 +32,11 @@ mod api_keys;
 mod audit;
 mod document;
 mod edges;
+mod edit;
 mod events;
 mod extract;
 mod health;
+mod idempotency;
 mod join_tokens;
 mod list;
 mod picker;
@@ -49,6 +51,7 @@ mod teams;
 mod tenants;
 pub(crate) mod timestamp;
 mod tunnels;
+mod usage;
 mod users;
 mod workflows;
 
@@ -84,6 +87,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(teams::routes())
         .merge(tunnels::routes())
         .merge(access::routes())
+        .merge(usage::routes())
         .merge(secrets::routes())
         .merge(health::routes())
         .merge(picker::routes())
@@ -99,6 +103,7 @@ fn router(app: Shared) -> Router {
     let (routes, document) = routes().split_for_parts();
     let known = list::parameters(&document);
     routes
+        .layer(middleware::from_fn_with_state(app.clone(), idempotency::once))
         .layer(middleware::from_fn(move |request, next| {
             list::only_known(known.clone(), request, next)
         }))

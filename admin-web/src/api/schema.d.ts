@@ -50,7 +50,7 @@ export interface paths {
         get: operations["get_tunnel"];
         put?: never;
         post?: never;
-        /** Removes a tunnel; its links are cut. */
+        /** Removes a tunnel; its links are cut. While workflows use it this needs `force`. */
         delete: operations["delete_tunnel"];
         options?: never;
         head?: never;
@@ -160,6 +160,23 @@ export interface paths {
         post?: never;
         /** Revokes a secret: its links are cut and cannot return. */
         delete: operations["revoke_secret"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tunnel/{name}/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Shows who may use a tunnel, and what of them does. What a team may use is in `GET /api/v1/tunnels`. */
+        get: operations["get_tunnel_usage"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -573,12 +590,13 @@ export interface paths {
         post?: never;
         /**
          * Removes a team that owns no workflow. It leaves every access list, and its gateway tokens are
-         *     revoked.
+         *     revoked: while it has any of these this needs `force`.
          */
         delete: operations["delete_team"];
         options?: never;
         head?: never;
-        patch?: never;
+        /** Renames a team. */
+        patch: operations["rename_team"];
         trace?: never;
     };
     "/api/v1/teams/{id}/members/{user}": {
@@ -624,7 +642,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists the tunnels that the caller's teams, or one of them, may use; owners act for every team. */
+        /**
+         * Lists the tunnels that the caller's teams, or one of them, may use; owners act for every team. Users
+         *     with TUNNEL_MANAGE may ask for any team.
+         */
         get: operations["list_usable_tunnels"];
         put?: never;
         post?: never;
@@ -667,7 +688,7 @@ export interface paths {
         delete: operations["delete_user"];
         options?: never;
         head?: never;
-        /** Changes a user's permissions or password; either ends the user's sessions. */
+        /** Changes a user. Whatever but the name changes ends the user's sessions. */
         patch: operations["update_user"];
         trace?: never;
     };
@@ -698,7 +719,7 @@ export interface paths {
         };
         /** Shows a workflow. */
         get: operations["get_workflow"];
-        /** Changes a workflow's name and actions. */
+        /** Changes a workflow's name and actions, and moves it to another team. */
         put: operations["update_workflow"];
         post?: never;
         /** Removes a workflow and its runs; its gateway tokens are revoked. */
@@ -817,8 +838,10 @@ export interface components {
              * @description Counts up from 1 in each tenant, without a gap.
              */
             sequence: number;
-            /** @description To what. */
+            /** @description To what: a name or an id. */
             subject: string;
+            /** @description What people call the subject, where that is known and the subject is an id. */
+            subject_name?: string | null;
         };
         /** @description What an inspection found. */
         AuditVerdict: {
@@ -936,6 +959,8 @@ export interface components {
             email: string;
             /** @description Owners may do everything in their tenant. */
             is_owner?: boolean;
+            /** @description What people call them. */
+            name?: string;
             /** Format: password */
             password: string;
             permissions?: components["schemas"]["Permission"][];
@@ -984,6 +1009,19 @@ export interface components {
              * @description The newest generation there is.
              */
             generation: number;
+        };
+        /** @description Who last changed it, and when. */
+        Edited: {
+            /** @description The version, for `If-Match`. */
+            etag: string;
+            updated_at: components["schemas"]["Timestamp"];
+            /**
+             * Format: uuid
+             * @description A user of the tenant; nobody, if it was the deployment itself.
+             */
+            updated_by?: string | null;
+            /** @description The user's name, if the user is still there. */
+            updated_by_name?: string | null;
         };
         /** @description Something that must be reachable. */
         Endpoint: {
@@ -1128,8 +1166,10 @@ export interface components {
                  * @description Counts up from 1 in each tenant, without a gap.
                  */
                 sequence: number;
-                /** @description To what. */
+                /** @description To what: a name or an id. */
                 subject: string;
+                /** @description What people call the subject, where that is known and the subject is an id. */
+                subject_name?: string | null;
             }[];
             /** @description The `cursor` of the page after this one, if there are more items. */
             next?: string | null;
@@ -1194,6 +1234,8 @@ export interface components {
                  * @description Who made it.
                  */
                 created_by: string;
+                /** @description The maker's name, if the maker is still there. */
+                created_by_name?: string | null;
                 expires_at: components["schemas"]["Timestamp"];
                 /** Format: uuid */
                 id: string;
@@ -1209,11 +1251,15 @@ export interface components {
                  * @description For which it acts.
                  */
                 team: string;
+                /** @description The team's name, if the team is still there. */
+                team_name?: string | null;
                 /**
                  * Format: uuid
                  * @description For which it acts, if it is a workflow's.
                  */
                 workflow?: string | null;
+                /** @description The workflow's name, if the workflow is still there. */
+                workflow_name?: string | null;
             }[];
             /** @description The `cursor` of the page after this one, if there are more items. */
             next?: string | null;
@@ -1273,13 +1319,13 @@ export interface components {
         };
         /** @description One page of a list. */
         List_TeamView: {
-            items: {
+            items: (components["schemas"]["Edited"] & {
                 created_at: components["schemas"]["Timestamp"];
                 /** Format: uuid */
                 id: string;
                 members: string[];
                 name: string;
-            }[];
+            })[];
             /** @description The `cursor` of the page after this one, if there are more items. */
             next?: string | null;
         };
@@ -1318,20 +1364,24 @@ export interface components {
         };
         /** @description One page of a list. */
         List_UserView: {
-            items: {
+            items: (components["schemas"]["Edited"] & {
                 created_at: components["schemas"]["Timestamp"];
+                disabled_at?: components["schemas"]["Timestamp"] | null;
                 email: string;
                 /** Format: uuid */
                 id: string;
                 is_owner: boolean;
+                last_login_at?: components["schemas"]["Timestamp"] | null;
+                /** @description What people call them; may be empty. */
+                name: string;
                 permissions: components["schemas"]["Permission"][];
-            }[];
+            })[];
             /** @description The `cursor` of the page after this one, if there are more items. */
             next?: string | null;
         };
         /** @description One page of a list. */
         List_WorkflowSummary: {
-            items: {
+            items: (components["schemas"]["Edited"] & {
                 /**
                  * Format: int64
                  * @description How many actions it has.
@@ -1349,7 +1399,7 @@ export interface components {
                 team_name: string;
                 /** @description Names of the tunnels that its actions use. */
                 tunnels: string[];
-            }[];
+            })[];
             /** @description The `cursor` of the page after this one, if there are more items. */
             next?: string | null;
         };
@@ -1379,11 +1429,21 @@ export interface components {
             is_operator: boolean;
             /** @description Owners may do everything in their tenant. */
             is_owner: boolean;
+            /** @description What people call them; may be empty. */
+            name: string;
             permissions: components["schemas"]["Permission"][];
             /** @description Teams that the user is a member of. */
             teams: string[];
             /** Format: uuid */
             tenant: string;
+        };
+        /** @description A member of a team. */
+        Member: {
+            email: string;
+            /** Format: uuid */
+            id: string;
+            /** @description May be empty. */
+            name: string;
         };
         /** @description What came of one action, without what was answered. */
         Outcome: {
@@ -1431,6 +1491,8 @@ export interface components {
             title: string;
             /** @description URN of the code. */
             type: string;
+            /** @description With the code `in_use`: what uses it, at most 500 things of a kind. */
+            used_by?: components["schemas"]["UsedBy"][];
         };
         /** @description A gateway token, without its secret half. */
         ProxyTokenView: {
@@ -1440,6 +1502,8 @@ export interface components {
              * @description Who made it.
              */
             created_by: string;
+            /** @description The maker's name, if the maker is still there. */
+            created_by_name?: string | null;
             expires_at: components["schemas"]["Timestamp"];
             /** Format: uuid */
             id: string;
@@ -1455,11 +1519,15 @@ export interface components {
              * @description For which it acts.
              */
             team: string;
+            /** @description The team's name, if the team is still there. */
+            team_name?: string | null;
             /**
              * Format: uuid
              * @description For which it acts, if it is a workflow's.
              */
             workflow?: string | null;
+            /** @description The workflow's name, if the workflow is still there. */
+            workflow_name?: string | null;
         };
         /** @description Why there is no answer. */
         RefusalView: {
@@ -1475,6 +1543,11 @@ export interface components {
             source: string;
             /** @description One line for people. */
             title: string;
+        };
+        /** @description What can change of a team. */
+        RenameTeam: {
+            /** @description Unique in the tenant. */
+            name: string;
         };
         /** @description What can change of a tunnel. */
         RenameTunnel: {
@@ -1601,8 +1674,28 @@ export interface components {
          * @enum {string}
          */
         Status: "queued" | "running" | "succeeded" | "failed" | "interrupted";
+        /** @description A team with its members. */
+        TeamDetail: components["schemas"]["TeamView"] & {
+            /** @description The members with their names, in the order of their addresses. */
+            member_users: components["schemas"]["Member"][];
+        };
+        /** @description What of a team uses a tunnel. */
+        TeamUsage: {
+            /** Format: uuid */
+            id: string;
+            /** @description May the team use the tunnel? */
+            is_allowed: boolean;
+            name: string;
+            /**
+             * @description Live gateway tokens of a team that may use the tunnel. Which tunnels a token is used for is not
+             *     known.
+             */
+            proxy_tokens: components["schemas"]["UsingToken"][];
+            /** @description Workflows whose actions name the tunnel. */
+            workflows: components["schemas"]["UsingWorkflow"][];
+        };
         /** @description A team. */
-        TeamView: {
+        TeamView: components["schemas"]["Edited"] & {
             created_at: components["schemas"]["Timestamp"];
             /** Format: uuid */
             id: string;
@@ -1635,8 +1728,15 @@ export interface components {
             /** @description Connectors that vanished without a goodbye. */
             missing_connectors: number;
         };
+        /** @description Who uses a tunnel. */
+        TunnelUsage: {
+            /** @description False if there are more workflows or tokens than are looked at: 500 of each. */
+            is_complete: boolean;
+            /** @description Teams that may use it, and teams whose workflows name it though they may not. */
+            teams: components["schemas"]["TeamUsage"][];
+        };
         /** @description A tunnel. */
-        TunnelView: {
+        TunnelView: components["schemas"]["Edited"] & {
             access: components["schemas"]["AccessBody"];
             created_at: components["schemas"]["Timestamp"];
             display_name: string;
@@ -1648,6 +1748,14 @@ export interface components {
         };
         /** @description What can change of a user; what is left out stays. */
         UpdateUser: {
+            /** @description Nobody comes in as a disabled user; what they have made stays. */
+            disabled?: boolean | null;
+            /** @description Unique over all tenants. */
+            email?: string | null;
+            /** @description Owners may do everything in their tenant. */
+            is_owner?: boolean | null;
+            /** @description What people call them. */
+            name?: string | null;
             /** Format: password */
             password?: string | null;
             permissions?: components["schemas"]["Permission"][] | null;
@@ -1657,6 +1765,12 @@ export interface components {
             /** @description Taken one after the other, until one gets no answer. */
             actions: components["schemas"]["Action"][];
             name: string;
+            /**
+             * Format: uuid
+             * @description The team that is to own it; the one that owns it, if this is left out. Its runs and its gateway
+             *     tokens go with it.
+             */
+            team?: string | null;
         };
         /** @description A tunnel that can be picked. */
         UsableTunnel: components["schemas"]["HealthView"] & {
@@ -1664,17 +1778,40 @@ export interface components {
             /** @description For `use_tunnel`. */
             name: string;
         };
+        /** @description Something that uses what a request would remove. */
+        UsedBy: {
+            id: string;
+            /** @description `workflow`, `proxy_token`, or `tunnel` for its access list. */
+            kind: string;
+            name: string;
+        };
         /** @description A user. */
-        UserView: {
+        UserView: components["schemas"]["Edited"] & {
             created_at: components["schemas"]["Timestamp"];
+            disabled_at?: components["schemas"]["Timestamp"] | null;
             email: string;
             /** Format: uuid */
             id: string;
             is_owner: boolean;
+            last_login_at?: components["schemas"]["Timestamp"] | null;
+            /** @description What people call them; may be empty. */
+            name: string;
             permissions: components["schemas"]["Permission"][];
         };
+        /** @description A gateway token. */
+        UsingToken: {
+            /** Format: uuid */
+            id: string;
+            name: string;
+        };
+        /** @description A workflow. */
+        UsingWorkflow: {
+            /** Format: uuid */
+            id: string;
+            name: string;
+        };
         /** @description A workflow as lists show it. */
-        WorkflowSummary: {
+        WorkflowSummary: components["schemas"]["Edited"] & {
             /**
              * Format: int64
              * @description How many actions it has.
@@ -1694,7 +1831,7 @@ export interface components {
             tunnels: string[];
         };
         /** @description A workflow. */
-        WorkflowView: {
+        WorkflowView: components["schemas"]["Edited"] & {
             actions: components["schemas"]["Action"][];
             created_at: components["schemas"]["Timestamp"];
             /** Format: uuid */
@@ -1705,6 +1842,7 @@ export interface components {
              * @description The team that owns it.
              */
             team: string;
+            team_name: string;
         };
     };
     responses: never;
@@ -1733,7 +1871,34 @@ export interface operations {
                     "application/json": components["schemas"]["About"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1751,7 +1916,7 @@ export interface operations {
                 limit?: number;
                 /** @description The `next` of the page before. The other parameters must be the same as for that page. */
                 cursor?: string;
-                /** @description `name`, `display_name`, `created_at` or `health`, with `-` before it for descending; `name` without it. */
+                /** @description `name`, `display_name`, `created_at`, `updated_at` or `health`, with `-` before it for descending; `name` without it. */
                 sort?: string;
                 /** @description Only those whose name or display name contains this; ASCII letters in either case. */
                 search?: string;
@@ -1777,7 +1942,34 @@ export interface operations {
                     "application/json": components["schemas"]["List_TunnelSummary"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1791,7 +1983,10 @@ export interface operations {
     create_tunnel: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -1810,7 +2005,61 @@ export interface operations {
                     "application/json": components["schemas"]["CreatedTunnel"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1842,7 +2091,43 @@ export interface operations {
                     "application/json": components["schemas"]["TunnelDetail"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1855,7 +2140,10 @@ export interface operations {
     };
     delete_tunnel: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Remove it though something uses it. */
+                force?: boolean;
+            };
             header?: never;
             path: {
                 /** @description The tunnel's name. */
@@ -1874,7 +2162,52 @@ export interface operations {
                     "application/json": components["schemas"]["DeletedTunnel"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `in_use` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1888,7 +2221,13 @@ export interface operations {
     rename_tunnel: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /**
+                 * @description The `ETag` of the version to be changed. With another one the answer is 412, and nothing changes.
+                 *     Without this header the change is made whatever the version is.
+                 */
+                "If-Match"?: string | null;
+            };
             path: {
                 /** @description The tunnel's name. */
                 name: string;
@@ -1910,7 +2249,79 @@ export interface operations {
                     "application/json": components["schemas"]["TunnelView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `stale` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1942,7 +2353,43 @@ export interface operations {
                     "application/json": components["schemas"]["AccessBody"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1956,7 +2403,13 @@ export interface operations {
     set_access: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /**
+                 * @description The `ETag` of the version to be changed. With another one the answer is 412, and nothing changes.
+                 *     Without this header the change is made whatever the version is.
+                 */
+                "If-Match"?: string | null;
+            };
             path: {
                 /** @description The tunnel's name. */
                 name: string;
@@ -1978,7 +2431,79 @@ export interface operations {
                     "application/json": components["schemas"]["SetAccess"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `stale` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2015,7 +2540,43 @@ export interface operations {
                     "application/json": components["schemas"]["List_AuditEntry"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2047,7 +2608,43 @@ export interface operations {
                     "application/json": components["schemas"]["HealthView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2084,7 +2681,43 @@ export interface operations {
                     "application/json": components["schemas"]["List_HealthView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2123,7 +2756,43 @@ export interface operations {
                     "application/json": components["schemas"]["List_SecretView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2137,7 +2806,10 @@ export interface operations {
     rotate_secret: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description The tunnel's name. */
                 name: string;
@@ -2155,7 +2827,52 @@ export interface operations {
                     "application/json": components["schemas"]["RotatedSecret"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2189,7 +2906,120 @@ export interface operations {
                     "application/json": components["schemas"]["RevokedSecret"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_tunnel_usage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The tunnel's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Who uses it. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TunnelUsage"];
+                };
+            };
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2229,7 +3059,34 @@ export interface operations {
                     "application/json": components["schemas"]["List_ApiKeyView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2243,7 +3100,10 @@ export interface operations {
     create_api_key: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -2262,7 +3122,61 @@ export interface operations {
                     "application/json": components["schemas"]["CreatedApiKey"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2292,7 +3206,52 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2336,7 +3295,34 @@ export interface operations {
                     "application/json": components["schemas"]["List_AuditEntry"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2365,7 +3351,34 @@ export interface operations {
                     "application/json": components["schemas"]["AuditVerdict"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2405,7 +3418,34 @@ export interface operations {
                     "application/json": components["schemas"]["Edges"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2443,7 +3483,34 @@ export interface operations {
                     "application/json": components["schemas"]["List_JoinTokenView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2457,7 +3524,10 @@ export interface operations {
     create_join_token: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -2472,7 +3542,43 @@ export interface operations {
                     "application/json": components["schemas"]["CreatedJoinToken"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2502,7 +3608,52 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2532,7 +3683,52 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2564,7 +3760,43 @@ export interface operations {
                     "text/event-stream": string;
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_many_streams` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2593,7 +3825,34 @@ export interface operations {
                     "application/json": components["schemas"]["Me"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2624,7 +3883,70 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_many_logins` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2658,7 +3980,34 @@ export interface operations {
                     "application/json": components["schemas"]["List_SessionView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2688,7 +4037,52 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2702,7 +4096,10 @@ export interface operations {
     create_sign_in_link: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -2717,7 +4114,43 @@ export interface operations {
                     "application/json": components["schemas"]["SignInLink"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2761,7 +4194,34 @@ export interface operations {
                     "application/json": components["schemas"]["List_ProxyTokenView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2775,7 +4235,10 @@ export interface operations {
     create_proxy_token: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -2794,7 +4257,61 @@ export interface operations {
                     "application/json": components["schemas"]["CreatedProxyToken"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2826,7 +4343,52 @@ export interface operations {
                     "application/json": components["schemas"]["RevokedProxyToken"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2858,7 +4420,43 @@ export interface operations {
                     "application/json": components["schemas"]["RunView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2891,7 +4489,70 @@ export interface operations {
                     "application/json": components["schemas"]["LoggedIn"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `bad_login` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `bad_link` */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_many_logins` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2918,7 +4579,43 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2951,7 +4648,70 @@ export interface operations {
                     "application/json": components["schemas"]["LoggedIn"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `bad_login` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `bad_link` */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_many_logins` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2984,7 +4744,70 @@ export interface operations {
                     "application/json": components["schemas"]["LoggedIn"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `bad_login` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `bad_link` */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_many_logins` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3017,7 +4840,70 @@ export interface operations {
                     "application/json": components["schemas"]["SetUpLink"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `bad_login` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `bad_link` */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_many_logins` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3035,7 +4921,7 @@ export interface operations {
                 limit?: number;
                 /** @description The `next` of the page before. The other parameters must be the same as for that page. */
                 cursor?: string;
-                /** @description `name` or `created_at`, with `-` before it for descending; `name` without it. */
+                /** @description `name`, `created_at` or `updated_at`, with `-` before it for descending; `name` without it. */
                 sort?: string;
                 /** @description Only those whose name contains this; ASCII letters in either case. */
                 search?: string;
@@ -3055,7 +4941,34 @@ export interface operations {
                     "application/json": components["schemas"]["List_TeamView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3069,7 +4982,10 @@ export interface operations {
     create_team: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3088,7 +5004,61 @@ export interface operations {
                     "application/json": components["schemas"]["TeamView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3117,10 +5087,46 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["TeamView"];
+                    "application/json": components["schemas"]["TeamDetail"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3133,7 +5139,10 @@ export interface operations {
     };
     delete_team: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Remove it though something uses it. */
+                force?: boolean;
+            };
             header?: never;
             path: {
                 /** @description The team. */
@@ -3150,7 +5159,166 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `in_use` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rename_team: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The `ETag` of the version to be changed. With another one the answer is 412, and nothing changes.
+                 *     Without this header the change is made whatever the version is.
+                 */
+                "If-Match"?: string | null;
+            };
+            path: {
+                /** @description The team. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RenameTeam"];
+            };
+        };
+        responses: {
+            /** @description The team. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TeamView"];
+                };
+            };
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `stale` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3182,7 +5350,52 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3214,7 +5427,52 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3252,7 +5510,34 @@ export interface operations {
                     "application/json": components["schemas"]["List_TenantView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3266,7 +5551,10 @@ export interface operations {
     create_tenant: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3285,7 +5573,61 @@ export interface operations {
                     "application/json": components["schemas"]["TenantView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3323,7 +5665,34 @@ export interface operations {
                     "application/json": components["schemas"]["List_UsableTunnel"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3341,10 +5710,12 @@ export interface operations {
                 limit?: number;
                 /** @description The `next` of the page before. The other parameters must be the same as for that page. */
                 cursor?: string;
-                /** @description `email` or `created_at`, with `-` before it for descending; `email` without it. */
+                /** @description `email`, `name`, `created_at`, `updated_at` or `last_login_at`, with `-` before it for descending; `email` without it. */
                 sort?: string;
-                /** @description Only those whose address contains this; ASCII letters in either case. */
+                /** @description Only those whose address or name contains this; ASCII letters in either case. */
                 search?: string;
+                /** @description Only users who are disabled, or only those who are not. */
+                is_disabled?: boolean;
             };
             header?: never;
             path?: never;
@@ -3361,7 +5732,34 @@ export interface operations {
                     "application/json": components["schemas"]["List_UserView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3375,7 +5773,10 @@ export interface operations {
     create_user: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3394,7 +5795,61 @@ export interface operations {
                     "application/json": components["schemas"]["UserView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3426,7 +5881,43 @@ export interface operations {
                     "application/json": components["schemas"]["UserView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3456,7 +5947,52 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3470,7 +6006,13 @@ export interface operations {
     update_user: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /**
+                 * @description The `ETag` of the version to be changed. With another one the answer is 412, and nothing changes.
+                 *     Without this header the change is made whatever the version is.
+                 */
+                "If-Match"?: string | null;
+            };
             path: {
                 /** @description The user. */
                 id: string;
@@ -3492,7 +6034,79 @@ export interface operations {
                     "application/json": components["schemas"]["UserView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `stale` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3510,7 +6124,7 @@ export interface operations {
                 limit?: number;
                 /** @description The `next` of the page before. The other parameters must be the same as for that page. */
                 cursor?: string;
-                /** @description `name` or `created_at`, with `-` before it for descending; `name` without it. */
+                /** @description `name`, `created_at` or `updated_at`, with `-` before it for descending; `name` without it. */
                 sort?: string;
                 /** @description Only those whose name contains this; ASCII letters in either case. */
                 search?: string;
@@ -3534,7 +6148,34 @@ export interface operations {
                     "application/json": components["schemas"]["List_WorkflowSummary"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3548,7 +6189,10 @@ export interface operations {
     create_workflow: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3567,7 +6211,61 @@ export interface operations {
                     "application/json": components["schemas"]["WorkflowView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3599,7 +6297,43 @@ export interface operations {
                     "application/json": components["schemas"]["WorkflowView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3613,7 +6347,13 @@ export interface operations {
     update_workflow: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /**
+                 * @description The `ETag` of the version to be changed. With another one the answer is 412, and nothing changes.
+                 *     Without this header the change is made whatever the version is.
+                 */
+                "If-Match"?: string | null;
+            };
             path: {
                 /** @description The workflow. */
                 id: string;
@@ -3635,7 +6375,79 @@ export interface operations {
                     "application/json": components["schemas"]["WorkflowView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `stale` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3665,7 +6477,52 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3704,7 +6561,43 @@ export interface operations {
                     "application/json": components["schemas"]["List_RunSummary"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3721,7 +6614,10 @@ export interface operations {
                 /** @description Seconds to wait for the run to finish, at most 60; without it the answer comes at once. */
                 wait?: number;
             };
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description The workflow. */
                 id: string;
@@ -3748,7 +6644,61 @@ export interface operations {
                     "application/json": components["schemas"]["RunView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_many_runs` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;

@@ -73,6 +73,7 @@ struct ListApiKeys {
 #[serde(deny_unknown_fields)]
 struct CreateApiKey {
     /// What it is for.
+    #[schema(min_length = 1, max_length = 128)]
     name: String,
 }
 

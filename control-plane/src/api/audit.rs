@@ -1,10 +1,13 @@
 //! The tenant's audit log, and whether its chain is whole.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
 use axum::extract::State;
 use protocol::name::TunnelName;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
 
 use super::{
     extract::{Caller, Json, Path, Query},
@@ -16,8 +19,9 @@ use super::{
 use crate::{
     app::{App, Shared},
     store::{
-        self,
+        self, Read,
         audit::{Actor, Filter, Inspection, Link},
+        names::Kind,
     },
 };
 
@@ -41,27 +45,55 @@ struct AuditEntry {
     actor: Actor,
     /// What was done, such as `tunnel.create`.
     action: String,
-    /// To what.
+    /// To what: a name or an id.
     subject: String,
+    /// What people call the subject, where that is known and the subject is an id.
+    subject_name: Option<String>,
     /// What is particular about it.
     detail: serde_json::Value,
     /// SHA-256 over the hash before and this entry, base64url.
     hash: String,
 }
 
-impl From<Link> for AuditEntry {
-    fn from(Link { recorded, hash }: Link) -> Self {
+impl AuditEntry {
+    fn new(Link { recorded, hash }: Link, names: &HashMap<String, String>) -> Self {
+        // What is gone was called something when it was changed.
+        let told = ["name", "email"].iter().find_map(|field| recorded.detail[field].as_str());
+        let is_id = Uuid::try_parse(&recorded.subject).is_ok();
+        let known = names.get(&recorded.subject).map(String::as_str).or(told);
         Self {
             sequence: recorded.sequence,
             generation: recorded.generation,
             at: Timestamp(recorded.at_ms),
             actor: recorded.actor,
             action: recorded.action,
+            subject_name: known.filter(|_| is_id).map(str::to_owned),
             subject: recorded.subject,
             detail: recorded.detail,
             hash,
         }
     }
+}
+
+/// What the subjects of some entries are called now.
+async fn names(db: &mut impl Read, links: &[Link]) -> store::Result<HashMap<String, String>> {
+    let mut subjects = BTreeMap::<_, BTreeSet<_>>::new();
+    for Link { recorded, .. } in links {
+        let kind = match recorded.action.split('.').next() {
+            Some("user") => Kind::User,
+            Some("team") => Kind::Team,
+            Some("workflow") => Kind::Workflow,
+            Some("proxy_token") => Kind::ProxyToken,
+            Some("api_key") => Kind::ApiKey,
+            _ => continue,
+        };
+        subjects.entry(kind).or_default().insert(recorded.subject.clone());
+    }
+    let mut names = HashMap::new();
+    for (kind, ids) in subjects {
+        names.extend(store::names::of(db, kind, ids).await?);
+    }
+    Ok(names)
 }
 
 /// Which entries.
@@ -148,7 +180,8 @@ async fn page(
     let (page, order) = paging.newest_first(store::audit::BY_TIME)?;
     let mut db = app.store.read().await?;
     let links = store::audit::page(&mut db, caller.tenant(), filter, &page).await?;
-    Ok(Json(List::new(links.map(AuditEntry::from), &order)))
+    let names = names(&mut db, &links.items).await?;
+    Ok(Json(List::new(links.map(|link| AuditEntry::new(link, &names)), &order)))
 }
 
 /// Follows the chain from its beginning.

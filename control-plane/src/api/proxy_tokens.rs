@@ -1,6 +1,8 @@
 //! Long-lived tokens for the gateway, for programs that are no workflows of ours: each belongs to a
 //! team or to one of its workflows, is shown once, expires and can be revoked.
 
+use std::collections::HashMap;
+
 use axum::extract::State;
 use http::StatusCode;
 use protocol::{
@@ -23,7 +25,7 @@ use super::{
 use crate::{
     app::Shared,
     random,
-    store::{self, page::State as Shown, proxy_token::ProxyTokenRow},
+    store::{self, Read, names::Kind, page::State as Shown, proxy_token::ProxyTokenRow},
 };
 
 /// Longest life of a token, in days.
@@ -51,12 +53,18 @@ struct ProxyTokenView {
     /// For which it acts.
     #[schema(value_type = Uuid)]
     team: TeamId,
+    /// The team's name, if the team is still there.
+    team_name: Option<String>,
     /// For which it acts, if it is a workflow's.
     #[schema(value_type = Option<Uuid>)]
     workflow: Option<WorkflowId>,
+    /// The workflow's name, if the workflow is still there.
+    workflow_name: Option<String>,
     /// Who made it.
     #[schema(value_type = Uuid)]
     created_by: UserId,
+    /// The maker's name, if the maker is still there.
+    created_by_name: Option<String>,
     created_at: Timestamp,
     expires_at: Timestamp,
     revoked_at: Option<Timestamp>,
@@ -64,19 +72,44 @@ struct ProxyTokenView {
     response_timeout_s: Option<u32>,
 }
 
-impl From<ProxyTokenRow> for ProxyTokenView {
-    fn from(row: ProxyTokenRow) -> Self {
+impl ProxyTokenView {
+    fn new(row: ProxyTokenRow, names: &Names) -> Self {
         Self {
             id: row.id,
             name: row.name,
+            team_name: names.teams.get(&row.team.to_string()).cloned(),
             team: row.team,
+            workflow_name: row
+                .workflow
+                .and_then(|id| names.workflows.get(&id.to_string()).cloned()),
             workflow: row.workflow,
+            created_by_name: names.users.get(&row.created_by.to_string()).cloned(),
             created_by: row.created_by,
             created_at: Timestamp(row.created_ms),
             expires_at: Timestamp(row.expires_ms),
             revoked_at: row.revoked_ms.map(Timestamp),
             response_timeout_s: row.response_timeout_s,
         }
+    }
+}
+
+/// The names of what tokens refer to.
+struct Names {
+    teams: HashMap<String, String>,
+    workflows: HashMap<String, String>,
+    users: HashMap<String, String>,
+}
+
+impl Names {
+    async fn of(db: &mut impl Read, rows: &[ProxyTokenRow]) -> store::Result<Self> {
+        let teams = rows.iter().map(|row| row.team.to_string());
+        let workflows = rows.iter().filter_map(|row| Some(row.workflow?.to_string()));
+        let users = rows.iter().map(|row| row.created_by.to_string());
+        Ok(Self {
+            teams: store::names::of(db, Kind::Team, teams.collect()).await?,
+            workflows: store::names::of(db, Kind::Workflow, workflows.collect()).await?,
+            users: store::names::of(db, Kind::User, users.collect()).await?,
+        })
     }
 }
 
@@ -106,6 +139,7 @@ struct ListProxyTokens {
 #[serde(deny_unknown_fields)]
 struct CreateProxyToken {
     /// What it is for.
+    #[schema(min_length = 1, max_length = 128)]
     name: String,
     /// The team for which it is to act.
     #[schema(value_type = Option<Uuid>)]
@@ -165,7 +199,8 @@ async fn list_proxy_tokens(
     let now_ms = app.clock.now_ms();
     let mut db = app.store.read().await?;
     let tokens = store::proxy_token::page(&mut db, caller.tenant(), &filter, now_ms, &page).await?;
-    Ok(Json(List::new(tokens.map(ProxyTokenView::from), &order)))
+    let names = Names::of(&mut db, &tokens.items).await?;
+    Ok(Json(List::new(tokens.map(|row| ProxyTokenView::new(row, &names)), &order)))
 }
 
 /// Makes a token for the gateway. The answer waits up to a second for the edges, so that the token
@@ -224,14 +259,18 @@ async fn create_proxy_token(
         response_timeout_s: body.response_timeout_s,
     };
     store::proxy_token::insert(&mut change, &row).await?;
+    let names = Names::of(&mut change, std::slice::from_ref(&row)).await?;
     let detail = serde_json::json!({
         "name": &row.name, "team": row.team, "workflow": row.workflow, "expires_ms": row.expires_ms,
     });
     let generation =
         change.commit(caller.entry(&app, "proxy_token.create", row.id, detail)).await?;
     let rollout = Rollout::of(&app, generation).await?;
-    let created =
-        CreatedProxyToken { view: row.into(), token: token.encode().to_string(), rollout };
+    let created = CreatedProxyToken {
+        view: ProxyTokenView::new(row, &names),
+        token: token.encode().to_string(),
+        rollout,
+    };
     Ok((StatusCode::CREATED, Json(created)))
 }
 

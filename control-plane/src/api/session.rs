@@ -81,6 +81,9 @@ async fn log_in(
         return Err(Problem::bad_login());
     };
     app.logins.succeeded(&email);
+    if user.about.disabled_ms.is_some() {
+        return Err(Problem::disabled());
+    }
     let change = app.store.change().await?;
     begin(&app, change, user, &client, "session.begin").await
 }
@@ -102,6 +105,7 @@ pub(super) async fn begin(
         last_used_ms: now_ms,
     };
     store::session::insert(&mut change, &id.digest(), &row).await?;
+    store::user::came_in(&mut change, user.id, now_ms).await?;
     let entry = Entry {
         tenant: user.tenant,
         actor: Actor::User { id: user.id, email: user.email.clone() },
@@ -137,6 +141,8 @@ struct Me {
     #[schema(value_type = Uuid)]
     id: UserId,
     email: String,
+    /// What people call them; may be empty.
+    name: String,
     #[schema(value_type = Uuid)]
     tenant: TenantId,
     /// Owners may do everything in their tenant.
@@ -166,6 +172,7 @@ async fn who_am_i(State(app): State<Shared>, caller: Caller) -> Result<Json<Me>,
         is_operator: caller.must_be_operator().is_ok(),
         csrf_token: caller.session.as_ref().map(SessionId::csrf),
         email: caller.user.email,
+        name: caller.user.about.name,
         permissions: caller.user.permissions.into_iter().collect(),
         teams: teams.into_iter().collect(),
     }))

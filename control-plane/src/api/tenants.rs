@@ -20,7 +20,13 @@ use super::{
 use crate::{
     app::Shared,
     random,
-    store::{self, audit::Entry, tenant::Tenant, user::User},
+    store::{
+        self,
+        audit::Entry,
+        stamp::Stamp,
+        tenant::Tenant,
+        user::{About, User},
+    },
 };
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
@@ -113,6 +119,8 @@ async fn create_tenant(
         is_owner: true,
         permissions: BTreeSet::new(),
         created_ms: now_ms,
+        about: About::default(),
+        stamp: Stamp::default(),
     };
     let mut change = app.store.change().await?;
     store::tenant::insert(&mut change, &tenant).await?;

@@ -11,10 +11,12 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
+    edit::{Edited, Editors, IfMatch, Versioned},
     extract::{Caller, Json, Path, Query, display_text},
     list::{List, Paging, search},
     no_content,
     problem::Problem,
+    teams,
     timestamp::Timestamp,
 };
 use crate::{
@@ -23,6 +25,7 @@ use crate::{
     random,
     store::{
         self, Read,
+        stamp::{Stamp, Stamped},
         workflow::{Summary, Workflow},
     },
 };
@@ -43,20 +46,28 @@ struct WorkflowView {
     /// The team that owns it.
     #[schema(value_type = Uuid)]
     team: TeamId,
+    team_name: String,
     name: String,
     actions: Vec<Action>,
     created_at: Timestamp,
+    #[serde(flatten)]
+    edited: Edited,
 }
 
-impl From<Workflow> for WorkflowView {
-    fn from(workflow: Workflow) -> Self {
-        Self {
+impl WorkflowView {
+    async fn new(db: &mut impl Read, workflow: Workflow) -> Result<Versioned<Self>, Problem> {
+        let editors = Editors::of(db, vec![workflow.stamp]).await?;
+        let team = store::team::find(db, workflow.tenant, workflow.team).await?;
+        let view = Self {
             id: workflow.id,
             team: workflow.team,
+            team_name: team.map(|team| team.name).unwrap_or_default(),
             name: workflow.name,
             actions: workflow.actions,
             created_at: Timestamp(workflow.created_ms),
-        }
+            edited: editors.edited(workflow.stamp),
+        };
+        Ok(Versioned(workflow.stamp, view))
     }
 }
 
@@ -76,10 +87,12 @@ struct WorkflowSummary {
     #[schema(value_type = Vec<String>)]
     tunnels: Vec<TunnelName>,
     created_at: Timestamp,
+    #[serde(flatten)]
+    edited: Edited,
 }
 
-impl From<Summary> for WorkflowSummary {
-    fn from(workflow: Summary) -> Self {
+impl WorkflowSummary {
+    fn new(workflow: Summary, editors: &Editors) -> Self {
         Self {
             id: workflow.id,
             team: workflow.team,
@@ -88,6 +101,7 @@ impl From<Summary> for WorkflowSummary {
             action_count: workflow.actions,
             tunnels: workflow.tunnels,
             created_at: Timestamp(workflow.created_ms),
+            edited: editors.edited(workflow.stamp),
         }
     }
 }
@@ -96,7 +110,7 @@ impl From<Summary> for WorkflowSummary {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ListWorkflows {
-    /// `name` or `created_at`, with `-` before it for descending; `name` without it.
+    /// `name`, `created_at` or `updated_at`, with `-` before it for descending; `name` without it.
     sort: Option<String>,
     /// Only those whose name contains this; ASCII letters in either case.
     #[param(max_length = 128)]
@@ -116,8 +130,10 @@ struct CreateWorkflow {
     /// The team that is to own it.
     #[schema(value_type = Uuid)]
     team: TeamId,
+    #[schema(min_length = 1, max_length = 128)]
     name: String,
     /// Taken one after the other, until one gets no answer.
+    #[schema(min_items = 1, max_items = 100)]
     actions: Vec<Action>,
 }
 
@@ -125,8 +141,14 @@ struct CreateWorkflow {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct UpdateWorkflow {
+    /// The team that is to own it; the one that owns it, if this is left out. Its runs and its gateway
+    /// tokens go with it.
+    #[schema(value_type = Option<Uuid>)]
+    team: Option<TeamId>,
+    #[schema(min_length = 1, max_length = 128)]
     name: String,
     /// Taken one after the other, until one gets no answer.
+    #[schema(min_items = 1, max_items = 100)]
     actions: Vec<Action>,
 }
 
@@ -150,7 +172,9 @@ async fn list_workflows(
     };
     let mut db = app.store.read().await?;
     let workflows = store::workflow::page(&mut db, caller.tenant(), &filter, &page).await?;
-    Ok(Json(List::new(workflows.map(WorkflowSummary::from), &order)))
+    let editors = Editors::of(&mut db, workflows.items.iter().map(|w| w.stamp).collect()).await?;
+    let workflows = workflows.map(|workflow| WorkflowSummary::new(workflow, &editors));
+    Ok(Json(List::new(workflows, &order)))
 }
 
 /// Makes a workflow.
@@ -162,25 +186,29 @@ async fn create_workflow(
     State(app): State<Shared>,
     caller: Caller,
     Json(body): Json<CreateWorkflow>,
-) -> Result<(StatusCode, Json<WorkflowView>), Problem> {
+) -> Result<(StatusCode, Versioned<WorkflowView>), Problem> {
     validate(&body.actions)?;
     let mut change = app.store.change().await?;
     store::team::find(&mut change, caller.tenant(), body.team)
         .await?
         .ok_or_else(|| Problem::not_found("team"))?;
     caller.must_act_for(&mut change, body.team).await?;
-    let workflow = Workflow {
+    let mut workflow = Workflow {
         id: random::id(),
         tenant: caller.tenant(),
         team: body.team,
         name: display_text(&body.name, "the name")?,
         actions: body.actions,
         created_ms: app.clock.now_ms(),
+        stamp: Stamp::default(),
     };
     store::workflow::insert(&mut change, &workflow).await?;
+    workflow.stamp = caller.stamp(&app, &mut change, Stamped::Workflow, workflow.id).await?;
     let detail = serde_json::json!({ "name": &workflow.name, "team": workflow.team });
-    change.commit(caller.entry(&app, "workflow.create", workflow.id, detail)).await?;
-    Ok((StatusCode::CREATED, Json(workflow.into())))
+    let id = workflow.id;
+    let view = WorkflowView::new(&mut change, workflow).await?;
+    change.commit(caller.entry(&app, "workflow.create", id, detail)).await?;
+    Ok((StatusCode::CREATED, view))
 }
 
 /// Shows a workflow.
@@ -193,32 +221,47 @@ async fn get_workflow(
     State(app): State<Shared>,
     caller: Caller,
     Path(id): Path<WorkflowId>,
-) -> Result<Json<WorkflowView>, Problem> {
+) -> Result<Versioned<WorkflowView>, Problem> {
     let mut db = app.store.read().await?;
-    Ok(Json(find(&mut db, &caller, id).await?.into()))
+    let workflow = find(&mut db, &caller, id).await?;
+    WorkflowView::new(&mut db, workflow).await
 }
 
-/// Changes a workflow's name and actions.
+/// Changes a workflow's name and actions, and moves it to another team.
 #[utoipa::path(
     put, path = "/api/v1/workflows/{id}", tag = "workflows", request_body = UpdateWorkflow,
-    params(("id" = Uuid, Path, description = "The workflow.")),
+    params(("id" = Uuid, Path, description = "The workflow."), IfMatch),
     responses((status = 200, description = "The workflow.", body = WorkflowView)),
 )]
 async fn update_workflow(
     State(app): State<Shared>,
     caller: Caller,
+    if_match: IfMatch,
     Path(id): Path<WorkflowId>,
     Json(body): Json<UpdateWorkflow>,
-) -> Result<Json<WorkflowView>, Problem> {
+) -> Result<Versioned<WorkflowView>, Problem> {
     validate(&body.actions)?;
     let mut change = app.store.change().await?;
     let mut workflow = find(&mut change, &caller, id).await?;
+    if_match.check(&mut change, workflow.stamp).await?;
+    let from = workflow.team;
+    if let Some(team) = body.team.filter(|team| *team != from) {
+        teams::find(&mut change, &caller, team).await?;
+        caller.must_act_for(&mut change, team).await?;
+        store::workflow::change_team(&mut change, id, team).await?;
+        workflow.team = team;
+    }
     workflow.name = display_text(&body.name, "the name")?;
     workflow.actions = body.actions;
     store::workflow::update(&mut change, &workflow).await?;
-    let detail = serde_json::json!({ "name": &workflow.name, "team": workflow.team });
+    workflow.stamp = caller.stamp(&app, &mut change, Stamped::Workflow, id).await?;
+    let mut detail = serde_json::json!({ "name": &workflow.name, "team": workflow.team });
+    if workflow.team != from {
+        detail["moved_from"] = serde_json::json!(from);
+    }
+    let view = WorkflowView::new(&mut change, workflow).await?;
     change.commit(caller.entry(&app, "workflow.update", id, detail)).await?;
-    Ok(Json(workflow.into()))
+    Ok(view)
 }
 
 /// Removes a workflow and its runs; its gateway tokens are revoked.

@@ -138,6 +138,20 @@ pub(crate) async fn revoke(db: &mut Change, id: ProxyTokenId, now_ms: u64) -> Re
     revoke_by(db, sql, id.to_string(), now_ms).await.map(drop)
 }
 
+/// Lets a workflow's tokens act for another team.
+pub(super) async fn change_team(db: &mut Change, workflow: WorkflowId, team: TeamId) -> Result<()> {
+    let rows =
+        sqlx::query("UPDATE proxy_token SET team_id = $2 WHERE workflow_id = $1 RETURNING id")
+            .bind(workflow.to_string())
+            .bind(team.to_string())
+            .fetch_all(db.connection())
+            .await?;
+    for row in &rows {
+        feed::mark(db, &ItemKey::ProxyToken(parsed(row, "id")?)).await?;
+    }
+    Ok(())
+}
+
 /// Returns those that were not revoked before.
 pub(super) async fn revoke_of_workflow(
     db: &mut Change,

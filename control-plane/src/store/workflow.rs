@@ -11,7 +11,9 @@ use sqlx::any::AnyRow;
 use super::{
     Change, Read, Result, json,
     page::{Column, Page, Select, Slice, Value},
-    parsed, proxy_token, signed, text, to_json, unsigned,
+    parsed, proxy_token, signed,
+    stamp::{self, Stamp},
+    text, to_json, unsigned,
 };
 use crate::action::Action;
 
@@ -23,6 +25,7 @@ pub(crate) struct Workflow {
     pub(crate) name: String,
     pub(crate) actions: Vec<Action>,
     pub(crate) created_ms: u64,
+    pub(crate) stamp: Stamp,
 }
 
 impl Workflow {
@@ -43,12 +46,14 @@ pub(crate) struct Summary {
     /// The tunnels that its actions name.
     pub(crate) tunnels: Vec<TunnelName>,
     pub(crate) created_ms: u64,
+    pub(crate) stamp: Stamp,
 }
 
 /// What workflows can be ordered by.
 pub(crate) const COLUMNS: &[Column] = &[
     Column::text("name", "LOWER(workflow.name)"),
     Column::number("created_at", "workflow.created_ms"),
+    Column::number("updated_at", "workflow.updated_ms"),
 ];
 
 /// Which workflows are looked for; what is left out fits all.
@@ -109,6 +114,21 @@ async fn note_tunnels(db: &mut Change, workflow: &Workflow) -> Result<()> {
     Ok(())
 }
 
+/// Gives it to another team, together with its runs and its gateway tokens.
+pub(crate) async fn change_team(db: &mut Change, id: WorkflowId, team: TeamId) -> Result<()> {
+    for sql in [
+        "UPDATE workflow SET team_id = $2 WHERE id = $1",
+        "UPDATE run SET team_id = $2 WHERE workflow_id = $1",
+    ] {
+        sqlx::query(sql)
+            .bind(id.to_string())
+            .bind(team.to_string())
+            .execute(db.connection())
+            .await?;
+    }
+    proxy_token::change_team(db, id, team).await
+}
+
 /// Revokes its gateway tokens too, and returns them.
 pub(crate) async fn delete(
     db: &mut Change,
@@ -143,7 +163,8 @@ pub(crate) async fn page(
     page: &Page,
 ) -> Result<Slice<Summary>> {
     let columns = "workflow.id, workflow.team_id, team.name AS team_name, workflow.name, \
-         workflow.action_count, workflow.created_ms";
+         workflow.action_count, workflow.created_ms, workflow.revision, workflow.updated_ms, \
+         workflow.updated_by";
     let mut slice =
         Select::new(columns, "workflow JOIN team ON team.id = workflow.team_id", "workflow.id")
             .and("workflow.tenant_id = ?", [Value::Text(tenant.to_string())])
@@ -200,6 +221,7 @@ fn read_summary(row: &AnyRow) -> Result<Summary> {
         actions: unsigned(row, "action_count")?,
         tunnels: Vec::new(),
         created_ms: unsigned(row, "created_ms")?,
+        stamp: stamp::read(row)?,
     })
 }
 
@@ -211,5 +233,6 @@ fn read(row: &AnyRow) -> Result<Workflow> {
         name: text(row, "name")?,
         actions: json(row, "actions")?,
         created_ms: unsigned(row, "created_ms")?,
+        stamp: stamp::read(row)?,
     })
 }

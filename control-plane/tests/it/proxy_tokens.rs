@@ -186,7 +186,7 @@ async fn the_tokens_of_a_deleted_workflow_or_team_are_revoked() {
     world.owner.delete(&format!("/api/v1/workflows/{workflow}")).await.expect(204);
     until_gone(&mut feed, of_workflow.id).await;
     assert!(feed.state.proxy_tokens.contains_key(&of_team.id), "the team is still there");
-    world.owner.delete(&format!("/api/v1/teams/{team}")).await.expect(204);
+    world.owner.delete(&format!("/api/v1/teams/{team}?force=true")).await.expect(204);
     until_gone(&mut feed, of_team.id).await;
 
     let listed = world.owner.get(&format!("{PATH}?state=all")).await.expect(200);

@@ -214,7 +214,7 @@ async fn only_members_run_their_teams_workflows() {
         (ann.get(&path).await.expect(200)["status"] == "failed").then_some(())
     })
     .await;
-    world.owner.delete(&format!("/api/v1/teams/{team}")).await.expect_problem(409, "conflict");
+    world.owner.delete(&format!("/api/v1/teams/{team}")).await.expect_problem(409, "in_use");
     world.owner.delete(&workflow).await.expect(204);
     ann.get(&path).await.expect_problem(404, "not_found");
 }

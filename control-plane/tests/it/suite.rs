@@ -8,6 +8,7 @@ pub mod console;
 pub mod database;
 pub mod document;
 pub mod edges;
+pub mod editing;
 pub mod events;
 pub mod lists;
 pub mod presence;

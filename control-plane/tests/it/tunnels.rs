@@ -177,10 +177,10 @@ async fn a_team_that_is_removed_leaves_every_access_list() {
     let body = json!({"name": "office", "access": access});
     world.owner.post(TUNNELS, &body).await.expect(201);
     let path = format!("{TUNNELS}/office/access");
-    world.owner.delete(&format!("/api/v1/teams/{ops}")).await.expect(204);
+    world.owner.delete(&format!("/api/v1/teams/{ops}?force=true")).await.expect(204);
     let rest = json!({"mode": "teams", "teams": [dev]});
     assert_eq!(world.owner.get(&path).await.expect(200), rest);
-    world.owner.delete(&format!("/api/v1/teams/{dev}")).await.expect(204);
+    world.owner.delete(&format!("/api/v1/teams/{dev}?force=true")).await.expect(204);
     let nobody = json!({"mode": "teams", "teams": []});
     assert_eq!(world.owner.get(&path).await.expect(200), nobody, "not open to all again");
 }

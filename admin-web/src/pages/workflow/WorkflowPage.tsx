@@ -6,6 +6,7 @@ import { useMemo, useState } from "react";
 import { answer, api, done, type Schemas } from "@/api/client";
 import { Problem } from "@/api/problem";
 import { runs, workflow as workflowQuery, workflows } from "@/api/queries";
+import { isStale } from "@/api/version";
 import { duration } from "@/lib/time";
 import { RunMark } from "@/parts/RunMark";
 import { Confirm } from "@/ui/Confirm";
@@ -141,19 +142,26 @@ function Edit({ workflow }: { workflow: Workflow }) {
   );
   // What others save meanwhile does not replace what is being typed here.
   const [start, setStart] = useState(initial);
+  const [etag, setEtag] = useState(workflow.etag);
   const save = useMutation({
-    mutationFn: ({ name, actions }: Draft) =>
+    mutationFn: ({ name, team, actions }: Draft) =>
       answer(
         api.PUT("/api/v1/workflows/{id}", {
-          params: { path: { id: workflow.id } },
-          body: { name: name.trim(), actions: actions.map(toAction) },
+          params: { path: { id: workflow.id }, header: { "If-Match": etag } },
+          body: { team, name: name.trim(), actions: actions.map(toAction) },
         }),
       ),
     onSuccess: (saved) => {
       queries.setQueryData(workflowQuery(workflow.id).queryKey, saved);
       void queries.invalidateQueries(workflows);
       setStart({ name: saved.name, team: saved.team, actions: saved.actions.map(toDraft) });
+      setEtag(saved.etag);
       notify("Saved.");
+    },
+    onError: async (error) => {
+      if (!isStale(error)) return;
+      const current = await queries.fetchQuery({ ...workflowQuery(workflow.id), staleTime: 0 });
+      setEtag(current.etag);
     },
   });
   const remove = useMutation({

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::TunnelView;
 use crate::{
-    api::health::HealthWord,
+    api::{edit::Editors, health::HealthWord},
     app::App,
     store::{page::Position, tunnel::Tunnel},
 };
@@ -46,7 +46,12 @@ struct LinkSummary {
 }
 
 impl TunnelSummary {
-    pub(super) fn new(app: &App, tunnel: &Tunnel, regions: &HashMap<EdgeId, String>) -> Self {
+    pub(super) fn new(
+        app: &App,
+        tunnel: &Tunnel,
+        regions: &HashMap<EdgeId, String>,
+        editors: &Editors,
+    ) -> Self {
         let views = app.presence.state().connectors(tunnel.id);
         let link = |connector, (edge, link): &(EdgeId, LinkPresence)| LinkSummary {
             connector,
@@ -60,7 +65,7 @@ impl TunnelSummary {
             .iter()
             .flat_map(|view| view.links.iter().map(move |known| link(view.connector, known)));
         Self {
-            tunnel: TunnelView::new(app, tunnel),
+            tunnel: TunnelView::new(app, tunnel, editors),
             connectors: views.iter().filter(|view| !view.links.is_empty()).count(),
             missing_connectors: views.iter().filter(|view| view.vanished_ms.is_some()).count(),
             links: links.collect(),
@@ -76,10 +81,11 @@ impl TunnelSummary {
 
     /// Where it stands in a list that is ordered by this column.
     pub(super) fn place(&self, column: &str) -> Position {
-        let TunnelView { name, display_name, health, created_at, .. } = &self.tunnel;
+        let TunnelView { name, display_name, health, created_at, edited, .. } = &self.tunnel;
         match column {
             "display_name" => Position::new(display_name.as_str(), name),
             "created_at" => Position::new(created_at.0, name),
+            "updated_at" => Position::new(edited.at_ms(), name),
             "health" => Position::new(health.rank(), name),
             _ => Position::new(name.as_str(), name),
         }
