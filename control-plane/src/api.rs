@@ -36,10 +36,13 @@ mod api_keys;
 mod audit;
 mod document;
 mod edges;
+mod edit;
 mod events;
 mod extract;
 mod health;
+mod idempotency;
 mod join_tokens;
+mod list;
 mod picker;
 pub(crate) mod problem;
 mod proxy_tokens;
@@ -52,6 +55,7 @@ mod teams;
 mod tenants;
 pub(crate) mod timestamp;
 mod tunnels;
+mod usage;
 mod users;
 mod workflows;
 
@@ -91,6 +95,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(teams::routes())
         .merge(tunnels::routes())
         .merge(access::routes())
+        .merge(usage::routes())
         .merge(secrets::routes())
         .merge(health::routes())
         .merge(picker::routes())
@@ -103,7 +108,13 @@ fn routes() -> OpenApiRouter<Shared> {
 }
 
 fn router(app: Shared) -> Router {
-    Router::from(routes())
+    let (routes, document) = routes().split_for_parts();
+    let known = list::parameters(&document);
+    routes
+        .layer(middleware::from_fn_with_state(app.clone(), idempotency::once))
+        .layer(middleware::from_fn(move |request, next| {
+            list::only_known(known.clone(), request, next)
+        }))
         .route("/healthz", axum::routing::get(|| async { "ok\n" }))
         .fallback(fallback)
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })

@@ -4,7 +4,9 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { answer, api } from "@/api/client";
+import { Problem } from "@/api/problem";
 import { tunnel as tunnelQuery, tunnels } from "@/api/queries";
+import { isStale, useVersion } from "@/api/version";
 import { count } from "@/lib/text";
 import { Confirm } from "@/ui/Confirm";
 import { notify } from "@/ui/notify";
@@ -24,13 +26,14 @@ function DisplayName() {
   const tunnel = useTunnel();
   const queries = useQueryClient();
   const [draft, setDraft] = useState<string>();
+  const version = useVersion(tunnel.etag);
   const text = draft ?? tunnel.display_name;
   const isChanged = draft !== undefined && draft.trim() !== tunnel.display_name;
   const save = useMutation({
     mutationFn: (display_name: string) =>
       answer(
         api.PATCH("/api/v1/admin/tunnel/{name}", {
-          params: { path: { name: tunnel.name } },
+          params: { path: { name: tunnel.name }, header: { "If-Match": version.etag } },
           body: { display_name },
         }),
       ),
@@ -40,7 +43,13 @@ function DisplayName() {
         queries.invalidateQueries(tunnels),
       ]);
       setDraft(undefined);
+      version.end();
       notify("Saved.");
+    },
+    onError: async (error) => {
+      if (!isStale(error)) return;
+      await queries.invalidateQueries(tunnelQuery(tunnel.name));
+      version.end();
     },
   });
   return (
@@ -61,7 +70,10 @@ function DisplayName() {
             maxLength={128}
             value={text}
             error={text.trim() ? undefined : "Give the tunnel a name"}
-            onChange={(event) => setDraft(event.currentTarget.value)}
+            onChange={(event) => {
+              version.begin();
+              setDraft(event.currentTarget.value);
+            }}
           />
           <Text size="sm" c="dimmed">
             Its name <code>{tunnel.name}</code> stands in URLs and in proxy credentials and never
@@ -86,8 +98,10 @@ function Delete() {
   const [isAsked, setAsked] = useState(false);
   const links = connectors.reduce((sum, connector) => sum + connector.links.length, 0);
   const remove = useMutation({
-    mutationFn: () =>
-      answer(api.DELETE("/api/v1/admin/tunnel/{name}", { params: { path: { name } } })),
+    mutationFn: (force: boolean) =>
+      answer(
+        api.DELETE("/api/v1/admin/tunnel/{name}", { params: { path: { name }, query: { force } } }),
+      ),
     onSuccess: async () => {
       notify(`Tunnel ${name} is deleted.`);
       await navigate({ to: "/admin/tunnel" });
@@ -95,6 +109,7 @@ function Delete() {
       await queries.invalidateQueries(tunnels);
     },
   });
+  const users = remove.error instanceof Problem ? remove.error.usedBy : [];
   return (
     <Card withBorder className="card" p="lg">
       <Title order={2} mb="sm">
@@ -114,18 +129,22 @@ function Delete() {
       </Button>
       <Confirm
         opened={isAsked}
-        onClose={() => setAsked(false)}
+        onClose={() => {
+          setAsked(false);
+          remove.reset();
+        }}
         title={`Delete tunnel ${name}`}
         word={name}
-        action="Delete the tunnel"
+        action={users.length > 0 ? "Delete it all the same" : "Delete the tunnel"}
         isPending={remove.isPending}
         error={remove.error}
-        onConfirm={() => remove.mutate()}
+        onConfirm={() => remove.mutate(users.length > 0)}
       >
         {links > 0
           ? `${count(links, "link")} ${links === 1 ? "is" : "are"} up and will be cut. `
           : "No link is up. "}
         This cannot be undone.
+        {users.length > 0 && ` In use by ${users.map((user) => user.name).join(", ")}.`}
       </Confirm>
     </Card>
   );

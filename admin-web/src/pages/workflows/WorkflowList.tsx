@@ -15,8 +15,6 @@ export function WorkflowList() {
   const list = useQuery(workflows);
   const allTeams = useQuery(teams);
   const all = list.data ?? [];
-  const teamName = (id: string) =>
-    allTeams.data?.find((each) => each.id === id)?.name ?? "another team";
   const shown = all.filter(
     (workflow) =>
       workflow.name.toLowerCase().includes(q.toLowerCase()) && (!team || workflow.team === team),
@@ -81,11 +79,11 @@ export function WorkflowList() {
                 </Go>
                 <Text size="sm" c="dimmed">
                   <VisuallyHidden>Team: </VisuallyHidden>
-                  {teamName(workflow.team)}
+                  {workflow.team_name}
                 </Text>
                 <Text size="sm" c="dimmed">
-                  {count(workflow.actions.length, "action")}
-                  {tunnelsOf(workflow.actions)}
+                  {count(workflow.action_count, "action")}
+                  {workflow.tunnels.length > 0 && ` through ${workflow.tunnels.join(", ")}`}
                 </Text>
                 <Text size="sm" c="dimmed">
                   Made <When at={workflow.created_at} />
@@ -97,11 +95,4 @@ export function WorkflowList() {
       )}
     </Page>
   );
-}
-
-function tunnelsOf(actions: readonly { use_tunnel?: string | null }[]): string {
-  const names = [
-    ...new Set(actions.map((action) => action.use_tunnel).filter((name) => name != null)),
-  ];
-  return names.length > 0 ? ` through ${names.join(", ")}` : "";
 }
