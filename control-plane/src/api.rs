@@ -47,6 +47,7 @@ mod setup;
 mod teams;
 mod tenants;
 pub(crate) mod timestamp;
+mod traffic;
 mod tunnels;
 mod users;
 mod workflows;
@@ -85,6 +86,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(access::routes())
         .merge(secrets::routes())
         .merge(health::routes())
+        .merge(traffic::routes())
         .merge(picker::routes())
         .merge(workflows::routes())
         .merge(runs::routes())

@@ -33,6 +33,7 @@ mod random;
 mod runner;
 mod signer;
 mod store;
+mod traffic;
 
 pub use api::openapi;
 pub use clock::Clock;

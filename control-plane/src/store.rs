@@ -30,6 +30,7 @@ pub(crate) mod session;
 pub(crate) mod team;
 pub(crate) mod tenant;
 pub(crate) mod token_key;
+pub(crate) mod traffic;
 pub(crate) mod tunnel;
 pub(crate) mod user;
 pub(crate) mod workflow;

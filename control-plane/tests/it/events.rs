@@ -179,6 +179,7 @@ async fn presence_is_told_when_links_come_and_when_they_are_measured() {
         reset,
         up: vec![up],
         down: Vec::new(),
+        traffic: Vec::new(),
     };
     presence.report(report(first.clone(), true)).await;
     let (_, event) = stream.until("presence").await;

@@ -70,6 +70,7 @@ impl State {
                 reset: true,
                 up: edge.links.values().cloned().collect(),
                 down: edge.goodbyes.iter().cloned().collect(),
+                traffic: Vec::new(),
             });
             unshared.told.push(Told { presence, is_claim: before.is_none(), report });
             unshared.heard.insert(id, heard);
