@@ -54,6 +54,7 @@ mod setup;
 mod teams;
 mod tenants;
 pub(crate) mod timestamp;
+mod traffic;
 mod tunnels;
 mod usage;
 mod users;
@@ -98,6 +99,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(usage::routes())
         .merge(secrets::routes())
         .merge(health::routes())
+        .merge(traffic::routes())
         .merge(picker::routes())
         .merge(workflows::routes())
         .merge(runs::routes())

@@ -19,6 +19,7 @@ use crate::{
         audit::{Actor, Entry},
         join_token::JoinTokenRow,
     },
+    traffic::Traffic,
 };
 
 /// A join token is good for that long: 24 hours.
@@ -32,6 +33,7 @@ pub(crate) struct App {
     pub(crate) clock: Clock,
     pub(crate) peers: Peers,
     pub(crate) presence: Presence,
+    pub(crate) traffic: Traffic,
     pub(crate) events: Events,
     pub(crate) passwords: Passwords,
     pub(crate) logins: Backoff,

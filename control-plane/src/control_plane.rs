@@ -24,6 +24,7 @@ use crate::{
     runner::Runner,
     signer::Signer,
     store::{self, Location, Store, audit::Actor},
+    traffic::Traffic,
 };
 
 /// Runs under way have that long when the control plane stops.
@@ -112,6 +113,7 @@ impl ControlPlane {
             clock,
             peers,
             presence,
+            traffic: Traffic::default(),
             events: Events::new(),
             passwords,
             logins: Backoff::default(),
@@ -161,6 +163,10 @@ impl ControlPlane {
         workers.spawn({
             let (app, stop) = (app.clone(), workers_stop.clone());
             async move { app.presence.work(&app.store, &app.peers, &app.clock, stop).await }
+        });
+        workers.spawn({
+            let (app, stop) = (app.clone(), workers_stop.clone());
+            async move { app.traffic.work(&app.store, &app.clock, stop).await }
         });
         workers.spawn({
             let (app, stop) = (app.clone(), workers_stop.clone());

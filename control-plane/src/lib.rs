@@ -34,6 +34,7 @@ mod random;
 mod runner;
 mod signer;
 mod store;
+mod traffic;
 
 pub use api::openapi;
 pub use clock::Clock;

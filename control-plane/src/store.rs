@@ -34,6 +34,7 @@ pub(crate) mod stamp;
 pub(crate) mod team;
 pub(crate) mod tenant;
 pub(crate) mod token_key;
+pub(crate) mod traffic;
 pub(crate) mod tunnel;
 pub(crate) mod user;
 pub(crate) mod workflow;

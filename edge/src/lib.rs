@@ -39,6 +39,7 @@ mod registry;
 mod served;
 mod streams;
 mod tasks;
+mod traffic;
 
 pub use edge::{Edge, StartError};
 pub use join::JoinError;

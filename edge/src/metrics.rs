@@ -27,7 +27,11 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    fn index(self) -> usize {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 2 + Code::ALL.len();
+
+    /// A number below [`COUNT`](Self::COUNT).
+    pub(crate) fn index(self) -> usize {
         match self {
             Self::Ok => 0,
             Self::ClientGone => 1,
@@ -36,7 +40,8 @@ impl Outcome {
         }
     }
 
-    fn all() -> impl Iterator<Item = (Self, &'static str)> {
+    /// Each, with its name.
+    pub(crate) fn all() -> impl Iterator<Item = (Self, &'static str)> {
         let refusals = Code::ALL.iter().map(|code| (Self::Refused(*code), code.as_str()));
         [(Self::Ok, "ok"), (Self::ClientGone, "client_gone")].into_iter().chain(refusals)
     }

@@ -32,6 +32,7 @@ use crate::{
     control_plane::presence::Unreported,
     knowledge::Grant,
     streams::{Live, Sharers, Streams},
+    traffic::{Counters, Traffic},
 };
 
 use missing::Missing;
@@ -248,6 +249,7 @@ pub(crate) enum NoPick {
 #[derive(Debug)]
 pub(crate) struct Tunnel {
     pub(crate) streams: Arc<Streams>,
+    pub(crate) counters: Arc<Counters>,
     links: RwLock<Vec<Arc<Link>>>,
     /// Requests that all its links take together.
     room: AtomicUsize,
@@ -258,9 +260,10 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    fn new(max_streams: usize) -> Self {
+    fn new(max_streams: usize, counters: Arc<Counters>) -> Self {
         Self {
             streams: Arc::new(Streams::new(max_streams)),
+            counters,
             links: RwLock::default(),
             room: AtomicUsize::new(usize::MAX),
             turn: AtomicUsize::new(0),
@@ -378,6 +381,7 @@ impl Tunnel {
 #[derive(Debug)]
 pub(crate) struct Registry {
     tunnels: RwLock<HashMap<TunnelId, Arc<Tunnel>>>,
+    pub(crate) traffic: Traffic,
     links: AtomicUsize,
     changed: Notify,
     /// Moves with every link that comes or goes.
@@ -394,6 +398,7 @@ impl Registry {
     pub(crate) fn new(max_links: usize, max_streams_per_tunnel: usize) -> Self {
         Self {
             tunnels: RwLock::default(),
+            traffic: Traffic::default(),
             links: AtomicUsize::new(0),
             changed: Notify::new(),
             version: AtomicU64::new(0),
@@ -404,6 +409,10 @@ impl Registry {
             max_links,
             max_streams_per_tunnel,
         }
+    }
+
+    fn tunnel(&self, id: TunnelId) -> Arc<Tunnel> {
+        Arc::new(Tunnel::new(self.max_streams_per_tunnel, self.traffic.of(id)))
     }
 
     /// The tunnel, if it has links here, or had some until lately.
@@ -506,7 +515,7 @@ impl Registry {
         let tunnels: HashSet<TunnelId> = tunnels.into_iter().collect();
         let mut known = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
         for id in &tunnels {
-            let tunnel = Arc::new(Tunnel::new(self.max_streams_per_tunnel));
+            let tunnel = self.tunnel(*id);
             tunnel.miss();
             known.insert(*id, tunnel);
             self.missing.forget_later(*id);
@@ -564,9 +573,7 @@ impl Registry {
     /// what is under way.
     pub(crate) fn insert(&self, link: &Arc<Link>, unreported: &Unreported) {
         let mut tunnels = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
-        let tunnel = tunnels
-            .entry(link.key.tunnel)
-            .or_insert_with(|| Arc::new(Tunnel::new(self.max_streams_per_tunnel)));
+        let tunnel = tunnels.entry(link.key.tunnel).or_insert_with(|| self.tunnel(link.key.tunnel));
         let mut links = tunnel.links.write().unwrap_or_else(PoisonError::into_inner);
         links
             .iter()

@@ -35,6 +35,12 @@ async fn a_workflow_reaches_the_private_server(transport: &str) {
         assert!(phases.contains(&phase), "{phase} is missing from {phases:?}");
     }
 
+    let is_counted = |traffic: &Value| {
+        let step = &traffic["steps"][0];
+        step["answered"] == 1 && step["bytes_down"] == HELLO.len()
+    };
+    world.wait_for(&format!("/api/v1/admin/tunnel/{TUNNEL}/traffic"), is_counted).await.unwrap();
+
     connector.signal(Signal::SIGTERM).unwrap();
     assert!(connector.ended().await.unwrap().success(), "{}", connector.said());
     let down = world.wait_for_health("Down").await.unwrap();
@@ -106,6 +112,14 @@ async fn a_team_whose_access_is_taken_away_is_refused_and_its_live_streams_are_c
     }
     let run = world.run(world.get_action(&world.origin.url("/hello"))).await.unwrap();
     assert_eq!(run["actions"][0]["refusal"]["code"], "access_denied", "{run}");
+    let failures = format!("/api/v1/admin/tunnel/{TUNNEL}/failures");
+    let by_code = |failures: &Value, code: &str| {
+        failures["items"].as_array().unwrap().iter().filter(|item| item["code"] == code).count()
+    };
+    let is_told =
+        |told: &Value| by_code(told, "access_denied") == 3 && by_code(told, "access_revoked") == 1;
+    let told = world.wait_for(&failures, is_told).await.unwrap();
+    assert_eq!(told["items"][0]["destination"], world.origin.address().to_string(), "{told}");
 
     let team = json!({ "mode": "teams", "teams": [world.team] });
     let saved = world.api.put(&access, &team).await.unwrap();

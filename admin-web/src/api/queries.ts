@@ -80,6 +80,34 @@ export const healthHistory = (name: string) =>
     },
   });
 
+export type Span = "1h" | "24h" | "30d";
+
+/** Edges report every few seconds, and no event tells of it. */
+const TRAFFIC_EVERY_MS = 10_000;
+
+export const traffic = (name: string, span: Span) =>
+  queryOptions({
+    queryKey: ["tunnel", name, "traffic", span],
+    queryFn: () =>
+      answer(
+        api.GET("/api/v1/admin/tunnel/{name}/traffic", {
+          params: { path: { name }, query: { span } },
+        }),
+      ),
+    placeholderData: (before) => before,
+    refetchInterval: TRAFFIC_EVERY_MS,
+  });
+
+export const failures = (name: string) =>
+  queryOptions({
+    queryKey: ["tunnel", name, "failures"],
+    queryFn: async () => {
+      const params = { path: { name } };
+      return (await answer(api.GET("/api/v1/admin/tunnel/{name}/failures", { params }))).items;
+    },
+    refetchInterval: TRAFFIC_EVERY_MS,
+  });
+
 export const tunnelAudit = (name: string) =>
   infiniteQueryOptions({
     queryKey: ["tunnel", name, "audit"],

@@ -96,6 +96,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/tunnel/{name}/failures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the latest 100 requests of a tunnel that were refused, or whose answers broke off. */
+        get: operations["list_failures"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/tunnel/{name}/health": {
         parameters: {
             query?: never;
@@ -160,6 +177,26 @@ export interface paths {
         post?: never;
         /** Revokes a secret: its links are cut and cannot return. */
         delete: operations["revoke_secret"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tunnel/{name}/traffic": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Shows what went through a tunnel, by the minute or the hour. Edges report every few seconds; figures that a
+         *     broken connection takes along are lost.
+         */
+        get: operations["get_traffic"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -1033,6 +1070,37 @@ export interface components {
             /** @description What it is for. */
             purpose: string;
         };
+        /** @description A request that was refused, or whose answer broke off. */
+        FailureView: {
+            /** @description When it ended. */
+            at: components["schemas"]["Timestamp"];
+            /** @description The refusal's code. */
+            code: string;
+            /** @description Host and port that were asked for. */
+            destination: string;
+            /** @description What was particular about this one. */
+            detail: string;
+            /** @description What to do. */
+            fix?: string | null;
+            /** @description How long each part took, in microseconds: `policy=12, edge=30, link=800`. Empty if nothing was measured. */
+            phases: string;
+            /** @description Whose fault it is: `client`, `edge`, `connector` or `origin`. */
+            source?: string | null;
+            /** @description The team that asked. */
+            team: string;
+            /** @description Its name, if it is still there. */
+            team_name?: string | null;
+            /** @description What the code means. */
+            title?: string | null;
+            /** @description The proxy token, if it was one. */
+            token?: string | null;
+            /** @description Its workflow, if it was one. */
+            workflow?: string | null;
+        };
+        /** @description Refusals, newest first. */
+        Failures: {
+            items: components["schemas"]["FailureView"][];
+        };
         /** @description One of four words, with its reason. */
         HealthView: {
             /** @description `Healthy`, `Degraded`, `Inactive` or `Down`. */
@@ -1676,6 +1744,37 @@ export interface components {
          * @enum {string}
          */
         Status: "queued" | "running" | "succeeded" | "failed" | "interrupted";
+        /** @description What went through in one step. */
+        StepView: {
+            /**
+             * Format: int64
+             * @description Requests that were answered by their origin.
+             */
+            answered: number;
+            /** @description When it began. */
+            at: components["schemas"]["Timestamp"];
+            /**
+             * Format: int64
+             * @description Bytes from origins.
+             */
+            bytes_down: number;
+            /**
+             * Format: int64
+             * @description Bytes to origins.
+             */
+            bytes_up: number;
+            /**
+             * Format: int64
+             * @description Requests whose client went away.
+             */
+            client_gone: number;
+            /** @description Answers by how long they took to begin, in the classes of `latency_bounds_ms`. */
+            latency: number[];
+            /** @description Refusals, by their code. */
+            refused: {
+                [key: string]: number;
+            };
+        };
         /** @description A team with its members. */
         TeamDetail: components["schemas"]["TeamView"] & {
             /** @description The members with their names, in the order of their addresses. */
@@ -1717,6 +1816,22 @@ export interface components {
          * @example 2026-01-31T08:30:00.125Z
          */
         Timestamp: string;
+        /** @description What went through a tunnel. */
+        TrafficView: {
+            /** @description When the first step began. */
+            from: components["schemas"]["Timestamp"];
+            /** @description Upper bounds of the classes of latency, in milliseconds. There is one class more, without a bound. */
+            latency_bounds_ms: number[];
+            /**
+             * Format: int64
+             * @description Length of a step, in seconds.
+             */
+            step_s: number;
+            /** @description The steps in which something went through, oldest first. */
+            steps: components["schemas"]["StepView"][];
+            /** @description When the last step ends. */
+            to: components["schemas"]["Timestamp"];
+        };
         /** @description A tunnel with all that is known of it. */
         TunnelDetail: components["schemas"]["TunnelView"] & {
             connectors: components["schemas"]["ConnectorBody"][];
@@ -2589,6 +2704,74 @@ export interface operations {
             };
         };
     };
+    list_failures: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The tunnel's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The refusals, newest first. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failures"];
+                };
+            };
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     get_health: {
         parameters: {
             query?: never;
@@ -2946,6 +3129,77 @@ export interface operations {
             };
             /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_traffic: {
+        parameters: {
+            query?: {
+                /** @description `1h`, `24h` or `30d`; an hour, if it is not given. */
+                span?: "1h" | "24h" | "30d";
+            };
+            header?: never;
+            path: {
+                /** @description The tunnel's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What went through. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrafficView"];
+                };
+            };
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

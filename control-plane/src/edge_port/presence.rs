@@ -28,7 +28,8 @@ pub(super) async fn handle(
         let Ok(frame) = frame else { break };
         let Ok(data) = frame.into_data() else { continue };
         lines.push(&data)?;
-        while let Some(report) = lines.next()? {
+        while let Some(mut report) = lines.next()? {
+            app.traffic.take(std::mem::take(&mut report.traffic), app.clock.now_ms());
             let taken = app.presence.report(edge, session, report, app.clock.now_ms());
             taken.map_err(|refused| {
                 Problem::conflict(refused.to_string(), "Begin anew, and report every link.")

@@ -19,5 +19,6 @@ pub mod runner;
 pub mod runner_tunnel;
 pub mod tenancy;
 pub mod test_edge;
+pub mod traffic;
 pub mod tunnels;
 pub mod world;

@@ -31,6 +31,7 @@ pub mod presence;
 pub mod refusal;
 pub mod secret;
 pub mod settings_file;
+pub mod traffic;
 pub mod varint;
 
 mod armour;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     control::Facts,
     id::{ConnectorId, KeyId, TunnelId},
+    traffic::TunnelTraffic,
 };
 
 /// Path of presence at the control plane's edge port.
@@ -59,6 +60,9 @@ pub struct Report {
     /// Links that are gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub down: Vec<LinkDown>,
+    /// What went through tunnels since the last report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traffic: Vec<TunnelTraffic>,
 }
 
 /// A link that is up.

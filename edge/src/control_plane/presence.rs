@@ -142,6 +142,7 @@ async fn write(core: &Core, lines: mpsc::Sender<Bytes>) -> PresenceError {
     };
     loop {
         report.gateway_tls = core.gateway_tls;
+        report.traffic = core.registry.traffic.take();
         let mut line = match serde_json::to_vec(&report) {
             Ok(line) => line,
             Err(error) => return error.into(),

@@ -4,23 +4,28 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderValue, Response, StatusCode, Version, header, uri::Authority};
 use http_body::{Body, Frame, SizeHint};
 use link::LinkError;
 use protocol::{
     fields,
+    phases::Phases,
     refusal::{Code, Refusal},
+    traffic::Failure,
 };
 
 use crate::{
     core::Core,
     gateway::client::{Client, Flushed},
+    knowledge::Grant,
     metrics::Outcome,
     registry::InFlight,
     streams::{Broken, Live},
+    traffic::Counters,
 };
 
 /// One request in the books: under way until this is dropped, then counted by its outcome.
@@ -28,13 +33,74 @@ use crate::{
 pub(crate) struct Account {
     core: Arc<Core>,
     pub(crate) outcome: Outcome,
+    used: Option<Used>,
+    /// What is particular about a refusal.
+    detail: String,
+    /// Of an answer that is a refusal.
+    phases: Phases,
+}
+
+/// Which tunnel is used, by whom, and what for.
+#[derive(Debug)]
+struct Used {
+    grant: Grant,
+    destination: Option<Authority>,
+    counters: Arc<Counters>,
 }
 
 impl Account {
     pub(crate) fn open(core: Arc<Core>) -> Self {
         core.metrics.in_flight.increment(1.0);
         // Until there is an answer, only the client can end the request.
-        Self { core, outcome: Outcome::ClientGone }
+        Self {
+            core,
+            outcome: Outcome::ClientGone,
+            used: None,
+            detail: String::new(),
+            phases: Phases::default(),
+        }
+    }
+
+    /// The request turns out to use a tunnel, or to be forbidden to.
+    pub(crate) fn uses(
+        &mut self,
+        grant: Grant,
+        destination: Option<Authority>,
+        counters: Arc<Counters>,
+    ) {
+        self.used = Some(Used { grant, destination, counters });
+    }
+
+    /// The tunnel's counters.
+    pub(crate) fn counters(&self) -> Option<&Arc<Counters>> {
+        self.used.as_ref().map(|used| &used.counters)
+    }
+
+    /// The answer has begun, after these phases.
+    pub(crate) fn answered(&mut self, outcome: Outcome, phases: Phases) {
+        self.outcome = outcome;
+        match outcome {
+            Outcome::Refused(_) => self.phases = phases,
+            Outcome::Ok | Outcome::ClientGone => {
+                self.counters().into_iter().for_each(|c| c.answered(phases.total()));
+            }
+        }
+    }
+
+    /// What is told of a request that was refused.
+    fn failure(&mut self, code: Code) -> Option<Failure> {
+        let Used { grant, destination, .. } = self.used.as_ref()?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Some(Failure {
+            at_ms: now.map_or(0, |now| now.as_millis() as u64),
+            code: code.as_str().to_owned(),
+            detail: std::mem::take(&mut self.detail),
+            destination: destination.as_ref().map(Authority::to_string).unwrap_or_default(),
+            team: grant.caller.team,
+            workflow: grant.caller.workflow,
+            token: grant.token,
+            phases: self.phases.to_string(),
+        })
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -46,6 +112,14 @@ impl Drop for Account {
     fn drop(&mut self) {
         self.core.metrics.in_flight.decrement(1.0);
         self.core.metrics.request(self.outcome);
+        let failure = match self.outcome {
+            Outcome::Refused(code) => self.failure(code),
+            Outcome::Ok | Outcome::ClientGone => None,
+        };
+        if let Some(used) = &self.used {
+            used.counters.ended(self.outcome);
+            failure.into_iter().for_each(|failure| used.counters.failed(failure));
+        }
     }
 }
 
@@ -145,6 +219,7 @@ impl Body for Answer {
                 let left = stream.left.map(|left| left.saturating_sub(length));
                 stream.left = if frame.is_trailers() { Some(0) } else { left };
                 stream.account.core.metrics.bytes_down.increment(length);
+                stream.account.counters().into_iter().for_each(|c| c.down(length));
                 if let Some(trailers) = frame.trailers_mut() {
                     fields::strip_trailers(trailers);
                 }
@@ -201,6 +276,7 @@ impl Drop for Stream {
 pub(crate) fn refuse(refusal: &Refusal, mut account: Account) -> Response<Answer> {
     let code = refusal.code;
     account.outcome = Outcome::Refused(code);
+    account.detail.clone_from(&refusal.detail);
     let problem = Bytes::from(refusal.to_problem().to_string());
     let mut response = Response::new(Answer::Whole(Some(problem)));
     *response.status_mut() = code.status();

@@ -49,6 +49,20 @@ impl fmt::Debug for LastCaller {
     }
 }
 
+/// Why a request may not use a tunnel.
+#[derive(Debug)]
+pub(crate) struct Denied {
+    pub(crate) refusal: Refusal,
+    /// Who asked for what, where both are known and the tunnel is of the caller's own tenant.
+    pub(crate) grant: Option<Box<Grant>>,
+}
+
+impl<E: Into<Refusal>> From<E> for Denied {
+    fn from(refusal: E) -> Self {
+        Self { refusal: refusal.into(), grant: None }
+    }
+}
+
 struct Judged {
     /// A copy: the field itself would keep alive all that was read with it.
     credentials: Zeroizing<Box<[u8]>>,
@@ -81,14 +95,14 @@ impl Callers {
         headers: &HeaderMap,
         last: &LastCaller,
         now: SystemTime,
-    ) -> Result<Grant, Refusal> {
+    ) -> Result<Grant, Denied> {
         if knowledge.is_stale(now) {
             return Err(Code::FeedStale.into());
         }
         let mut values = headers.get_all(header::PROXY_AUTHORIZATION).iter();
         let value = values.next().ok_or(Code::NoCredentials)?;
         if values.next().is_some() || value.len() > MAX_CREDENTIALS {
-            return Err(bad_credentials());
+            return Err(bad_credentials().into());
         }
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let state = knowledge.read();
@@ -104,7 +118,10 @@ impl Callers {
         };
         let (grant, until) = judged
             .map_err(|refusal| if knowledge.is_current() { refusal } else { not_heard_yet() })?;
-        state.judge(&grant).map_err(Refusal::from)?;
+        state.judge(&grant).map_err(|code| Denied {
+            refusal: code.into(),
+            grant: (code == Code::AccessDenied).then(|| Box::new(grant)),
+        })?;
         let credentials = Zeroizing::new(value.as_bytes().into());
         last.remember(Judged { credentials, generation, until, grant });
         Ok(grant)

@@ -23,7 +23,6 @@ use protocol::{
 };
 
 use crate::{
-    core::Core,
     gateway::{
         Gateway, Refused, admission,
         admission::Target,
@@ -32,7 +31,6 @@ use crate::{
         max_forwards, no_link, tunnel,
         upload::{self, Source},
     },
-    knowledge::Grant,
     metrics::Outcome,
     registry::{InFlight, Link, NoPick, Tunnel},
     streams::{Live, Sharers},
@@ -82,39 +80,41 @@ struct Admitted {
 fn admit(
     gateway: &Gateway,
     head: &mut Parts,
-    source: &Source,
+    source: &mut Source,
     client: &Client,
+    account: &mut Account,
     began_at: Instant,
 ) -> Result<Admitted, Refusal> {
     let length = admission::settle(head)?;
     let target = admission::admit(head, !source.is_empty())?;
     let knowledge = &gateway.core.knowledge;
-    let grant =
-        gateway.callers.judge(knowledge, &head.headers, client.last_caller(), SystemTime::now())?;
+    let (last, now) = (client.last_caller(), SystemTime::now());
+    let grant = gateway.callers.judge(knowledge, &head.headers, last, now).map_err(|denied| {
+        if let Some(grant) = denied.grant {
+            let counters = gateway.core.registry.traffic.of(grant.tunnel);
+            account.uses(*grant, head.uri.authority().cloned(), counters);
+        }
+        denied.refusal
+    })?;
+    let tunnel = gateway.core.registry.get(grant.tunnel);
+    let counters = match &tunnel {
+        Some(tunnel) => tunnel.counters.clone(),
+        None => gateway.core.registry.traffic.of(grant.tunnel),
+    };
+    source.count_for(&counters);
+    account.uses(grant, head.uri.authority().cloned(), counters);
     if length.is_some_and(|length| length > gateway.terms.max_request_body) {
         return Err(Code::BodyTooLarge.into());
     }
-    let (tunnel, live) = enter(&gateway.core, grant, Sharers::new(&grant, &head.uri), began_at)?;
-    Ok(Admitted { target, tunnel, live, response_timeout: grant.response_timeout })
-}
-
-/// Counts a stream in, among those of its tunnel.
-fn enter(
-    core: &Core,
-    grant: Grant,
-    sharers: Sharers,
-    began_at: Instant,
-) -> Result<(Arc<Tunnel>, Live), Refusal> {
-    let no_link = || match core.registry.leaving().is_cancelled() {
+    let tunnel = tunnel.ok_or_else(|| match gateway.core.registry.leaving().is_cancelled() {
         true => Code::EdgeUnavailable.into(),
         false => no_link(),
-    };
-    let tunnel = core.registry.get(grant.tunnel).ok_or_else(no_link)?;
-    let live = tunnel.begin(grant, sharers, began_at)?;
+    })?;
+    let live = tunnel.begin(grant, Sharers::new(&grant, &head.uri), began_at)?;
     // Access may have been taken away since it was judged; whoever takes it from now on finds the
     // stream among the live ones.
-    core.knowledge.read().judge(&grant)?;
-    Ok((tunnel, live))
+    knowledge.read().judge(&grant)?;
+    Ok(Admitted { target, tunnel, live, response_timeout: grant.response_timeout })
 }
 
 /// The target is the server itself, `*` (RFC 9112 §3.2.4).
@@ -140,7 +140,7 @@ impl Exchange {
         gateway: &Gateway,
         mut request: Request<Incoming>,
         client: Client,
-        account: Account,
+        mut account: Account,
     ) -> Result<Box<Self>, (Refused, Source)> {
         let began_at = Instant::now();
         let upgrade = hyper::upgrade::on(&mut request);
@@ -148,8 +148,9 @@ impl Exchange {
         if client.take_pathless() {
             name_server(&mut head);
         }
-        let source = Source::new(body, &client, gateway.terms.max_request_body, &gateway.core);
-        let admitted = match admit(gateway, &mut head, &source, &client, began_at) {
+        let mut source = Source::new(body, &client, gateway.terms.max_request_body, &gateway.core);
+        let admitted = admit(gateway, &mut head, &mut source, &client, &mut account, began_at);
+        let admitted = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => return Err(((refusal, account), source)),
         };
@@ -258,7 +259,7 @@ impl Exchange {
     ) -> Response<Answer> {
         let Self { head: request, live, client, mut account, clock, .. } = *self;
         let (mut head, body) = response.into_parts();
-        account.outcome = finish(&mut head.headers, clock, sent_at, &account);
+        finish(&mut head.headers, clock, sent_at, &mut account);
         let is_bodyless = request.method == Method::HEAD
             || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         // A connector sends one length or none; hyper would send nothing at all after others.
@@ -445,8 +446,8 @@ pub(crate) fn finish(
     headers: &mut HeaderMap,
     clock: Clock,
     sent_at: Instant,
-    account: &Account,
-) -> Outcome {
+    account: &mut Account,
+) {
     let phases = headers.remove(fields::PHASES);
     // With the phases gone, few answers hold anything that may not pass as it is.
     let is_clean = !fields::must_strip(headers);
@@ -459,7 +460,7 @@ pub(crate) fn finish(
     phases.set(Phase::Link, link_us);
     account.core().metrics.phases(&phases);
     headers.insert(fields::PHASES, phases.to_value());
-    outcome
+    account.answered(outcome, phases);
 }
 
 /// Cleans fields; tells whether the connector has refused the request, and why.

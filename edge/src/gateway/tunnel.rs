@@ -103,7 +103,7 @@ pub(crate) async fn open(
                 let Exchange { upgrade, live, client, mut account, clock, .. } = *exchange;
                 let mut response = response.map(|()| Answer::Whole(None));
                 let headers = response.headers_mut();
-                account.outcome = finish(headers, clock, sent_at, &account);
+                finish(headers, clock, sent_at, &mut account);
                 switch(&mut response, protocol, is_extended);
                 let tunnel = Tunnel { origin, upgrade, live, client, in_flight, account };
                 let Terms { tunnel_idle, tunnel_unread_end, .. } = gateway.terms;
@@ -197,9 +197,16 @@ impl Tunnel {
         let Self { mut origin, upgrade, live, client, in_flight, mut account } = self;
         let metrics = &account.core().metrics;
         let (up, down) = (metrics.bytes_up.clone(), metrics.bytes_down.clone());
+        let counters = account.counters().cloned();
         let moved = |way, bytes| match way {
-            Way::Out => up.increment(bytes as u64),
-            Way::Back => down.increment(bytes as u64),
+            Way::Out => {
+                up.increment(bytes as u64);
+                counters.iter().for_each(|counters| counters.up(bytes as u64));
+            }
+            Way::Back => {
+                down.increment(bytes as u64);
+                counters.iter().for_each(|counters| counters.down(bytes as u64));
+            }
         };
         // How long a client that has closed its end may wait, is for the connector to say: there it is known
         // when the origin has got everything.

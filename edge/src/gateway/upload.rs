@@ -23,6 +23,7 @@ use tokio::{sync::oneshot, time::timeout};
 use crate::{
     core::Core,
     gateway::client::{Client, Connection},
+    traffic::Counters,
 };
 
 /// Most that is kept of what a link has read, in bytes. A link that does not begin with a request says
@@ -55,6 +56,8 @@ struct Content {
     /// Bytes that the rest may have.
     left: u64,
     core: Arc<Core>,
+    /// Those of the tunnel, once it is known.
+    counters: Option<Arc<Counters>>,
 }
 
 /// Why a body is refused in its middle.
@@ -101,8 +104,16 @@ impl Source {
             has_ended: false,
             left: limit,
             core: core.clone(),
+            counters: None,
         });
         Self { is_empty: false, content: Some(content), lent: None }
+    }
+
+    /// What is sent from now on counts as the tunnel's.
+    pub(crate) fn count_for(&mut self, counters: &Arc<Counters>) {
+        if let Some(content) = &mut self.content {
+            content.counters = Some(counters.clone());
+        }
     }
 
     /// True if no body follows the head.
@@ -234,6 +245,9 @@ impl Body for Upload {
         };
         content.left = left;
         content.core.metrics.bytes_up.increment(length);
+        if let Some(counters) = &content.counters {
+            counters.up(length);
+        }
         if content.rest.is_end_stream() {
             content.end(true);
         } else if let Some(connection) = &content.connection {

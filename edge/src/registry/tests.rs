@@ -83,7 +83,7 @@ async fn a_request_leaves_its_worker_only_for_a_link_that_is_much_less_busy() {
     let workers = Workers::start(3).unwrap();
     let [first, second, third] = [0, 1, 2].map(|n| workers.iter().nth(n).unwrap().id);
     let [own, others] = links([first, second]).await;
-    let tunnel = Tunnel::new(100);
+    let tunnel = Tunnel::new(100, Arc::default());
     tunnel.links.write().unwrap().extend([own.clone(), others.clone()]);
 
     let mut under_way: Vec<InFlight> = Vec::new();
@@ -111,7 +111,7 @@ async fn links_that_are_equally_good_take_turns_many_requests_each() {
     let workers = Workers::start(3).unwrap();
     let [first, second, third] = [0, 1, 2].map(|n| workers.iter().nth(n).unwrap().id);
     let links = links([first, second]).await;
-    let tunnel = Tunnel::new(100);
+    let tunnel = Tunnel::new(100, Arc::default());
     tunnel.links.write().unwrap().extend(links.clone());
     // Each is over before the next one begins.
     let picked = (0..4 * TURN).map(|_| tunnel.pick(third, &[]).unwrap().link().clone());
@@ -206,7 +206,7 @@ async fn no_more_requests_than_there_is_room_for_wait_for_a_link() {
 #[tokio::test]
 async fn a_full_link_is_not_picked() {
     let [first, second] = links([WorkerId::FIRST; 2]).await;
-    let tunnel = Tunnel::new(usize::MAX);
+    let tunnel = Tunnel::new(usize::MAX, Arc::default());
     tunnel.links.write().unwrap().extend([first.clone(), second.clone()]);
     let room = first.capacity + second.capacity;
     assert_eq!(room, 2_000);

@@ -12,6 +12,8 @@ import { Scroll } from "@/ui/Scroll";
 import { Loading, ProblemAlert } from "@/ui/states";
 import { useNow, When } from "@/ui/When";
 import { segments, servedShare } from "./timeline";
+import { FailuresCard } from "./traffic/FailuresCard";
+import { TrafficCard } from "./traffic/TrafficCard";
 import { useTunnel } from "./useTunnel";
 
 const DAY_MS = 86_400_000;
@@ -42,6 +44,8 @@ export function Overview() {
           </Text>
         </Stack>
       </Card>
+      <TrafficCard name={tunnel.name} />
+      <FailuresCard name={tunnel.name} />
       <History name={tunnel.name} createdAt={tunnel.created_at} />
       <Card withBorder className="card" p="lg">
         <Title order={2} mb="sm">

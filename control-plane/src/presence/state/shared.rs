@@ -71,6 +71,7 @@ impl State {
                 gateway_tls: edge.gateway_tls,
                 up: edge.links.values().cloned().collect(),
                 down: edge.goodbyes.iter().cloned().collect(),
+                traffic: Vec::new(),
             });
             unshared.told.push(Told { presence, is_claim: before.is_none(), report });
             unshared.heard.insert(id, heard);

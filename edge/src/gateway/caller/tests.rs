@@ -54,7 +54,7 @@ fn credentials_are_read_in_every_form_that_clients_send_and_no_other() {
         callers
             .judge(&knowledge, &headers, &LastCaller::default(), now)
             .map(|grant| grant.tunnel)
-            .map_err(|r| r.code)
+            .map_err(|denied| denied.refusal.code)
     };
     let pair = format!("office:{}", token(TOKEN, 9));
     let encoded = STANDARD.encode(&pair);
@@ -101,7 +101,7 @@ fn a_proxy_token_holds_until_it_expires_and_only_with_its_secret() {
             &LastCaller::default(),
             now,
         );
-        grant.map(|grant| grant.token).map_err(|refusal| refusal.code)
+        grant.map(|grant| grant.token).map_err(|denied| denied.refusal.code)
     };
     assert_eq!(judge(1_999, "office", &token(TOKEN, 9)), Ok(Some(TOKEN)));
     assert_eq!(judge(2_000, "office", &token(TOKEN, 9)), Err(Code::BadCredentials));
@@ -119,7 +119,7 @@ fn nobody_is_let_in_by_knowledge_that_is_too_old() {
     let later = heard_at + Duration::from_secs(62);
     let judged =
         Callers::default().judge(&knowledge, &HeaderMap::new(), &LastCaller::default(), later);
-    assert_eq!(judged.unwrap_err().code, Code::FeedStale);
+    assert_eq!(judged.unwrap_err().refusal.code, Code::FeedStale);
 }
 
 #[test]
@@ -132,7 +132,10 @@ fn what_a_connection_has_proven_holds_until_it_expires_or_the_feed_changes() {
         let value =
             format!("Basic {}", STANDARD.encode(format!("office:{}", token(TOKEN, secret))));
         headers.insert(header::PROXY_AUTHORIZATION, value.parse().unwrap());
-        callers.judge(&knowledge, &headers, &last, at(seconds)).map(|_| ()).map_err(|r| r.code)
+        callers
+            .judge(&knowledge, &headers, &last, at(seconds))
+            .map(|_| ())
+            .map_err(|denied| denied.refusal.code)
     };
     assert_eq!(judge(1_000, 9), Ok(()));
     assert_eq!(judge(1_001, 8), Err(Code::BadCredentials), "others prove nothing");
@@ -155,7 +158,7 @@ fn what_an_edge_does_not_know_yet_is_not_the_clients_fault() {
         let value = format!("Basic {credentials}").parse().unwrap();
         let headers = HeaderMap::from_iter([(header::PROXY_AUTHORIZATION, value)]);
         let judged = Callers::default().judge(&knowledge, &headers, &LastCaller::default(), now);
-        judged.map(|grant| grant.tunnel).map_err(|refusal| refusal.code)
+        judged.map(|grant| grant.tunnel).map_err(|denied| denied.refusal.code)
     };
     let new = ProxyTokenId::from_bytes([5; 16]);
     assert_eq!(judge("office", TOKEN), Ok(TUNNEL));
