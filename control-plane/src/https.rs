@@ -71,7 +71,7 @@ impl Source {
                     match certify(&app.authority, hosts, &app.clock) {
                         Ok(certificate) => port.show(certificate),
                         Err(error) => {
-                            tracing::error!("the TLS certificate was not renewed: {error:#}")
+                            tracing::error!("the TLS certificate was not renewed: {error:#}");
                         }
                     }
                 },
