@@ -121,7 +121,7 @@ function Filters({ search }: { search: AuditSearch }) {
         label="What"
         placeholder="Anything"
         clearable
-        w={160}
+        w={{ base: "100%", xs: 160 }}
         data={areas(search.action)}
         value={search.action ?? null}
         onChange={(action) => set({ action: action ?? undefined })}
@@ -135,14 +135,14 @@ function Filters({ search }: { search: AuditSearch }) {
       <TextInput
         label="From"
         type="date"
-        w={160}
+        w={{ base: "calc(50% - 6px)", xs: 160 }}
         value={search.from ?? ""}
         onChange={(event) => set({ from: event.currentTarget.value || undefined })}
       />
       <TextInput
         label="To"
         type="date"
-        w={160}
+        w={{ base: "calc(50% - 6px)", xs: 160 }}
         value={search.until ?? ""}
         error={
           search.from && search.until && search.from > search.until

@@ -1,5 +1,5 @@
 /** Join tokens: invitations for edges, for operators. */
-import { Badge, Button, Group, Text } from "@mantine/core";
+import { Badge, Button, Group, Stack, Text } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { createJoinToken, revokeJoinToken } from "@/api/changes";
@@ -29,7 +29,8 @@ export function JoinTokens() {
   });
   const created = create.data?.token;
   useSecretGuard(created !== undefined, "token");
-  const command = (token: string) => `export POSTERN_JOIN_TOKEN=${quoted(token)}`;
+  const command = (token: string) =>
+    `POSTERN_JOIN_TOKEN=${quoted(token)} \\\n  postern edge --region eu --address eu.example.com:7844`;
   const live = (list.data ?? []).filter((token) => tokenState(token, now) === "live");
   return (
     <Section
@@ -92,7 +93,7 @@ export function JoinTokens() {
       )}
       {create.error && <ProblemAlert error={create.error} />}
       {created ? (
-        <Group mt="md">
+        <Stack mt="md">
           <ShownOnce
             secret={created}
             what="token"
@@ -103,10 +104,10 @@ export function JoinTokens() {
             If it gets lost, make another one.
           </ShownOnce>
           <Code label="Command" text={command(created)} shown={command(isShown ? created : MASK)} />
-          <Button variant="default" onClick={() => create.reset()}>
+          <Button w="fit-content" onClick={() => create.reset()}>
             I have kept the token
           </Button>
-        </Group>
+        </Stack>
       ) : (
         <Group mt="md" align="flex-start">
           <Button variant="default" loading={create.isPending} onClick={() => create.mutate()}>

@@ -2,11 +2,11 @@
 import {
   Button,
   Group,
+  Input,
   NumberInput,
   SegmentedControl,
   Select,
   Stack,
-  Text,
   TextInput,
 } from "@mantine/core";
 import { useForm } from "@mantine/form";
@@ -148,9 +148,9 @@ function Form({ create }: { create: Create }) {
             {...form.getInputProps("name")}
           />
           <div>
-            <Text size="sm" fw={500} id={kindLabel} mb={4}>
+            <Input.Label labelElement="div" id={kindLabel}>
               Acts for
-            </Text>
+            </Input.Label>
             <SegmentedControl
               aria-labelledby={kindLabel}
               data={[

@@ -52,7 +52,7 @@ export function UseToken({ token }: { token: Schemas["CreatedProxyToken"] }) {
           />
           <Select
             label="Edge"
-            w={{ base: "100%", xs: 240 }}
+            w={{ base: "100%", xs: 300 }}
             allowDeselect={false}
             placeholder="No edge is live"
             data={live.map((edge) => ({
