@@ -22,7 +22,7 @@ export function UseToken({ token }: { token: Schemas["CreatedProxyToken"] }) {
   const tunnel = chosenTunnel ?? usable.data?.[0]?.name ?? "TUNNEL";
   const gateway = chosenGateway ?? live[0]?.gateway ?? "EDGE:3128";
   const error = usable.error ?? allEdges.error;
-  const way = { tunnel, gateway, url };
+  const way = { tunnel, gateway, url, isTls: false };
   return (
     <Stack gap="lg">
       <ShownOnce

@@ -5,6 +5,7 @@ const WAY: Way = {
   token: "ppt1_secret",
   tunnel: "office",
   gateway: "edge.example:3128",
+  isTls: false,
   url: "http://wiki.corp/it's?a=1&b=2",
 };
 const recipe = (id: string, way: Way = WAY) =>
@@ -27,4 +28,13 @@ test("an address of IPv6 is told to Node without its brackets", () => {
   expect(recipe("node", { ...WAY, gateway: "[2001:db8::1]:3128" })).toContain(
     'host: "2001:db8::1"',
   );
+  expect(recipe("node", { ...WAY, gateway: "edge.example:80" })).toContain("port: 80,");
+});
+
+test("a gateway that speaks TLS is a proxy of that kind", () => {
+  const way = { ...WAY, isTls: true };
+  expect(recipe("curl", way)).toContain("-x https://edge.example:3128");
+  expect(recipe("node", way)).toContain('from "node:https"');
+  expect(recipe("httpx", way)).toContain('proxy="https://office:');
+  expect(recipe("httpx")).toContain('proxy="http://office:');
 });

@@ -7,6 +7,8 @@ export type Way = {
   readonly tunnel: string;
   /** `host:port` of an edge. */
   readonly gateway: string;
+  /** The gateway speaks TLS. */
+  readonly isTls: boolean;
   /** What is asked for in the private network. */
   readonly url: string;
 };
@@ -19,7 +21,9 @@ export type TokenRecipe = {
 };
 
 /** The gateway with its credentials, as most programs take it. */
-const proxy = ({ token, tunnel, gateway }: Way) => `http://${tunnel}:${token}@${gateway}`;
+const proxy = (way: Way) => `${scheme(way)}://${way.tunnel}:${way.token}@${way.gateway}`;
+
+const scheme = ({ isTls }: Way) => (isTls ? "https" : "http");
 
 const script = (program: string, lines: readonly string[]) =>
   `${program} <<'EOF'\n${lines.join("\n")}\nEOF`;
@@ -32,7 +36,7 @@ export const TOKEN_RECIPES: readonly TokenRecipe[] = [
     label: "curl",
     about: "One request.",
     text: (way) =>
-      `curl -sS -x ${quoted(`http://${way.gateway}`)} \\\n  --proxy-user ${quoted(`${way.tunnel}:${way.token}`)} \\\n  ${quoted(way.url)}`,
+      `curl -sS -x ${quoted(`${scheme(way)}://${way.gateway}`)} \\\n  --proxy-user ${quoted(`${way.tunnel}:${way.token}`)} \\\n  ${quoted(way.url)}`,
   },
   {
     id: "environment",
@@ -72,7 +76,7 @@ export const TOKEN_RECIPES: readonly TokenRecipe[] = [
     text: (way) => {
       const { hostname, port } = new URL(`http://${way.gateway}`);
       return script("node --input-type=module -", [
-        'import { get } from "node:http";',
+        `import { get } from "node:${scheme(way)}";`,
         `const url = ${text(way.url)};`,
         `const credentials = Buffer.from(${text(`${way.tunnel}:${way.token}`)}).toString("base64");`,
         "get({",
