@@ -42,6 +42,8 @@ pub(super) struct Heartbeat {
     sent: VecDeque<(u64, Duration)>,
     wait: Wait,
     pub(super) rtt: Option<Duration>,
+    /// Has a ping told the edge a round trip?
+    is_told: bool,
 }
 
 /// Which of the turns are a link's own.
@@ -82,7 +84,7 @@ pub(super) enum Beat {
 }
 
 impl Heartbeat {
-    /// The first ping is due at once: it measures the round trip.
+    /// The first ping is due at once: it measures the round trip. So is the second one, which tells it to the edge.
     pub(super) fn new(now: Duration) -> Self {
         let turns = Turns::new(0, 1);
         Self {
@@ -93,6 +95,7 @@ impl Heartbeat {
             sent: VecDeque::new(),
             wait: Wait::Quiet,
             rtt: None,
+            is_told: false,
         }
     }
 
@@ -109,16 +112,21 @@ impl Heartbeat {
         match self.wait {
             Wait::Suspect { dead_at, .. } if dead_at <= now => Beat::Dead,
             Wait::Asked { miss_at } if miss_at <= now => Beat::Miss,
-            Wait::Quiet | Wait::Asked { .. } | Wait::Suspect { .. } if self.next_at <= now => {
+            Wait::Quiet | Wait::Asked { .. } | Wait::Suspect { .. } if self.ping_at() <= now => {
                 Beat::Ping
             }
             Wait::Quiet | Wait::Asked { .. } | Wait::Suspect { .. } => Beat::Nothing,
         }
     }
 
+    fn ping_at(&self) -> Duration {
+        if self.rtt.is_some() && !self.is_told { self.sent_at } else { self.next_at }
+    }
+
     /// Marks a ping as sent; returns its number.
     pub(super) fn ping(&mut self, now: Duration) -> u64 {
         self.sequence += 1;
+        self.is_told = self.rtt.is_some();
         self.sent_at = now;
         if self.sent.len() == REMEMBERED {
             self.sent.pop_front();
@@ -181,11 +189,11 @@ impl Heartbeat {
 
     pub(super) fn deadlines(&self) -> [Duration; 3] {
         let (first, second) = match self.wait {
-            Wait::Quiet => (self.next_at, self.next_at),
+            Wait::Quiet => (self.ping_at(), self.ping_at()),
             Wait::Asked { miss_at } => (miss_at, miss_at),
             Wait::Suspect { doubt_at, dead_at } => (doubt_at, dead_at),
         };
-        [self.next_at, first, second]
+        [self.ping_at(), first, second]
     }
 }
 
@@ -201,6 +209,9 @@ mod tests {
             for (rank, link) in links.iter_mut().enumerate() {
                 assert_eq!(link.due(start), Beat::Ping);
                 link.take_turns(Turns::new(rank, count));
+                let sequence = link.ping(start);
+                link.on_pong(start, sequence);
+                assert_eq!(link.due(start), Beat::Ping, "the edge is told the round trip");
                 let sequence = link.ping(start);
                 link.on_pong(start, sequence);
             }
@@ -223,6 +234,8 @@ mod tests {
         link.take_turns(Turns::new(3, 4));
         link.ping(TURN * 3);
         link.on_pong(TURN * 3, 1);
+        link.ping(TURN * 3);
+        link.on_pong(TURN * 3, 2);
         assert_eq!(link.deadlines(), [TURN * 7; 3]);
         link.take_turns(Turns::new(0, 1));
         assert_eq!(link.deadlines(), [TURN * 4; 3]);

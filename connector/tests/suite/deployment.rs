@@ -1,6 +1,15 @@
 //! A connector that runs, and the edges that it dials.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use connector::Options;
@@ -320,16 +329,21 @@ impl Deployment {
 
     /// Asks it until the answer is as `expected` says.
     pub async fn status_until(&self, path: &str, expected: impl Fn(&str) -> bool) -> (u16, String) {
-        patiently(async {
+        let mut last = None;
+        let asking = async {
             loop {
                 // The server comes up beside the first dials, so it may not be there yet.
                 match status(self.metrics_port, path).await {
                     Ok((code, body)) if expected(&body) => return (code, body),
-                    Ok(_) | Err(_) => tokio::task::yield_now().await,
+                    other => last = Some(other),
                 }
+                tokio::task::yield_now().await;
             }
-        })
-        .await
+        };
+        match tokio::time::timeout(PATIENCE, asking).await {
+            Ok(answer) => answer,
+            Err(_) => panic!("{path} does not come to say what is expected: {last:?}"),
+        }
     }
 }
 
@@ -359,8 +373,17 @@ pub fn file(text: &str) -> NamedTempFile {
     file
 }
 
+/// A port of which nobody makes use: below those that the system gives out by itself, so that no other test is
+/// given it meanwhile.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + u16::try_from(std::process::id() % 200).unwrap() * 100;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if std::net::TcpListener::bind(("::", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// One recorder for all tests of the process, as `metrics` wants it.

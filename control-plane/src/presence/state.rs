@@ -2,10 +2,14 @@
 //!
 //! ```text
 //! a link is up   while the edge that reported it holds a lease
-//! a connector    serves while it has a link; without one it
-//!                has left      if the last link went with a goodbye: it is forgotten
-//!                has vanished  otherwise: it is missing for an hour
+//! a connector    is connecting  until it has all its links, for its first five seconds at most
+//!                serves         while it has a link; without one it
+//!                has left       if the last link went with a goodbye: it is forgotten
+//!                has vanished   otherwise: it is missing for an hour
 //! ```
+//!
+//! Health does not count a connector that is connecting: a start is no fault. While no other connector
+//! serves, the tunnel's health stays what it was.
 //!
 //! After a restart nobody holds a lease yet. For the length of one lease, what was known of a tunnel
 //! goes on to count, unless it turns out to be healthy; connectors that no edge has reported by then
@@ -14,6 +18,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use protocol::{
+    SLOTS,
     control::Facts,
     health::{self, ConnectorState, Health, MISSING_FOR_MS},
     id::{ConnectorId, EdgeId, TunnelId},
@@ -75,6 +80,9 @@ struct Edge {
 
 type LinkKey = (TunnelId, ConnectorId, u8);
 
+/// How long a new connector may take to bring up its links before health counts those that are missing.
+const CONNECTING_FOR_MS: u64 = 5_000;
+
 /// Goodbyes that other control planes hear of, though they look seldom; each is some 100 bytes.
 const MAX_GOODBYES: usize = 1_000;
 
@@ -112,6 +120,7 @@ impl State {
             let connector = Connector {
                 facts: row.facts,
                 links: BTreeSet::new(),
+                connecting_until_ms: None,
                 vanished_ms: row.vanished_ms,
             };
             tracked.connectors.insert(row.connector, connector);
@@ -189,6 +198,10 @@ impl State {
                 }
                 let before = tracked.connectors.len();
                 for connector in tracked.connectors.values_mut() {
+                    if connector.connecting_until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
+                        connector.connecting_until_ms = None;
+                        touched.insert(tunnel);
+                    }
                     if connector.links.is_empty() && connector.vanished_ms.is_none() {
                         connector.vanished_ms = Some(now_ms);
                         touched.insert(tunnel);
@@ -217,11 +230,15 @@ impl State {
         let connector = tracked.connectors.entry(link.connector).or_insert_with(|| Connector {
             facts: Facts::default(),
             links: BTreeSet::new(),
+            connecting_until_ms: Some(now_ms + CONNECTING_FOR_MS),
             vanished_ms: None,
         });
         let is_news = connector.links.insert((link.slot, edge)) || connector.facts != link.facts;
         connector.facts = link.facts.clone();
         connector.vanished_ms = None;
+        if connector.slots() >= SLOTS {
+            connector.connecting_until_ms = None;
+        }
         if is_news {
             tracked.keys_used.insert(link.key, now_ms);
             self.dirty.insert(link.tunnel);
@@ -257,6 +274,7 @@ impl State {
         if !connector.links.is_empty() {
             return;
         }
+        connector.connecting_until_ms = None;
         if down.goodbye {
             tracked.connectors.remove(&down.connector);
         } else {
@@ -268,9 +286,15 @@ impl State {
     fn judge(&mut self, touched: HashSet<TunnelId>, now_ms: u64) {
         for id in touched {
             let Some(tracked) = self.tunnels.get_mut(&id) else { continue };
-            let connectors: Vec<_> = tracked
-                .connectors
-                .iter()
+            let is_connecting = |c: &Connector| c.connecting_until_ms.is_some();
+            let serves = |c: &Connector| !c.links.is_empty() && !is_connecting(c);
+            if tracked.connectors.values().any(is_connecting)
+                && !tracked.connectors.values().any(serves)
+            {
+                continue;
+            }
+            let counted = tracked.connectors.iter().filter(|(_, state)| !is_connecting(state));
+            let connectors: Vec<_> = counted
                 .map(|(&connector, state)| ConnectorState {
                     connector,
                     host: state.facts.host.clone(),

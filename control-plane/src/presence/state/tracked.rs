@@ -33,6 +33,8 @@ pub(super) struct Connector {
     pub(super) facts: Facts,
     /// Slot first: a slot that is moving from one edge to another counts once.
     pub(super) links: BTreeSet<(u8, EdgeId)>,
+    /// Until then its first links may be on their way; `None` once all have been there, or the time is over.
+    pub(super) connecting_until_ms: Option<u64>,
     pub(super) vanished_ms: Option<u64>,
 }
 
