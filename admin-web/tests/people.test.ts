@@ -73,6 +73,31 @@ test("a team is made, and a name that is taken is refused beside the field", asy
   await create.waitFor({ state: "hidden" });
   await row("Teams", "Depot staff").getByText("0 members").waitFor();
   await owner.inspect("teams");
+  // A phone has no room for the heads of columns: each value bears its label.
+  const label = row("Teams", "Depot staff").getByText("Members", { exact: true });
+  const width = async () => (await label.boundingBox())?.width ?? 0;
+  expect(await width()).toBeLessThan(2);
+  await page.setViewportSize({ width: 360, height: 900 });
+  expect(await width()).toBeGreaterThan(20);
+  await page.setViewportSize({ width: 1440, height: 900 });
+});
+
+test("the wizard tells a refusal beside the field that it is about", async () => {
+  owner.expectProblem("/api/v1/admin/tunnel");
+  await page.goto("/admin/tunnel/new");
+  const name = page.getByRole("textbox", { name: "Name", exact: true });
+  await name.fill("depot");
+  await button("Next").click();
+  await button("Next").click();
+  await page.getByText("As API call").click();
+  const call = page.getByRole("region", { name: "API call", exact: true });
+  expect(await call.textContent()).toContain('"name":"depot"');
+  await button("Create the tunnel").click();
+  await page.getByText(/There is one of that name already.*Code conflict, request /).waitFor();
+  expect(await name.inputValue()).toBe("depot");
+  await owner.inspect("wizard-refused");
+  await name.fill("depot-2");
+  expect(await page.getByText(/Code conflict/).count()).toBe(0);
 });
 
 test("a user is added with what they may do", async () => {

@@ -26,7 +26,7 @@ export function LinksTable({ connectors }: { connectors: readonly Schemas["Conne
       items={rows}
       itemKey={(link) => `${link.host} ${link.edge} ${link.slot} ${link.since}`}
       columns={[
-        { label: "Slot", cell: ({ slot }) => slot },
+        { label: "Link", cell: ({ slot }) => `Slot ${slot}` },
         { label: "Connector", cell: ({ host }) => host || "–" },
         { label: "Region", cell: ({ region }) => region ?? "–" },
         { label: "Edge", cell: ({ edge }) => <code title={edge}>{edge.slice(-6)}</code> },
