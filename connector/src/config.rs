@@ -115,8 +115,8 @@ pub struct Options {
     /// Longest time without a byte in a connection opened by CONNECT or an upgrade [default: 1h].
     #[arg(long, env = "TUNNEL_IDLE_TIMEOUT", value_name = "TIME")]
     pub idle_timeout: Option<String>,
-    /// Longest silence of an origin in a connection opened by CONNECT, once its client has closed its end
-    /// [default: 8s].
+    /// Longest silence of an origin in a connection opened by CONNECT or an upgrade, once its client has closed
+    /// its end [default: 8s].
     #[arg(long, env = "TUNNEL_HALF_CLOSED_TIMEOUT", value_name = "TIME")]
     pub half_closed_timeout: Option<String>,
     /// Longest time in which an origin takes nothing of a request's body [default: 2m].

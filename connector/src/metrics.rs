@@ -11,6 +11,7 @@
 //! | `dial_failures_total` | kind | dials that led nowhere |
 //! | `link_refusals_total` | code | dials that an edge refused |
 //! | `requests_in_flight` | | requests being served |
+//! | `oldest_request_seconds` | | age of the oldest of them, as of the last second |
 //! | `requests_total` | outcome | requests served, and what became of them |
 //! | `request_bytes_total`, `response_bytes_total` | | body bytes to and from origins |
 //! | `origin_phase_seconds` | phase | how long each part of a request took |
@@ -20,7 +21,11 @@
 //! | `unverified_origins` | | entries of TUNNEL_ORIGINS_FILE with `verify = false` |
 //! | `unverified_handshakes_total` | | TLS connections to such origins |
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
@@ -37,6 +42,7 @@ use protocol::{
     presence::Transport,
     refusal::Code,
 };
+use tokio::time::Instant;
 
 use crate::supervisor::{Event, FailureKind, View};
 
@@ -48,6 +54,7 @@ const LINK_DOWN: &str = "postern_connector_link_down_total";
 const DIAL_FAILURES: &str = "postern_connector_dial_failures_total";
 const LINK_REFUSALS: &str = "postern_connector_link_refusals_total";
 const IN_FLIGHT: &str = "postern_connector_requests_in_flight";
+const OLDEST_REQUEST: &str = "postern_connector_oldest_request_seconds";
 const REQUESTS: &str = "postern_connector_requests_total";
 const REQUEST_BYTES: &str = "postern_connector_request_bytes_total";
 const RESPONSE_BYTES: &str = "postern_connector_response_bytes_total";
@@ -72,14 +79,16 @@ pub fn recorder() -> Result<PrometheusRecorder, BuildError> {
     Ok(PrometheusBuilder::new().set_buckets(&PHASE_BUCKETS)?.build_recorder())
 }
 
-/// How often samples are counted into their histograms. Each takes memory until then, and counting many at
+/// How often samples are counted into their histograms, and the oldest request is looked for. Each sample takes memory until then, and counting many at
 /// once would hold requests up.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 
-/// Keeps samples from piling up where nobody scrapes, until the future is dropped.
-pub(crate) async fn tidy(prometheus: PrometheusHandle) {
+/// Keeps samples from piling up where nobody scrapes, and the age of the oldest request up to date, until the
+/// future is dropped.
+pub(crate) async fn tidy(prometheus: PrometheusHandle, meter: Arc<Meter>) {
     loop {
         tokio::time::sleep(TIDY_EVERY).await;
+        meter.show_oldest();
         prometheus.run_upkeep();
     }
 }
@@ -119,16 +128,29 @@ pub(crate) struct Meter {
     pub(crate) request_bytes: Counter,
     pub(crate) response_bytes: Counter,
     in_flight: Gauge,
+    oldest: Gauge,
+    under_way: Mutex<UnderWay>,
     answered: Counter,
     phases: [Histogram; PHASES.len()],
 }
 
-/// One request that is being served.
-pub(crate) struct InFlight(Gauge);
+/// When the requests that are being served began, in the order of their numbers, the oldest first.
+#[derive(Default)]
+struct UnderWay {
+    began: BTreeMap<u64, Instant>,
+    next: u64,
+}
 
-impl Drop for InFlight {
+/// One request that is being served.
+pub(crate) struct InFlight<'a> {
+    meter: &'a Meter,
+    number: u64,
+}
+
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.decrement(1);
+        self.meter.in_flight.decrement(1);
+        self.meter.under_way().began.remove(&self.number);
     }
 }
 
@@ -140,14 +162,29 @@ impl Meter {
             request_bytes: counter!(REQUEST_BYTES),
             response_bytes: counter!(RESPONSE_BYTES),
             in_flight: gauge!(IN_FLIGHT),
+            oldest: gauge!(OLDEST_REQUEST),
+            under_way: Mutex::default(),
             answered: counter!(REQUESTS, "outcome" => Outcome::Answered.as_str()),
             phases: PHASES.map(|phase| histogram!(ORIGIN_PHASE, "phase" => phase.as_str())),
         }
     }
 
-    pub(crate) fn enter(&self) -> InFlight {
+    pub(crate) fn enter(&self) -> InFlight<'_> {
         self.in_flight.increment(1);
-        InFlight(self.in_flight.clone())
+        let mut under_way = self.under_way();
+        let number = under_way.next;
+        under_way.next += 1;
+        under_way.began.insert(number, Instant::now());
+        InFlight { meter: self, number }
+    }
+
+    fn show_oldest(&self) {
+        let oldest = self.under_way().began.first_key_value().map(|(_, began)| *began);
+        self.oldest.set(oldest.map_or(0.0, |began| began.elapsed().as_secs_f64()));
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, UnderWay> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn outcome(&self, outcome: Outcome) {
@@ -258,6 +295,7 @@ fn describe() {
     describe_counter!(DIAL_FAILURES, "Dials that led nowhere");
     describe_counter!(LINK_REFUSALS, "Dials that an edge refused");
     describe_gauge!(IN_FLIGHT, "Requests being served");
+    describe_gauge!(OLDEST_REQUEST, "Age of the oldest request being served, 0 without any");
     describe_counter!(REQUESTS, "Requests served, by what became of them");
     describe_counter!(REQUEST_BYTES, "Bytes of request bodies sent to origins");
     describe_counter!(RESPONSE_BYTES, "Bytes of response bodies from origins");

@@ -93,8 +93,7 @@ pub(crate) struct Origin {
 pub struct Limits {
     /// A tunnel without a byte in either direction.
     pub tunnel: Duration,
-    /// A tunnel opened by CONNECT whose origin has got all that its client had to say, and its end, and sends
-    /// nothing.
+    /// A tunnel whose client has closed its end, and whose origin says nothing, and takes nothing of what is left.
     pub half_closed: Duration,
     /// An upload of which the origin takes nothing.
     pub upload: Duration,

@@ -89,6 +89,8 @@ async fn serve(
         warn!(%error, "no threads to be had, going on with one");
         Workers::start(1)
     })?;
+    let tidying = options.prometheus.clone();
+    let tidying = tidying.map(|prometheus| metrics::tidy(prometheus, meter.clone()));
     let shell = Shell::new(
         Supervisor::new(plan),
         &workers,
@@ -97,7 +99,6 @@ async fn serve(
         Caller { identity, facts: facts.subscribe() },
         meter,
     );
-    let tidying = options.prometheus.clone().map(metrics::tidy);
     let tidying = tidying.map(|tidying| AbortOnDropHandle::new(tokio::spawn(tidying)));
     let status = Status {
         tunnel: secret.tunnel,

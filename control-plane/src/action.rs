@@ -241,6 +241,34 @@ pub(crate) struct ActionResult {
     pub(crate) refusal: Option<RefusalView>,
 }
 
+/// What came of one action, without what was answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Outcome {
+    /// The action's name.
+    pub(crate) name: String,
+    /// Status code of the origin's answer, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<u16>,
+    /// Documented code of what stood in the way, if anything did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) code: Option<String>,
+    /// What stood in the way, in one line for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) title: Option<String>,
+}
+
+impl From<&ActionResult> for Outcome {
+    fn from(result: &ActionResult) -> Self {
+        let refusal = result.refusal.as_ref();
+        Self {
+            name: result.name.clone(),
+            status: result.response.as_ref().map(|response| response.status),
+            code: refusal.map(|refusal| refusal.code.clone()),
+            title: refusal.map(|refusal| refusal.title.clone()),
+        }
+    }
+}
+
 /// One phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct PhaseLength {

@@ -1,7 +1,7 @@
 //! The HTTP API. One file for each group of operations holds the documents and the handlers; the
 //! OpenAPI document is made from them ([`openapi`]).
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -10,16 +10,20 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use https::Port;
 use hyper::{
     body::Incoming,
     service::{Service as _, service_fn},
 };
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use utoipa::openapi::OpenApi;
@@ -32,10 +36,13 @@ mod api_keys;
 mod audit;
 mod document;
 mod edges;
+mod edit;
 mod events;
 mod extract;
 mod health;
+mod idempotency;
 mod join_tokens;
+mod list;
 mod picker;
 pub(crate) mod problem;
 mod proxy_tokens;
@@ -48,10 +55,11 @@ mod teams;
 mod tenants;
 pub(crate) mod timestamp;
 mod tunnels;
+mod usage;
 mod users;
 mod workflows;
 
-use crate::{app::Shared, console};
+use crate::{app::Shared, console, https::instead_of_plain, listener::Streams};
 use extract::Peer;
 use problem::Problem;
 
@@ -65,6 +73,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_ID: HeaderName = HeaderName::from_static("postern-request-id");
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 1_024;
+/// Requests at a time on one HTTP/2 connection: a console with many pages open has some ten.
+const MAX_STREAMS: u32 = 64;
+/// An HTTP/2 connection that does not answer pings is closed.
+const PING_EVERY: Duration = Duration::from_secs(20);
 
 /// The OpenAPI document of the API.
 pub fn openapi() -> OpenApi {
@@ -83,6 +95,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(teams::routes())
         .merge(tunnels::routes())
         .merge(access::routes())
+        .merge(usage::routes())
         .merge(secrets::routes())
         .merge(health::routes())
         .merge(picker::routes())
@@ -95,7 +108,13 @@ fn routes() -> OpenApiRouter<Shared> {
 }
 
 fn router(app: Shared) -> Router {
-    Router::from(routes())
+    let (routes, document) = routes().split_for_parts();
+    let known = list::parameters(&document);
+    routes
+        .layer(middleware::from_fn_with_state(app.clone(), idempotency::once))
+        .layer(middleware::from_fn(move |request, next| {
+            list::only_known(known.clone(), request, next)
+        }))
         .route("/healthz", axum::routing::get(|| async { "ok\n" }))
         .fallback(fallback)
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
@@ -132,15 +151,76 @@ async fn bounded(request: Request, next: Next) -> Response {
 }
 
 /// Serves the API until told to stop.
-pub(crate) async fn serve(app: Shared, listener: TcpListener, stop: CancellationToken) {
+pub(crate) async fn serve(
+    app: Shared,
+    listener: TcpListener,
+    https: Option<Arc<Port>>,
+    stop: CancellationToken,
+) {
     let router = router(app);
-    let serve = |stream, peer, stop| connection(router.clone(), stream, peer, stop);
+    let insecure =
+        Router::new().fallback(|request: Request| async move { instead_of_plain(&request) });
+    let serve = |stream, peer, stop| {
+        let (router, insecure, https) = (router.clone(), insecure.clone(), https.clone());
+        async move {
+            match https {
+                None => speak(router, stream, false, peer, stop).await,
+                Some(https) => secure(router, insecure, &https, stream, peer, stop).await,
+            }
+        }
+    };
     crate::listener::run(listener, MAX_CONNECTIONS, stop, serve).await;
 }
 
-async fn connection(router: Router, stream: TcpStream, peer: SocketAddr, stop: CancellationToken) {
-    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+/// Serves the API to whoever speaks TLS. Others are told that they should.
+async fn secure(
+    router: Router,
+    insecure: Router,
+    https: &Port,
+    stream: TcpStream,
+    peer: SocketAddr,
+    stop: CancellationToken,
+) {
+    let handshake = async {
+        match https.begin(&stream).await? {
+            None => Ok(Err(stream)),
+            Some(handshake) => handshake.finish(stream).await.map(Ok),
+        }
+    };
+    match stop.run_until_cancelled(handshake).await {
+        None => {}
+        Some(Ok(Ok(stream))) => {
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(https::HTTP2);
+            speak(router, stream, is_http2, peer, stop).await;
+        }
+        Some(Ok(Err(stream))) => speak(insecure, stream, false, peer, stop).await,
+        Some(Err(error)) => {
+            let error: std::io::Error = error;
+            tracing::debug!(peer = %peer, %error, "a TLS handshake with the API failed");
+        }
+    }
+}
+
+async fn speak<S>(
+    router: Router,
+    stream: S,
+    is_http2: bool,
+    peer: SocketAddr,
+    stop: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let streams = Streams::default();
+    let _end = streams.end_on_drop();
+    let builder = auto::Builder::new(streams);
+    let mut builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_EVERY);
     let service = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));

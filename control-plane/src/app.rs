@@ -38,6 +38,8 @@ pub(crate) struct App {
     pub(crate) authority: Authority,
     pub(crate) signer: Signer,
     pub(crate) runner: Runner,
+    /// TLS towards gateways.
+    pub(crate) to_gateways: Arc<rustls::ClientConfig>,
     pub(crate) edge_address: HostPort,
     pub(crate) allow_private_destinations: bool,
     pub(crate) secure_cookies: bool,

@@ -19,6 +19,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
+use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
 use crate::files;
@@ -27,6 +28,9 @@ use crate::files;
 const EDGE_URI: &str = "postern:edge:";
 /// URI in the control plane's own certificate, which no edge's has.
 const CONTROL_PLANE_URI: &str = "postern:control-plane";
+/// Browsers take no certificate that is valid for much longer, 398 days; clocks may differ by a day.
+const CONSOLE_VALID: Duration = Duration::days(396);
+const CLOCKS_DIFFER: Duration = Duration::DAY;
 /// First year that no certificate of ours is valid in any more.
 const END: (i32, u8, u8) = (2100, 1, 1);
 
@@ -115,6 +119,40 @@ impl Authority {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         request.params = params;
         Ok(request.signed_by(&self.issuer).map_err(BadRequest)?.pem())
+    }
+
+    /// Certifies the API and the console under the names and addresses by which browsers reach them. The key
+    /// is a fresh one, and lives in memory alone.
+    pub(crate) fn certify_console<'a>(
+        &self,
+        hosts: impl Iterator<Item = &'a str>,
+        now_ms: u64,
+    ) -> anyhow::Result<https::Certificate> {
+        let key = KeyPair::generate()?;
+        let hosts = hosts.chain(["localhost", "127.0.0.1", "::1"]).collect();
+        let mut params = leaf_params("Postern", hosts)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let now = OffsetDateTime::from_unix_timestamp(i64::try_from(now_ms / 1000)?)?;
+        params.not_before = now - CLOCKS_DIFFER;
+        params.not_after = now + CONSOLE_VALID;
+        let leaf = params.signed_by(&key, &self.issuer)?.pem();
+        let key = Zeroizing::new(key.serialize_pem());
+        Ok(https::Certificate::from_pem(&format!("{leaf}{}", self.certificate_pem), &key)?)
+    }
+
+    /// TLS towards gateways: the authority's edges are trusted, and nobody else.
+    pub(crate) fn to_gateways(
+        &self,
+        provider: Arc<CryptoProvider>,
+    ) -> anyhow::Result<rustls::ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone())?;
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![protocol::ALPN_GATEWAY.to_vec()];
+        Ok(config)
     }
 
     /// TLS for the edge port: with a certificate of this authority, and certificates of edges asked

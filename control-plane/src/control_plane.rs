@@ -17,6 +17,7 @@ use crate::{
     events::Events,
     files, first_run,
     first_run::FirstRun,
+    https::{Https, Source},
     options::Options,
     peers::Peers,
     presence::Presence,
@@ -35,6 +36,7 @@ pub struct ControlPlane {
     app: Shared,
     api: TcpListener,
     edges: TcpListener,
+    https: Option<Https>,
     tls: rustls::ServerConfig,
     /// Keeps other processes out of the data directory.
     lock: File,
@@ -59,6 +61,7 @@ impl ControlPlane {
         options: Options,
         clock: Clock,
     ) -> anyhow::Result<(Self, Option<FirstRun>)> {
+        let source = Source::of(&options)?;
         let dir = &options.data_dir;
         files::create_dir(dir)
             .with_context(|| format!("cannot create the data directory {}", dir.display()))?;
@@ -83,6 +86,13 @@ impl ControlPlane {
         known_authority(&store, &authority).await?;
         let peers = Peers::join(&store, dir, clock.now_ms()).await?;
         let passwords = Passwords::new(options.password_cost).await?;
+        let https = match &source {
+            None => None,
+            Some(source) => {
+                let port = Arc::new(source.port(&authority, &clock)?);
+                Some(Https { source: source.clone(), port })
+            }
+        };
         let api = bind(options.listen, "API").await?;
         let edges = bind(options.edge_listen, "edge port").await?;
         let edge_address = match options.edge_listen.port() {
@@ -90,6 +100,7 @@ impl ControlPlane {
             _ => options.edge_address.clone(),
         };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let to_gateways = Arc::new(authority.to_gateways(provider.clone())?);
         let tls = authority.edge_port(&edge_address, provider)?;
         let presence = Presence::load(&store, clock.now_ms()).await?;
         // Last, when nothing can fail any more: a set-up link is told only once.
@@ -107,11 +118,12 @@ impl ControlPlane {
             authority,
             signer,
             runner: Runner::new(),
+            to_gateways,
             edge_address,
             allow_private_destinations: options.allow_private_destinations,
-            secure_cookies: options.secure_cookies,
+            secure_cookies: options.secure_cookies || https.is_some(),
         });
-        Ok((Self { app, api, edges, tls, lock }, first))
+        Ok((Self { app, api, https, edges, tls, lock }, first))
     }
 
     /// Where the API and the console are served.
@@ -120,6 +132,11 @@ impl ControlPlane {
     /// If the system does not say.
     pub fn api_address(&self) -> std::io::Result<SocketAddr> {
         self.api.local_addr()
+    }
+
+    /// How URLs of the API and the console begin: `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.https.is_some() { "https" } else { "http" }
     }
 
     /// Where edges dial.
@@ -137,7 +154,7 @@ impl ControlPlane {
 
     /// Serves until told to stop; then lets what is under way finish, within bounds.
     pub async fn serve(self, shutdown: CancellationToken) {
-        let Self { app, api, edges, tls, lock } = self;
+        let Self { app, api, https, edges, tls, lock } = self;
         // Workers outlive the listeners, to store what the last requests brought.
         let workers_stop = CancellationToken::new();
         let mut workers = JoinSet::new();
@@ -157,13 +174,18 @@ impl ControlPlane {
             let (app, stop) = (app.clone(), workers_stop.clone());
             async move { app.store.hear(stop).await }
         });
+        let port = https.as_ref().map(|https| https.port.clone());
+        if let Some(Https { source, port }) = https {
+            let (app, stop) = (app.clone(), workers_stop.clone());
+            workers.spawn(async move { source.keep(&app, &port, stop).await });
+        }
         workers.spawn({
             // Streams end first: connections that carry them would not finish by themselves.
             let (app, stop) = (app.clone(), shutdown.clone());
             async move { app.events.work(&app, stop).await }
         });
         tokio::join!(
-            api::serve(app.clone(), api, shutdown.clone()),
+            api::serve(app.clone(), api, port, shutdown.clone()),
             edge_port::run(app.clone(), edges, tls, shutdown),
         );
         app.runner.close(RUNS_GRACE).await;
@@ -185,7 +207,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         let email = &first.owner_email;
         match first.set_up_path() {
             Some(path) => eprintln!(
-                "Choose the password of {email}, within 24 hours: http://{}{}",
+                "Choose the password of {email}, within 24 hours: {}://{}{}",
+                control_plane.scheme(),
                 control_plane.api_address()?,
                 path.as_str()
             ),

@@ -11,13 +11,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use protocol::{feed::FEED_PATH, id::EdgeId, join::JOIN_PATH, presence::PRESENCE_PATH};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 mod feed;
 mod join;
 mod presence;
 
-use crate::{api::problem::Problem, app::Shared, ca, store};
+use crate::{api::problem::Problem, app::Shared, ca, listener::Streams, store};
 
 /// Connections at a time; an edge needs one.
 const MAX_CONNECTIONS: usize = 4_096;
@@ -44,26 +44,6 @@ pub(crate) async fn run(
     crate::listener::run(listener, MAX_CONNECTIONS, stop, serve).await;
 }
 
-/// Lets hyper spawn the streams of one connection, and ends them with it.
-#[derive(Clone)]
-struct Streams {
-    tasks: TaskTracker,
-    kill: CancellationToken,
-}
-
-impl<F> hyper::rt::Executor<F> for Streams
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        let kill = self.kill.clone();
-        self.tasks.spawn(async move {
-            kill.run_until_cancelled(future).await;
-        });
-    }
-}
-
 async fn connection(
     app: Shared,
     acceptor: TlsAcceptor,
@@ -81,8 +61,8 @@ async fn connection(
     };
     let certificates = stream.get_ref().1.peer_certificates();
     let edge = certificates.and_then(|chain| ca::edge_of(chain.first()?));
-    let streams = Streams { tasks: TaskTracker::new(), kill: CancellationToken::new() };
-    let _kill = streams.kill.clone().drop_guard();
+    let streams = Streams::default();
+    let _kill = streams.end_on_drop();
     let service = service_fn(|request| {
         let (app, stop) = (app.clone(), stop.clone());
         async move { Ok::<_, Infallible>(route(app, edge, peer, request, stop).await) }

@@ -19,8 +19,9 @@ use crate::{
         self, Change, Store,
         audit::{Actor, Entry},
         one_time_link::{self, OneTimeLink, Purpose},
+        stamp::Stamp,
         tenant::Tenant,
-        user::User,
+        user::{About, User},
     },
 };
 
@@ -97,6 +98,8 @@ async fn make_owner(
         is_owner: true,
         permissions: BTreeSet::new(),
         created_ms: now_ms,
+        about: About::default(),
+        stamp: Stamp::default(),
     };
     let mut change = store.change().await?;
     store::tenant::insert(&mut change, &tenant).await?;

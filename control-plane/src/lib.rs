@@ -25,6 +25,7 @@ mod events;
 mod files;
 mod first_run;
 mod guard;
+mod https;
 mod listener;
 mod options;
 mod peers;

@@ -7,7 +7,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 /// When accepting fails, as it does without free file descriptors, the next try waits that long.
 const BREATH: Duration = Duration::from_millis(100);
@@ -53,5 +56,31 @@ pub(crate) async fn run<F>(
     if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
         kill.cancel();
         tasks.wait().await;
+    }
+}
+
+/// Lets hyper spawn the streams of one connection, and ends them with it.
+#[derive(Clone, Default)]
+pub(crate) struct Streams {
+    tasks: TaskTracker,
+    kill: CancellationToken,
+}
+
+impl Streams {
+    pub(crate) fn end_on_drop(&self) -> DropGuard {
+        self.kill.clone().drop_guard()
+    }
+}
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        let kill = self.kill.clone();
+        self.tasks.spawn(async move {
+            kill.run_until_cancelled(future).await;
+        });
     }
 }

@@ -42,6 +42,21 @@ pub struct Options {
     /// Where the API and the console listen.
     #[arg(long, env = "POSTERN_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// PEM file with the certificate of the API and the console, and behind it those of its issuers;
+    /// read again when it changes.
+    #[arg(long, env = "POSTERN_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with the certificate's key, not encrypted.
+    #[arg(long, env = "POSTERN_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Without such files: name or address under which browsers reach the console, for a certificate of
+    /// the deployment's own authority (ca.crt); with commas if there are several.
+    #[arg(long, env = "POSTERN_TLS_HOST", value_name = "HOST", value_delimiter = ',')]
+    pub tls_host: Vec<String>,
+    /// Offer the API and the console over plain HTTP although others reach them: on a network that you
+    /// trust, or behind a proxy that ends TLS.
+    #[arg(long, env = "POSTERN_INSECURE_HTTP", value_parser = BoolishValueParser::new())]
+    pub insecure_http: bool,
     /// Where edges are listened for.
     #[arg(long, env = "POSTERN_EDGE_PORT_LISTEN", default_value = "0.0.0.0:7843")]
     pub edge_listen: SocketAddr,
@@ -52,7 +67,8 @@ pub struct Options {
     /// Let actions without a tunnel call private, loopback and link-local addresses.
     #[arg(long, env = "POSTERN_ALLOW_PRIVATE_DESTINATIONS", value_parser = BoolishValueParser::new())]
     pub allow_private_destinations: bool,
-    /// Send session cookies over HTTPS only; set it wherever HTTPS stands in front.
+    /// Send session cookies over HTTPS only. That is so wherever the control plane speaks HTTPS itself;
+    /// set it where a proxy does.
     #[arg(long, env = "POSTERN_SECURE_COOKIES", value_parser = BoolishValueParser::new())]
     pub secure_cookies: bool,
     /// The first owner, who is made on the first start.

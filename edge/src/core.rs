@@ -30,6 +30,8 @@ pub(crate) struct Core {
     pub(crate) unreported: Unreported,
     pub(crate) directory: watch::Sender<Vec<DirectoryEdge>>,
     pub(crate) metrics: Metrics,
+    /// The gateway speaks TLS.
+    pub(crate) gateway_tls: bool,
     /// Cancelled once another process has taken this edge's place: what is said in its name and kept in its
     /// directory is for that one to do.
     pub(crate) superseded: CancellationToken,
@@ -51,6 +53,7 @@ impl Core {
             unreported: Unreported::default(),
             directory: watch::Sender::default(),
             metrics: Metrics::new(1).expect("the buckets are not empty"),
+            gateway_tls: false,
             superseded: CancellationToken::new(),
         })
     }

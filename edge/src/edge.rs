@@ -38,8 +38,10 @@ use crate::{
     served,
     tasks::Tasks,
 };
+use tls::GatewayTls;
 
 mod identity;
+mod tls;
 
 /// How long what was cut at the end of the grace period has to leave.
 const HARD_STOP_WITHIN: Duration = Duration::from_secs(2);
@@ -90,6 +92,15 @@ pub enum StartError {
     /// The identity in the data directory cannot be used.
     #[error("the edge's certificate or key cannot be used")]
     Identity(#[from] TlsError),
+    /// The gateway's certificate cannot be used.
+    #[error("cannot use the gateway's TLS certificate")]
+    GatewayCertificate(#[from] https::Error),
+    /// The gateway's TLS settings contradict one another.
+    #[error(
+        "give --gateway-tls-cert and --gateway-tls-key together, and neither they nor --gateway-tls with \
+         --gateway-insecure-http"
+    )]
+    GatewayTlsOptions,
     /// TLS towards the control plane cannot be set up.
     #[error("cannot set up TLS towards the control plane")]
     Tls(#[from] rustls::Error),
@@ -108,6 +119,8 @@ pub struct Edge {
     /// One at least.
     control_planes: Vec<HostPort>,
     tls: Arc<ClientConfig>,
+    /// `None` where the gateway speaks plain HTTP.
+    gateway_tls: Option<GatewayTls>,
     /// One for each worker.
     doors: Vec<Doors>,
     workers: Workers,
@@ -141,6 +154,7 @@ impl Edge {
         let workers = Workers::start(count).map_err(StartError::Workers)?;
         let generation = inherited.as_ref().map_or(Generation::default(), |edge| edge.generation);
         let server_identity = identity.server_identity()?;
+        let gateway_tls = tls::set_up(&options, &identity, addresses)?;
         // From here on the older edge accepts nothing more: this one must not fail any more.
         let (pipes, older) = take_over(inherited, &ports).await;
         let legacy = std::mem::take(&mut ports.legacy);
@@ -154,12 +168,14 @@ impl Edge {
             unreported: Default::default(),
             directory: Default::default(),
             metrics: Metrics::new(count)?,
+            gateway_tls: gateway_tls.is_some(),
             superseded: CancellationToken::new(),
         };
         core.begin();
         core.registry.miss(served::load(&options.data_dir));
         Ok(Self {
             tls: control_plane::mutual_tls(&identity)?,
+            gateway_tls,
             control_planes: match options.control_planes.is_empty() {
                 true => vec![identity.control_plane],
                 false => options.control_planes.clone(),
@@ -211,13 +227,20 @@ impl Edge {
             legacy,
             control_planes,
             tls,
+            gateway_tls,
         } = self;
         let grace = options.grace_period;
         let (requests, link_tasks, background) =
             (Tasks::default(), Tasks::default(), Tasks::default());
         let _stop = [&requests, &link_tasks, &background].map(Tasks::stop_on_drop);
         let links = Links::new(core.clone(), link_tasks.clone(), &workers, grace);
-        let gateway = Gateway::new(core.clone(), requests.clone(), Terms::of(&options));
+        let (https, files) = match gateway_tls {
+            None => (None, None),
+            Some(GatewayTls { port, files }) => (Some(Arc::new(port)), files),
+        };
+        let gateway =
+            Gateway::new(core.clone(), requests.clone(), Terms::of(&options), https.clone());
+        let legacy = Arc::new(Mutex::new(legacy));
         let mut quic = Vec::new();
         for (worker, doors) in workers.iter().zip(doors) {
             for listener in doors.quic {
@@ -230,7 +253,11 @@ impl Edge {
                 background.spawn_on(&worker.runtime, accept);
             }
             let serve = gateway.clone().serve(doors.gateway, worker.id);
-            requests.spawn_on(&worker.runtime, serve);
+            let legacy = legacy.clone();
+            requests.spawn_on(&worker.runtime, async move {
+                serve.await;
+                forget_gateway(&legacy);
+            });
         }
         background.spawn(control_plane::run(core.clone(), control_planes, tls));
         background.spawn({
@@ -260,9 +287,11 @@ impl Edge {
             async move { core.metrics.tidy().await }
         });
         background.spawn(monitor::run(core.clone()));
+        if let (Some(https), Some(files)) = (https, files) {
+            background.spawn(async move { https.follow(&files).await });
+        }
         let (tasks, stopping) = (background.clone(), shutdown.clone());
         background.spawn(observe::serve(core.clone(), metrics, tasks, stopping));
-        let legacy = Arc::new(Mutex::new(legacy));
         match handover::listen(&options.data_dir) {
             Ok(listener) => {
                 let succession = Succession {
@@ -287,6 +316,7 @@ impl Edge {
             edge.region = %core.region,
             links = %addresses.links,
             gateway = %addresses.gateway,
+            gateway_tls = core.gateway_tls,
             metrics = %metrics_address,
             workers = workers.iter().count(),
             "the edge is up"
@@ -321,9 +351,9 @@ impl Edge {
         let replaced = tokio::time::timeout_at(replaced_by, replaced);
         core.superseded.run_until_cancelled(replaced).await;
         core.registry.leave();
-        legacy.lock().unwrap_or_else(PoisonError::into_inner).gateway = None;
         gateway.close();
         requests.finish(deadline).await;
+        forget_gateway(&legacy);
         // Connectors leave once their replacements are up. Nothing is under way any more on those that
         // stay, so cutting them harms nobody.
         let all_gone = async {
@@ -347,6 +377,11 @@ impl Edge {
         workers.stop();
         tracing::info!("the edge has left");
     }
+}
+
+/// Nobody can take the gateway over any more, so that its port is free.
+fn forget_gateway(legacy: &Mutex<Legacy>) {
+    legacy.lock().unwrap_or_else(PoisonError::into_inner).gateway = None;
 }
 
 /// Has the edge before this one let go; returns the ways to it.

@@ -11,19 +11,18 @@
 
 use std::{
     convert::Infallible,
-    future::poll_fn,
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
 use http::{Request, Response, header};
 use http_body::Body as _;
+use https::Port;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -35,12 +34,20 @@ use protocol::{
     refusal::{Code, Refusal},
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{accept::AcceptTrouble, aside::Aside, core::Core, options::Options, tasks::Tasks};
+use crate::{
+    accept::{self, AcceptTrouble},
+    aside::Aside,
+    core::Core,
+    options::Options,
+    tasks::Tasks,
+};
 use answer::{Account, Answer};
 use caller::Callers;
 use client::{Client, ClientStream, Connection};
@@ -71,6 +78,8 @@ const HEAD_FIELDS: usize = MESSAGE_FIELDS + 32;
 const STREAMS: u32 = 128;
 /// How long clients are heard after the gateway was told to close: a request that was sent by then arrives.
 const LISTENS_ON: Duration = Duration::from_secs(1);
+/// How long a connection that had begun by then may take to be there: as long as the way to the client and back.
+const CONNECTED_WITHIN: Duration = Duration::from_millis(500);
 /// Between two requests on one connection lies some time in which none is under way.
 const QUIET: Duration = Duration::from_millis(100);
 /// What a stream's client may send ahead of the link, in bytes.
@@ -95,6 +104,8 @@ pub(crate) struct Terms {
     pub(crate) max_request_body: u64,
     /// Longest time without a byte in a tunnel.
     pub(crate) tunnel_idle: Duration,
+    /// The same, once its client has closed its end behind bytes that the link does not take.
+    pub(crate) tunnel_unread_end: Duration,
     /// A client that has closed its end still waits for its answer.
     pub(crate) may_half_close: bool,
 }
@@ -105,6 +116,7 @@ impl Terms {
             max_clients: options.max_clients,
             max_request_body: options.max_request_body.unwrap_or(u64::MAX),
             tunnel_idle: options.tunnel_idle,
+            tunnel_unread_end: options.tunnel_unread_end,
             may_half_close: options.answer_half_closed,
         }
     }
@@ -118,6 +130,8 @@ pub(crate) struct Gateway {
     callers: Callers,
     clients: Arc<Semaphore>,
     pub(crate) terms: Terms,
+    /// `None` where plain HTTP is spoken.
+    https: Option<Arc<Port>>,
     idle: Duration,
     closing: CancellationToken,
     /// The same, where every request asks.
@@ -125,13 +139,19 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    pub(crate) fn new(core: Arc<Core>, tasks: Tasks, terms: Terms) -> Arc<Self> {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        tasks: Tasks,
+        terms: Terms,
+        https: Option<Arc<Port>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             core,
             tasks,
             callers: Callers::default(),
             clients: Arc::new(Semaphore::new(terms.max_clients.min(Semaphore::MAX_PERMITS))),
             terms,
+            https,
             idle: IDLE,
             closing: CancellationToken::new(),
             is_closing: AtomicBool::new(false),
@@ -150,43 +170,26 @@ impl Gateway {
 
     /// Serves clients until [`close`](Self::close), and those who are connected by then.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, worker: WorkerId) {
+        self.closing.run_until_cancelled(self.accept(&listener, worker)).await;
+        // Another process accepts those who come now.
+        if self.core.superseded.is_cancelled() {
+            return;
+        }
+        accept::take_no_more(&listener);
+        let last = self.core.superseded.run_until_cancelled(self.accept(&listener, worker));
+        if let Ok(None) = timeout(CONNECTED_WITHIN, last).await {
+            // It has got the socket meanwhile.
+            accept::take_again(&listener);
+        }
+    }
+
+    async fn accept(self: &Arc<Self>, listener: &TcpListener, worker: WorkerId) {
         let mut trouble = AcceptTrouble::default();
-        let mut closed = pin!(self.closing.cancelled());
-        let mut is_closed = false;
         loop {
-            let accepted = if is_closed {
-                // Whoever is connected already.
-                match poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
-                    Poll::Ready(accepted) => accepted,
-                    Poll::Pending => return,
-                }
-            } else {
-                tokio::select! {
-                    biased;
-                    () = &mut closed => {
-                        // Another process accepts those who come now.
-                        if self.core.superseded.is_cancelled() {
-                            return;
-                        }
-                        is_closed = true;
-                        continue;
-                    }
-                    accepted = listener.accept() => accepted,
-                }
-            };
+            let accepted = listener.accept().await;
             let Some((stream, remote)) = trouble.pass(accepted).await else { continue };
             // Not before: a worker to which nobody comes must not keep a place from the others.
-            let permit = self.clients.clone();
-            let permit = if is_closed {
-                permit.try_acquire_owned().ok()
-            } else {
-                tokio::select! {
-                    biased;
-                    permit = permit.acquire_owned() => permit.ok(),
-                    () = &mut closed => return,
-                }
-            };
-            let Some(permit) = permit else { return };
+            let Ok(permit) = self.clients.clone().acquire_owned().await else { return };
             let gateway = self.clone();
             self.tasks.spawn(async move {
                 gateway.serve_client(stream, remote, worker).await;
@@ -205,6 +208,50 @@ impl Gateway {
         let socket = Arc::new(stream);
         let shared = Arc::new(Connection::new(worker, &socket));
         let stream = ClientStream::new(socket.clone(), shared.clone());
+        match &self.https {
+            None => self.serve_stream(stream, &socket, shared, remote).await,
+            // In a box: connections without TLS need not hold its room.
+            Some(https) => {
+                Box::pin(self.clone().serve_tls(https, stream, &socket, shared, remote)).await;
+            }
+        }
+    }
+
+    async fn serve_tls(
+        self: Arc<Self>,
+        https: &Port,
+        mut stream: ClientStream,
+        socket: &TcpStream,
+        shared: Arc<Connection>,
+        remote: SocketAddr,
+    ) {
+        let handshake = match https.begin(socket).await {
+            Ok(Some(handshake)) => handshake.finish(stream).await,
+            Ok(None) => {
+                let refusal = Refusal::new(
+                    Code::BadRequest,
+                    "this gateway speaks HTTPS: begin the proxy's URL with https://, and trust its certificate",
+                );
+                let told = answer::to_bytes(&refusal, self.core.clone());
+                return stream.tell(&told).await;
+            }
+            Err(error) => Err(error),
+        };
+        match handshake {
+            Ok(stream) => self.serve_stream(stream, socket, shared, remote).await,
+            Err(error) => tracing::debug!(%remote, %error, "a client's TLS handshake failed"),
+        }
+    }
+
+    async fn serve_stream<S>(
+        self: &Arc<Self>,
+        stream: S,
+        socket: &TcpStream,
+        shared: Arc<Connection>,
+        remote: SocketAddr,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let service = service_fn(|request: Request<Incoming>| {
             let has_body = !request.body().is_end_stream();
             let client = Client::new(shared.clone(), request.version(), has_body);
@@ -226,7 +273,7 @@ impl Gateway {
         };
         let ended = tokio::select! {
             biased;
-            () = Aside::new(shared.gone(&socket, self.terms.may_half_close)) => {
+            () = Aside::new(shared.gone(socket, self.terms.may_half_close)) => {
                 Err("the client has gone".into())
             }
             ended = served => ended,

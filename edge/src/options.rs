@@ -48,6 +48,24 @@ pub struct Options {
     #[arg(long, env = "POSTERN_EDGE_GATEWAY_ADDRESS", value_name = "HOST:PORT")]
     pub gateway_address: Option<HostPort>,
 
+    /// PEM file with the gateway's certificate, and behind it those of its issuers; read again when it changes.
+    /// Without it the gateway shows the edge's own certificate
+    #[arg(long, env = "POSTERN_EDGE_GATEWAY_TLS_CERT", value_name = "FILE")]
+    pub gateway_tls_cert: Option<PathBuf>,
+
+    /// PEM file with that certificate's key, not encrypted
+    #[arg(long, env = "POSTERN_EDGE_GATEWAY_TLS_KEY", value_name = "FILE")]
+    pub gateway_tls_key: Option<PathBuf>,
+
+    /// Have the gateway speak TLS where only this machine reaches it, too; elsewhere it does without being told
+    #[arg(long, env = "POSTERN_EDGE_GATEWAY_TLS", value_parser = BoolishValueParser::new())]
+    pub gateway_tls: bool,
+
+    /// Have the gateway speak plain HTTP although others reach it: on a network that you trust, or behind a
+    /// proxy that ends TLS
+    #[arg(long, env = "POSTERN_EDGE_GATEWAY_INSECURE_HTTP", value_parser = BoolishValueParser::new())]
+    pub gateway_insecure_http: bool,
+
     /// Where /metrics, /healthz and /ready are offered
     #[arg(long, env = "POSTERN_EDGE_METRICS_LISTEN", default_value = "0.0.0.0:9001")]
     pub metrics_listen: SocketAddr,
@@ -99,6 +117,11 @@ pub struct Options {
     /// Longest time without a byte in a tunnel that was opened by CONNECT or an upgrade
     #[arg(long, env = "POSTERN_EDGE_TUNNEL_IDLE", default_value = "1h", value_parser = some_time)]
     pub tunnel_idle: Duration,
+
+    /// Longest time without a byte in such a tunnel once its client has closed its end behind bytes that the link
+    /// does not take. An origin that takes little at a time shows only when its connector has room for more
+    #[arg(long, env = "POSTERN_EDGE_TUNNEL_UNREAD_END", default_value = "30s", value_parser = some_time)]
+    pub tunnel_unread_end: Duration,
 
     /// Answer clients of HTTP/1.1 that close their end of the connection before they have their answer;
     /// otherwise they count as gone

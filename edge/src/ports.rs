@@ -18,6 +18,7 @@ use link::{
 };
 
 use crate::{
+    accept,
     edge::StartError,
     handover::{Inheritance, Legacy, Listeners},
     options::Options,
@@ -178,10 +179,9 @@ impl Sockets {
             .http2
             .into_iter()
             .map(|socket| Http2Listener::new(tokio::net::TcpListener::from_std(socket)?, identity));
-        Ok(Doors {
-            quic,
-            http2: http2.collect::<io::Result<_>>()?,
-            gateway: tokio::net::TcpListener::from_std(self.gateway)?,
-        })
+        let gateway = tokio::net::TcpListener::from_std(self.gateway)?;
+        // The edge before this one may have begun to close it.
+        accept::take_again(&gateway);
+        Ok(Doors { quic, http2: http2.collect::<io::Result<_>>()?, gateway })
     }
 }

@@ -35,10 +35,12 @@ use crate::{
 };
 
 use missing::Missing;
+use pulse::Pulse;
 
 pub(crate) use self::trust::{Finding, Trust};
 
 mod missing;
+mod pulse;
 mod trust;
 
 /// How much busier a worker's own links may be than others before one of those gets its request, which
@@ -285,7 +287,12 @@ impl Tunnel {
         }
     }
 
-    /// Resolves when a link has come up since this was called.
+    /// Tells those who wait that one of its links is well again.
+    pub(crate) fn link_is_well(&self) {
+        self.arrived.notify_waiters();
+    }
+
+    /// Resolves when a link has come up, or is well again, since this was called.
     pub(crate) fn link_arrives(&self) -> Notified<'_> {
         self.arrived.notified()
     }
@@ -377,6 +384,7 @@ pub(crate) struct Registry {
     version: AtomicU64,
     missing: Missing,
     waiters: Semaphore,
+    pulse: Pulse,
     leaving: CancellationToken,
     max_links: usize,
     max_streams_per_tunnel: usize,
@@ -391,6 +399,7 @@ impl Registry {
             version: AtomicU64::new(0),
             missing: Missing::default(),
             waiters: Semaphore::new(WAITERS),
+            pulse: Pulse::default(),
             leaving: CancellationToken::new(),
             max_links,
             max_streams_per_tunnel,
@@ -457,6 +466,33 @@ impl Registry {
     /// Is cancelled once links that go do not come back.
     pub(crate) fn leaving(&self) -> &CancellationToken {
         &self.leaving
+    }
+
+    /// To be called all the time. If it was not for a while, the process was stopped: then all links are suspect until
+    /// they show life. True if so.
+    pub(crate) fn beat(&self, now: Instant) -> bool {
+        let was_stopped = self.pulse.is_late(now.into_std());
+        if was_stopped {
+            self.suspect_all(now);
+        }
+        // Only now, so that no request misses that.
+        self.pulse.beat(now.into_std());
+        was_stopped
+    }
+
+    /// Notices that the process was stopped, for a request that may be the first one to see it.
+    pub(crate) fn wake(&self, now: std::time::Instant) {
+        if self.pulse.has_stopped(now) {
+            self.suspect_all(now.into());
+            self.pulse.notice();
+        }
+    }
+
+    fn suspect_all(&self, now: Instant) {
+        for link in self.links() {
+            link.trust.suspect();
+            link.trust.question(now);
+        }
     }
 
     /// A place among those who wait for a link; `None` when there are too many.

@@ -121,7 +121,12 @@ where
 impl Log {
     fn start(&self) -> anyhow::Result<()> {
         let filter = EnvFilter::try_new(&self.log).context("--log is no valid filter")?;
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            // To tell that standard error is closed it would write there, and panic. Whoever read an edge's may be
+            // gone together with its parent.
+            .log_internal_errors(false);
         match self.log_format {
             LogFormat::Text => log.with_ansi(false).init(),
             LogFormat::Json => log.json().flatten_event(true).init(),

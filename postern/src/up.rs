@@ -4,9 +4,10 @@
 
 mod region;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, ensure};
+use clap::builder::BoolishValueParser;
 use control_plane::{ControlPlane, FirstRun};
 use protocol::{address::HostPort, name::RegionName};
 use tokio::task::JoinSet;
@@ -55,7 +56,23 @@ pub(crate) struct Options {
     /// Let actions without a tunnel call private, loopback and link-local addresses
     #[arg(long, env = "POSTERN_ALLOW_PRIVATE_DESTINATIONS")]
     allow_private_destinations: bool,
-    /// Send session cookies over HTTPS only; set it wherever HTTPS stands in front
+    /// PEM file with the certificate of the API, the console and the gateways, and behind it those of its
+    /// issuers; read again when it changes. Without it, where others reach this machine, they show
+    /// certificates of the deployment's own authority
+    #[arg(long, env = "POSTERN_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file with that certificate's key, not encrypted
+    #[arg(long, env = "POSTERN_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Speak HTTPS where only this machine reaches it, too; elsewhere that is so without being told
+    #[arg(long, env = "POSTERN_TLS", value_parser = BoolishValueParser::new())]
+    tls: bool,
+    /// Speak plain HTTP although others reach this machine: on a network that you trust, or behind a proxy
+    /// that ends TLS
+    #[arg(long, env = "POSTERN_INSECURE_HTTP", value_parser = BoolishValueParser::new())]
+    insecure_http: bool,
+    /// Send session cookies over HTTPS only. That is so wherever Postern speaks HTTPS itself; set it where
+    /// a proxy does
     #[arg(long, env = "POSTERN_SECURE_COOKIES")]
     secure_cookies: bool,
     /// The first owner, who is made on the first start
@@ -75,9 +92,11 @@ pub(crate) async fn run(
     log: [(&'static str, String); 2],
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let regions = regions(&options, &log)?;
-    let (control_plane, first_run) = ControlPlane::open(control_plane_options(&options)?).await?;
-    let console = console(&options, control_plane.api_address()?.port());
+    let https = Https::of(&options)?;
+    let regions = regions(&options, &https, &log)?;
+    let opened = ControlPlane::open(control_plane_options(&options, &https)?).await?;
+    let (control_plane, first_run) = opened;
+    let console = console(&options, control_plane.scheme(), control_plane.api_address()?.port());
     // At once: whatever happens next, the set-up link is told here or never.
     if let Some(first_run) = first_run {
         introduce(&first_run, &console);
@@ -90,19 +109,74 @@ pub(crate) async fn run(
     for region in regions.clone() {
         children.spawn(region.keep_running(token.clone(), shutdown.clone()));
     }
-    let announced = announce(&console, &regions, &options);
+    let announced = announce(&console, &regions, &https, &options);
     shutdown.run_until_cancelled(announced).await;
     shutdown.cancelled().await;
     children.join_all().await;
     serving.await.context("the control plane broke down")
 }
 
-fn control_plane_options(options: &Options) -> anyhow::Result<control_plane::Options> {
+/// What the API, the console and the gateways speak.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Https {
+    /// HTTPS, with a certificate and a key in files.
+    Files(PathBuf, PathBuf),
+    /// HTTPS, with certificates of the deployment's own authority.
+    Authority,
+    /// Plain HTTP, since nobody else reaches it.
+    Local,
+    /// Plain HTTP, since the operator wants it.
+    Insecure,
+}
+
+impl Https {
+    fn of(options: &Options) -> anyhow::Result<Self> {
+        let is_local = https::is_local(options.bind, &host(options));
+        match (&options.tls_cert, &options.tls_key) {
+            _ if options.insecure_http => {
+                let is_contradiction = options.tls || options.tls_cert.is_some();
+                ensure!(!is_contradiction, "give either --insecure-http, or --tls and --tls-cert");
+                Ok(Self::Insecure)
+            }
+            (Some(certificate), Some(key)) => Ok(Self::Files(certificate.clone(), key.clone())),
+            _ if is_local && !options.tls => Ok(Self::Local),
+            _ => Ok(Self::Authority),
+        }
+    }
+
+    /// Arguments of an edge.
+    fn of_gateway(&self) -> Vec<OsString> {
+        match self {
+            Self::Files(certificate, key) => vec![
+                "--gateway-tls-cert".into(),
+                certificate.into(),
+                "--gateway-tls-key".into(),
+                key.into(),
+            ],
+            Self::Authority => vec!["--gateway-tls".into()],
+            Self::Local => vec![],
+            Self::Insecure => vec!["--gateway-insecure-http".into()],
+        }
+    }
+}
+
+fn control_plane_options(
+    options: &Options,
+    https: &Https,
+) -> anyhow::Result<control_plane::Options> {
+    let (tls_cert, tls_key) = match https {
+        Https::Files(certificate, key) => (Some(certificate.clone()), Some(key.clone())),
+        _ => (None, None),
+    };
     Ok(control_plane::Options {
         data_dir: options.data_dir.clone(),
         database_url_file: None,
         keys_dir: None,
         listen: (options.bind, options.port).into(),
+        tls_cert,
+        tls_key,
+        tls_host: if *https == Https::Authority { vec![host(options)] } else { vec![] },
+        insecure_http: *https == Https::Insecure,
         edge_listen: (options.bind, options.edge_port).into(),
         edge_address: HostPort::new(host(options), options.edge_port)?,
         allow_private_destinations: options.allow_private_destinations,
@@ -113,7 +187,11 @@ fn control_plane_options(options: &Options) -> anyhow::Result<control_plane::Opt
     })
 }
 
-fn regions(options: &Options, log: &[(&'static str, String)]) -> anyhow::Result<Vec<Region>> {
+fn regions(
+    options: &Options,
+    https: &Https,
+    log: &[(&'static str, String)],
+) -> anyhow::Result<Vec<Region>> {
     ensure!(options.regions.len() >= 2, "give two regions or more: --region eu --region us");
     ensure!(
         options.host.is_some() || !options.bind.is_unspecified(),
@@ -128,6 +206,7 @@ fn regions(options: &Options, log: &[(&'static str, String)]) -> anyhow::Result<
             bind: options.bind,
             host: host(options),
             log: log.to_vec(),
+            https: https.of_gateway(),
             workers: options.edge_workers,
             link_port: port(options.link_port)?,
             gateway_port: port(options.gateway_port)?,
@@ -142,10 +221,14 @@ fn host(options: &Options) -> String {
 }
 
 /// The console's address, as a browser reaches it.
-fn console(options: &Options, port: u16) -> String {
+fn console(options: &Options, scheme: &str, port: u16) -> String {
     let host = host(options);
     let is_ipv6 = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6());
-    if is_ipv6 { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") }
+    if is_ipv6 {
+        format!("{scheme}://[{host}]:{port}")
+    } else {
+        format!("{scheme}://{host}:{port}")
+    }
 }
 
 /// Tells how the owner gets in, until the owner has chosen a password.
@@ -163,7 +246,7 @@ fn introduce(first_run: &FirstRun, console: &str) {
 }
 
 /// Tells where everything is, once it is there.
-async fn announce(console: &str, regions: &[Region], options: &Options) {
+async fn announce(console: &str, regions: &[Region], https: &Https, options: &Options) {
     let ready = async {
         for region in regions {
             region.ready().await;
@@ -174,11 +257,60 @@ async fn announce(console: &str, regions: &[Region], options: &Options) {
     println!("  Console   {console}");
     for region in regions {
         println!(
-            "  {:<9} gateway {}, links {} (UDP and TCP)",
+            "  {:<9} gateway {}{}, links {} (UDP and TCP)",
             region.name.as_str(),
+            match https {
+                Https::Files(..) | Https::Authority => "https://",
+                Https::Local | Https::Insecure => "",
+            },
             region.address(region.gateway_port),
             region.address(region.link_port)
         );
     }
     println!("  Data      {}", options.data_dir.display());
+    if *https == Https::Authority {
+        println!("  Trust     {}", options.data_dir.join("ca.crt").display());
+        println!(
+            "            Browsers and clients must trust that authority, or give a certificate that they trust \
+             already: --tls-cert and --tls-key."
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn plain_http_is_spoken_where_nobody_else_reaches_it_or_where_it_is_meant() {
+        let files = || Https::Files("a.crt".into(), "a.key".into());
+        for (arguments, expected) in [
+            (&[][..], Some(Https::Local)),
+            (&["--bind", "::1"], Some(Https::Local)),
+            (&["--tls"], Some(Https::Authority)),
+            (&["--host", "postern.example.com"], Some(Https::Authority)),
+            (&["--bind", "0.0.0.0", "--host", "localhost"], Some(Https::Authority)),
+            (&["--bind", "192.0.2.1"], Some(Https::Authority)),
+            (&["--bind", "192.0.2.1", "--insecure-http"], Some(Https::Insecure)),
+            (&["--tls-cert", "a.crt", "--tls-key", "a.key"], Some(files())),
+            (&["--tls-cert", "a.crt", "--tls-key", "a.key", "--insecure-http"], None),
+            (&["--tls", "--insecure-http"], None),
+        ] {
+            let options = Command::parse_from(["up"].iter().chain(arguments)).options;
+            let https = Https::of(&options);
+            assert_eq!(https.as_ref().ok(), expected.as_ref(), "{arguments:?}");
+            let Ok(https) = https else { continue };
+            let of_control_plane = control_plane_options(&options, &https).unwrap();
+            let has_certificate = !of_control_plane.tls_host.is_empty();
+            assert_eq!(has_certificate, https == Https::Authority, "{arguments:?}");
+        }
+    }
 }

@@ -7,6 +7,9 @@ import httpx
 
 PROXY, ORIGIN = os.environ["PROXY"], os.environ["ORIGIN"]
 LENGTH = 20_000_000
+# httpx sends all of a request before it reads, so somebody must hold an answer that comes meanwhile. Directly, that
+# is the system at both ends: 8 MB get through, and 12 MB do not.
+ECHOED = 8_000_000
 
 
 def pieces():
@@ -25,11 +28,11 @@ with httpx.Client(proxy=PROXY) as client:
 
     # The origin sends back what it gets: the last byte of the answer needs the last of the request.
     received = 0
-    with client.stream("POST", f"{ORIGIN}/echo", content=b"x" * LENGTH) as echo:
+    with client.stream("POST", f"{ORIGIN}/echo", content=b"x" * ECHOED) as echo:
         for piece in echo.iter_bytes():
             assert piece.strip(b"x") == b""
             received += len(piece)
-    assert received == LENGTH, received
+    assert received == ECHOED, received
 
     with client.stream("GET", f"{ORIGIN}/bytes/{LENGTH}") as download:
         assert download.headers["content-length"] == str(LENGTH)

@@ -15,4 +15,5 @@ pub mod postgres;
 pub mod process;
 pub mod traffic;
 pub mod vanish;
+pub mod way;
 pub mod world;

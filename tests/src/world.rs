@@ -2,6 +2,7 @@
 //! processes on a loopback address of the world's own.
 
 use std::{
+    ffi::OsString,
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::atomic::{AtomicU8, Ordering},
@@ -21,6 +22,7 @@ use crate::{
     origin::Origin,
     postgres::Postgres,
     process::{PATIENCE, Process, children},
+    way::Way,
 };
 
 /// The regions of every world, in order; the second one's ports are one higher.
@@ -46,6 +48,10 @@ pub struct World {
     pub secret: String,
     host: IpAddr,
     dir: TempDir,
+    /// Of `postern up`.
+    arguments: Vec<OsString>,
+    /// To the API, where it speaks HTTPS.
+    _way: Option<Way>,
 }
 
 /// Where an edge stands.
@@ -104,9 +110,29 @@ impl World {
     /// If anything does not come up.
     pub async fn start_at(host: IpAddr) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let (postern, base) = start::postern(dir.path(), host).await?;
+        let (postern, base) = start::postern(dir.path(), host, &[]).await?;
         let api = Api::log_in(&base, OWNER, OWNER_PASSWORD).await?;
         Self::furnish(host, dir, postern, Vec::new(), api).await
+    }
+
+    /// Starts everything but a connector; console, API and gateways speak HTTPS, as the arguments of
+    /// `postern up` say. `authority` is that of the console's certificate (PEM), if not the deployment's own.
+    ///
+    /// # Errors
+    /// If anything does not come up.
+    pub async fn start_https(
+        host: IpAddr,
+        arguments: Vec<OsString>,
+        authority: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let (postern, base) = start::postern(dir.path(), host, &arguments).await?;
+        ensure!(base == format!("https://{host}:8080"), "the console is at {base}");
+        let own = std::fs::read_to_string(dir.path().join("ca.crt"))?;
+        let way = Way::open((host, 8080).into(), authority.unwrap_or(&own)).await?;
+        let api = Api::log_in(&way.base(), OWNER, OWNER_PASSWORD).await?;
+        let world = Self::furnish(host, dir, postern, Vec::new(), api).await?;
+        Ok(Self { arguments, _way: Some(way), ..world })
     }
 
     /// Starts the control plane and each edge as a process of its own, as on machines of their own.
@@ -178,7 +204,7 @@ impl World {
     /// If it does not come up.
     pub async fn start_postern(&mut self) -> anyhow::Result<()> {
         self.postern = match self.edges.is_empty() {
-            true => start::postern(self.dir.path(), self.host).await?.0,
+            true => start::postern(self.dir.path(), self.host, &self.arguments).await?.0,
             false => start::control_plane(self.dir.path(), self.host, None).await?,
         };
         Ok(())
@@ -196,7 +222,8 @@ impl World {
         let tunnel = api.post("/api/v1/admin/tunnel", &json!({ "name": TUNNEL })).await?;
         let secret = text(&tunnel, "secret")?;
         let origin = Origin::start(host).await?;
-        Ok(Self { postern, edges, api, origin, team, secret, host, dir })
+        let (arguments, _way) = (Vec::new(), None);
+        Ok(Self { postern, edges, api, origin, team, secret, host, dir, arguments, _way })
     }
 
     /// The address on which everything of this world listens.

@@ -17,10 +17,11 @@ async fn nothing_is_lost_but_what_was_under_way_at_a_death(carrier: Transport, e
     assert!(bad.is_empty(), "over {}: {bad:?}", carrier.as_str());
 }
 
-const EVENTS: [Event; 8] = [
+const EVENTS: [Event; 9] = [
     Event::Steady,
     Event::SilentOrigin,
     Event::EdgeKilled,
+    Event::EdgeStopped,
     Event::ConnectorKilled,
     Event::ConnectorsRolling,
     Event::ControlPlaneAway,

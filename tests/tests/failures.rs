@@ -105,7 +105,7 @@ async fn origin_that_says(host: IpAddr, words: &'static [u8]) -> SocketAddr {
 async fn the_connector_of_a_deleted_tunnel_is_told_so_and_stays_up() {
     let world = World::start().await.unwrap();
     let connector = world.connect("auto").await.unwrap();
-    world.api.delete(&format!("/api/v1/admin/tunnel/{TUNNEL}")).await.unwrap();
+    world.api.delete(&format!("/api/v1/admin/tunnel/{TUNNEL}?force=true")).await.unwrap();
     connector.find(|line| line.contains("does not exist any more").then_some(())).await.unwrap();
     assert!(connector.id().is_ok());
 }

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, process::Command};
 
 const PROTOCOL: &str = "postern-protocol";
 const LINK: &str = "postern-link";
+const HTTPS: &str = "postern-https";
 const CONNECTOR: &str = "postern-connector";
 const EDGE: &str = "postern-edge";
 const CONTROL_PLANE: &str = "postern-control-plane";
@@ -13,14 +14,15 @@ const POSTERN: &str = "postern";
 const TESTS: &str = "postern-tests";
 
 /// Each crate of the workspace and the others that it may import, for its tests too.
-const MAY_IMPORT: [(&str, &[&str]); 7] = [
+const MAY_IMPORT: [(&str, &[&str]); 8] = [
     (PROTOCOL, &[]),
     (LINK, &[PROTOCOL]),
+    (HTTPS, &[]),
     (CONNECTOR, &[PROTOCOL, LINK]),
-    (EDGE, &[PROTOCOL, LINK]),
-    (CONTROL_PLANE, &[PROTOCOL]),
-    (POSTERN, &[PROTOCOL, LINK, CONNECTOR, EDGE, CONTROL_PLANE]),
-    (TESTS, &[PROTOCOL, LINK, CONNECTOR, EDGE, CONTROL_PLANE, POSTERN]),
+    (EDGE, &[PROTOCOL, LINK, HTTPS]),
+    (CONTROL_PLANE, &[PROTOCOL, HTTPS]),
+    (POSTERN, &[PROTOCOL, LINK, HTTPS, CONNECTOR, EDGE, CONTROL_PLANE]),
+    (TESTS, &[PROTOCOL, LINK, HTTPS, CONNECTOR, EDGE, CONTROL_PLANE, POSTERN]),
 ];
 
 /// The one crate that knows SQL.

@@ -148,13 +148,11 @@ async fn a_rolling_restart_of_the_edges_loses_no_request(transport: &str) {
 }
 
 #[tokio::test]
-#[ignore = "a request may still find its connection reset when an edge closes"]
 async fn a_rolling_restart_of_the_edges_loses_no_request_over_quic() {
     a_rolling_restart_of_the_edges_loses_no_request("quic").await;
 }
 
 #[tokio::test]
-#[ignore = "a request may still find its connection reset when an edge closes"]
 async fn a_rolling_restart_of_the_edges_loses_no_request_over_http2() {
     a_rolling_restart_of_the_edges_loses_no_request("http2").await;
 }
@@ -191,13 +189,11 @@ async fn postern_up_can_be_killed_and_started_again_under_load(transport: &str) 
 }
 
 #[tokio::test]
-#[ignore = "a request may still find its connection closed while an edge takes over"]
 async fn postern_up_can_be_killed_and_started_again_under_load_over_quic() {
     postern_up_can_be_killed_and_started_again_under_load("quic").await;
 }
 
 #[tokio::test]
-#[ignore = "a request may still find its connection closed while an edge takes over"]
 async fn postern_up_can_be_killed_and_started_again_under_load_over_http2() {
     postern_up_can_be_killed_and_started_again_under_load("http2").await;
 }

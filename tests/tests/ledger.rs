@@ -106,7 +106,7 @@ impl Books {
         whole.into_inner()
     }
 
-    /// What the parts that live hold, once it is nothing, and no more files than `most` are open.
+    /// What the parts that live hold, once that is nothing, and no more files are open than `before`.
     async fn settle(&self, before: Option<[Held; 3]>) -> [Held; 3] {
         self.stage.links.all_up().await.unwrap();
         let began = Instant::now();
@@ -116,12 +116,13 @@ impl Books {
             let is_let_go = held.iter().all(|held| held.in_flight == 0.0 && held.clients == 0.0)
                 && before.is_none_or(|before| held.iter().zip(&before).all(|(a, b)| is_few(a, b)))
                 && self.origin.busy() == 0;
-            if is_let_go && (before.is_some() || began.elapsed() > LET_GO_WITHIN) {
+            let is_due = began.elapsed() > LET_GO_WITHIN;
+            if is_let_go && (before.is_some() || is_due) {
                 println!("    all was let go after {:.1?}", began.elapsed());
                 return held;
             }
             assert!(
-                began.elapsed() < LET_GO_WITHIN * 2,
+                !is_due,
                 "edge, connector, control plane: {held:#?}\nat first {before:#?}\nat the origin {}",
                 self.origin.busy()
             );
@@ -229,13 +230,11 @@ async fn the_books_are_even(carrier: Transport) {
 }
 
 #[tokio::test]
-#[ignore = "streams whose client or origin has vanished are still held"]
 async fn whoever_vanishes_leaves_nothing_behind_over_quic() {
     the_books_are_even(Transport::Quic).await;
 }
 
 #[tokio::test]
-#[ignore = "an edge keeps a link that its connector has given up"]
 async fn whoever_vanishes_leaves_nothing_behind_over_http2() {
     the_books_are_even(Transport::Http2).await;
 }

@@ -9,6 +9,8 @@ export class Problem extends Error {
   readonly status: number;
   readonly title: string;
   readonly fix: string;
+  /** What uses the thing, where that stands in the way. */
+  readonly usedBy: NonNullable<Body["used_by"]>;
   readonly requestId: string | undefined;
 
   constructor(body: Omit<Body, "type">, requestId?: string) {
@@ -18,6 +20,7 @@ export class Problem extends Error {
     this.status = body.status;
     this.title = body.title;
     this.fix = body.fix;
+    this.usedBy = body.used_by ?? [];
     this.requestId = requestId;
   }
 

@@ -8,7 +8,29 @@ import { Problem } from "./problem";
 import { session } from "./session";
 
 /** The first page has no cursor. */
-const firstPage = <T>(): T | undefined => undefined;
+const firstPage = (): string | undefined => undefined;
+
+/** Items on a page of a list that is looked up as a whole. */
+const PAGE = 500;
+/** Items of a list that is looked up as a whole, at most. */
+const MOST = 10_000;
+
+/** The items of all pages of a list, up to `MOST`. */
+export async function whole<T>(
+  page: (query: {
+    limit: number;
+    cursor?: string;
+  }) => Promise<{ items: T[]; next?: string | null }>,
+): Promise<T[]> {
+  const items: T[] = [];
+  let cursor: string | undefined;
+  do {
+    const { items: more, next } = await page({ limit: PAGE, cursor });
+    items.push(...more);
+    cursor = next ?? undefined;
+  } while (cursor && items.length < MOST);
+  return items;
+}
 
 export const queryClient = new QueryClient({
   defaultOptions: {
@@ -33,12 +55,12 @@ export const me = queryOptions({
 
 export const sessions = queryOptions({
   queryKey: ["sessions"],
-  queryFn: async () => (await answer(api.GET("/api/v1/me/sessions"))).items,
+  queryFn: () => whole((query) => answer(api.GET("/api/v1/me/sessions", { params: { query } }))),
 });
 
 export const tunnels = queryOptions({
   queryKey: ["tunnels"],
-  queryFn: async () => (await answer(api.GET("/api/v1/admin/tunnel"))).items,
+  queryFn: () => whole((query) => answer(api.GET("/api/v1/admin/tunnel", { params: { query } }))),
 });
 
 export const tunnel = (name: string) =>
@@ -50,21 +72,22 @@ export const tunnel = (name: string) =>
 export const healthHistory = (name: string) =>
   queryOptions({
     queryKey: ["tunnel", name, "history"],
-    queryFn: async () => {
-      const params = { path: { name } };
-      return (await answer(api.GET("/api/v1/admin/tunnel/{name}/health/history", { params })))
-        .items;
+    queryFn: () => {
+      const path = { name };
+      return whole((query) =>
+        answer(api.GET("/api/v1/admin/tunnel/{name}/health/history", { params: { path, query } })),
+      );
     },
   });
 
 export const tunnelAudit = (name: string) =>
   infiniteQueryOptions({
     queryKey: ["tunnel", name, "audit"],
-    initialPageParam: firstPage<number>(),
-    queryFn: ({ pageParam: before }) =>
+    initialPageParam: firstPage(),
+    queryFn: ({ pageParam: cursor }) =>
       answer(
         api.GET("/api/v1/admin/tunnel/{name}/audit", {
-          params: { path: { name }, query: { before } },
+          params: { path: { name }, query: { cursor } },
         }),
       ),
     getNextPageParam: (page) => page.next ?? undefined,
@@ -79,13 +102,13 @@ export const about = queryOptions({
 export const usableTunnels = (team: string) =>
   queryOptions({
     queryKey: ["usable-tunnels", team],
-    queryFn: async () =>
-      (await answer(api.GET("/api/v1/tunnels", { params: { query: { team } } }))).items,
+    queryFn: () =>
+      whole((page) => answer(api.GET("/api/v1/tunnels", { params: { query: { team, ...page } } }))),
   });
 
 export const workflows = queryOptions({
   queryKey: ["workflows"],
-  queryFn: async () => (await answer(api.GET("/api/v1/workflows"))).items,
+  queryFn: () => whole((query) => answer(api.GET("/api/v1/workflows", { params: { query } }))),
 });
 
 export const workflow = (id: string) =>
@@ -97,11 +120,11 @@ export const workflow = (id: string) =>
 export const runs = (workflow: string) =>
   infiniteQueryOptions({
     queryKey: ["runs", workflow],
-    initialPageParam: firstPage<string>(),
-    queryFn: ({ pageParam: before }) =>
+    initialPageParam: firstPage(),
+    queryFn: ({ pageParam: cursor }) =>
       answer(
         api.GET("/api/v1/workflows/{id}/runs", {
-          params: { path: { id: workflow }, query: { before } },
+          params: { path: { id: workflow }, query: { cursor } },
         }),
       ),
     getNextPageParam: (page) => page.next ?? undefined,
@@ -115,7 +138,7 @@ export const run = (id: string) =>
 
 export const teams = queryOptions({
   queryKey: ["teams"],
-  queryFn: async () => (await answer(api.GET("/api/v1/teams"))).items,
+  queryFn: () => whole((query) => answer(api.GET("/api/v1/teams", { params: { query } }))),
 });
 
 export const team = (id: string) =>
@@ -127,7 +150,7 @@ export const team = (id: string) =>
 /** For owners. */
 export const users = queryOptions({
   queryKey: ["users"],
-  queryFn: async () => (await answer(api.GET("/api/v1/users"))).items,
+  queryFn: () => whole((query) => answer(api.GET("/api/v1/users", { params: { query } }))),
 });
 
 export const user = (id: string) =>
@@ -138,12 +161,12 @@ export const user = (id: string) =>
 
 export const proxyTokens = queryOptions({
   queryKey: ["proxy-tokens"],
-  queryFn: async () => (await answer(api.GET("/api/v1/proxy-tokens"))).items,
+  queryFn: () => whole((query) => answer(api.GET("/api/v1/proxy-tokens", { params: { query } }))),
 });
 
 export const apiKeys = queryOptions({
   queryKey: ["api-keys"],
-  queryFn: async () => (await answer(api.GET("/api/v1/api-keys"))).items,
+  queryFn: () => whole((query) => answer(api.GET("/api/v1/api-keys", { params: { query } }))),
 });
 
 export const edges = queryOptions({
@@ -154,7 +177,7 @@ export const edges = queryOptions({
 /** For operators. */
 export const joinTokens = queryOptions({
   queryKey: ["join-tokens"],
-  queryFn: async () => (await answer(api.GET("/api/v1/edges/join-tokens"))).items,
+  queryFn: () => whole((query) => answer(api.GET("/api/v1/edges/join-tokens", { params: { query } }))),
 });
 
 export type AuditFilter = {
@@ -170,9 +193,9 @@ export type AuditFilter = {
 export const audit = (filter: AuditFilter) =>
   infiniteQueryOptions({
     queryKey: ["audit", filter],
-    initialPageParam: firstPage<number>(),
-    queryFn: ({ pageParam: before }) =>
-      answer(api.GET("/api/v1/audit", { params: { query: { ...filter, before } } })),
+    initialPageParam: firstPage(),
+    queryFn: ({ pageParam: cursor }) =>
+      answer(api.GET("/api/v1/audit", { params: { query: { ...filter, cursor } } })),
     getNextPageParam: (page) => page.next ?? undefined,
   });
 

@@ -28,7 +28,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists the tenant's tunnels with their links. */
+        /** Lists the tenant's tunnels with their links. By health the worst come first. */
         get: operations["list_tunnels"];
         put?: never;
         /** Makes a tunnel and its first secret. */
@@ -50,7 +50,7 @@ export interface paths {
         get: operations["get_tunnel"];
         put?: never;
         post?: never;
-        /** Removes a tunnel; its links are cut. */
+        /** Removes a tunnel; its links are cut. While workflows use it this needs `force`. */
         delete: operations["delete_tunnel"];
         options?: never;
         head?: never;
@@ -120,7 +120,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Shows the latest changes of a tunnel's health. */
+        /** Lists the changes of a tunnel's health, newest first. */
         get: operations["get_health_history"];
         put?: never;
         post?: never;
@@ -137,7 +137,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists a tunnel's secrets with their last use. */
+        /** Lists a tunnel's secrets with their last use, oldest first. */
         get: operations["list_secrets"];
         put?: never;
         /** Makes a second secret. Revoke the first once every connector runs with the second. */
@@ -160,6 +160,23 @@ export interface paths {
         post?: never;
         /** Revokes a secret: its links are cut and cannot return. */
         delete: operations["revoke_secret"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tunnel/{name}/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Shows who may use a tunnel, and what of them does. What a team may use is in `GET /api/v1/tunnels`. */
+        get: operations["get_tunnel_usage"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -573,12 +590,13 @@ export interface paths {
         post?: never;
         /**
          * Removes a team that owns no workflow. It leaves every access list, and its gateway tokens are
-         *     revoked.
+         *     revoked: while it has any of these this needs `force`.
          */
         delete: operations["delete_team"];
         options?: never;
         head?: never;
-        patch?: never;
+        /** Renames a team. */
+        patch: operations["rename_team"];
         trace?: never;
     };
     "/api/v1/teams/{id}/members/{user}": {
@@ -624,7 +642,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists the tunnels that the caller's teams, or one of them, may use; owners act for every team. */
+        /**
+         * Lists the tunnels that the caller's teams, or one of them, may use; owners act for every team. Users
+         *     with TUNNEL_MANAGE may ask for any team.
+         */
         get: operations["list_usable_tunnels"];
         put?: never;
         post?: never;
@@ -667,7 +688,7 @@ export interface paths {
         delete: operations["delete_user"];
         options?: never;
         head?: never;
-        /** Changes a user's permissions or password; either ends the user's sessions. */
+        /** Changes a user. Whatever but the name changes ends the user's sessions. */
         patch: operations["update_user"];
         trace?: never;
     };
@@ -698,7 +719,7 @@ export interface paths {
         };
         /** Shows a workflow. */
         get: operations["get_workflow"];
-        /** Changes a workflow's name and actions. */
+        /** Changes a workflow's name and actions, and moves it to another team. */
         put: operations["update_workflow"];
         post?: never;
         /** Removes a workflow and its runs; its gateway tokens are revoked. */
@@ -796,10 +817,6 @@ export interface components {
             name: string;
             revoked_at?: components["schemas"]["Timestamp"] | null;
         };
-        /** @description One's keys. */
-        ApiKeys: {
-            items: components["schemas"]["ApiKeyView"][];
-        };
         /** @description An entry. */
         AuditEntry: {
             /** @description What was done, such as `tunnel.create`. */
@@ -821,17 +838,10 @@ export interface components {
              * @description Counts up from 1 in each tenant, without a gap.
              */
             sequence: number;
-            /** @description To what. */
+            /** @description To what: a name or an id. */
             subject: string;
-        };
-        /** @description A page of entries, newest first. */
-        AuditPage: {
-            items: components["schemas"]["AuditEntry"][];
-            /**
-             * Format: int64
-             * @description For `before`, if there are more.
-             */
-            next?: number | null;
+            /** @description What people call the subject, where that is known and the subject is an id. */
+            subject_name?: string | null;
         };
         /** @description What an inspection found. */
         AuditVerdict: {
@@ -949,6 +959,8 @@ export interface components {
             email: string;
             /** @description Owners may do everything in their tenant. */
             is_owner?: boolean;
+            /** @description What people call them. */
+            name?: string;
             /** Format: password */
             password: string;
             permissions?: components["schemas"]["Permission"][];
@@ -990,35 +1002,26 @@ export interface components {
         DeletedTunnel: {
             rollout: components["schemas"]["Rollout"];
         };
-        /** @description An edge. */
-        EdgeBody: {
-            /**
-             * Format: int64
-             * @description The newest generation that it obeys.
-             */
-            applied_generation: number;
-            /** @description What a firewall in front of a connector must let out. */
-            endpoints: components["schemas"]["Endpoint"][];
-            /** @description Where workflows enter, as `host:port`. */
-            gateway: string;
-            /** Format: uuid */
-            id: string;
-            /** @description True while it reports. */
-            is_live: boolean;
-            joined_at: components["schemas"]["Timestamp"];
-            lease_until?: components["schemas"]["Timestamp"] | null;
-            /** @description Links that it holds. */
-            links: number;
-            region: string;
-        };
-        /** @description The deployment's edges. */
-        Edges: {
+        /** @description A page of the deployment's edges. */
+        Edges: components["schemas"]["List_EdgeBody"] & {
             /**
              * Format: int64
              * @description The newest generation there is.
              */
             generation: number;
-            items: components["schemas"]["EdgeBody"][];
+        };
+        /** @description Who last changed it, and when. */
+        Edited: {
+            /** @description The version, for `If-Match`. */
+            etag: string;
+            updated_at: components["schemas"]["Timestamp"];
+            /**
+             * Format: uuid
+             * @description A user of the tenant; nobody, if it was the deployment itself.
+             */
+            updated_by?: string | null;
+            /** @description The user's name, if the user is still there. */
+            updated_by_name?: string | null;
         };
         /** @description Something that must be reachable. */
         Endpoint: {
@@ -1029,10 +1032,6 @@ export interface components {
             protocol: string;
             /** @description What it is for. */
             purpose: string;
-        };
-        /** @description Changes of health, newest first. */
-        HealthHistory: {
-            items: components["schemas"]["HealthView"][];
         };
         /** @description One of four words, with its reason. */
         HealthView: {
@@ -1094,10 +1093,6 @@ export interface components {
             last_used_at?: components["schemas"]["Timestamp"] | null;
             revoked_at?: components["schemas"]["Timestamp"] | null;
         };
-        /** @description Join tokens. */
-        JoinTokens: {
-            items: components["schemas"]["JoinTokenView"][];
-        };
         /** @description A link. */
         LinkBody: {
             /** Format: uuid */
@@ -1136,6 +1131,280 @@ export interface components {
             /** @description `quic` or `http2`. */
             transport: string;
         };
+        /** @description One page of a list. */
+        List_ApiKeyView: {
+            items: {
+                created_at: components["schemas"]["Timestamp"];
+                /** Format: uuid */
+                id: string;
+                last_used_at?: components["schemas"]["Timestamp"] | null;
+                name: string;
+                revoked_at?: components["schemas"]["Timestamp"] | null;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_AuditEntry: {
+            items: {
+                /** @description What was done, such as `tunnel.create`. */
+                action: string;
+                /** @description Who: a user, an edge or the deployment itself. */
+                actor: Record<string, never>;
+                at: components["schemas"]["Timestamp"];
+                /** @description What is particular about it. */
+                detail: unknown;
+                /**
+                 * Format: int64
+                 * @description The deployment's generation that the change made.
+                 */
+                generation: number;
+                /** @description SHA-256 over the hash before and this entry, base64url. */
+                hash: string;
+                /**
+                 * Format: int64
+                 * @description Counts up from 1 in each tenant, without a gap.
+                 */
+                sequence: number;
+                /** @description To what: a name or an id. */
+                subject: string;
+                /** @description What people call the subject, where that is known and the subject is an id. */
+                subject_name?: string | null;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_EdgeBody: {
+            items: {
+                /**
+                 * Format: int64
+                 * @description The newest generation that it obeys.
+                 */
+                applied_generation: number;
+                /** @description What a firewall in front of a connector must let out. */
+                endpoints: components["schemas"]["Endpoint"][];
+                /** @description Where workflows enter, as `host:port`. */
+                gateway: string;
+                /** @description The gateway speaks TLS: clients name it as `https://host:port`. */
+                gateway_tls: boolean;
+                /** Format: uuid */
+                id: string;
+                /** @description True while it reports. */
+                is_live: boolean;
+                joined_at: components["schemas"]["Timestamp"];
+                lease_until?: components["schemas"]["Timestamp"] | null;
+                /** @description Links that it holds. */
+                links: number;
+                region: string;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_HealthView: {
+            items: {
+                /** @description `Healthy`, `Degraded`, `Inactive` or `Down`. */
+                health: components["schemas"]["HealthWord"];
+                /** @description What is so, and what to do about it. */
+                reason: string;
+                /** @description Since when the word holds. */
+                since: components["schemas"]["Timestamp"];
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_JoinTokenView: {
+            items: {
+                created_at: components["schemas"]["Timestamp"];
+                expires_at: components["schemas"]["Timestamp"];
+                /** Format: uuid */
+                id: string;
+                last_used_at?: components["schemas"]["Timestamp"] | null;
+                revoked_at?: components["schemas"]["Timestamp"] | null;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_ProxyTokenView: {
+            items: {
+                created_at: components["schemas"]["Timestamp"];
+                /**
+                 * Format: uuid
+                 * @description Who made it.
+                 */
+                created_by: string;
+                /** @description The maker's name, if the maker is still there. */
+                created_by_name?: string | null;
+                expires_at: components["schemas"]["Timestamp"];
+                /** Format: uuid */
+                id: string;
+                name: string;
+                /**
+                 * Format: int32
+                 * @description How long an answer to its requests may take to begin, in seconds, if that is bounded.
+                 */
+                response_timeout_s?: number | null;
+                revoked_at?: components["schemas"]["Timestamp"] | null;
+                /**
+                 * Format: uuid
+                 * @description For which it acts.
+                 */
+                team: string;
+                /** @description The team's name, if the team is still there. */
+                team_name?: string | null;
+                /**
+                 * Format: uuid
+                 * @description For which it acts, if it is a workflow's.
+                 */
+                workflow?: string | null;
+                /** @description The workflow's name, if the workflow is still there. */
+                workflow_name?: string | null;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_RunSummary: {
+            items: {
+                created_at: components["schemas"]["Timestamp"];
+                finished_at?: components["schemas"]["Timestamp"] | null;
+                /** Format: uuid */
+                id: string;
+                /** @description What came of each action that was taken, in order, without the answers. */
+                outcomes: components["schemas"]["Outcome"][];
+                status: components["schemas"]["Status"];
+                /** Format: uuid */
+                workflow: string;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_SecretView: {
+            items: {
+                created_at: components["schemas"]["Timestamp"];
+                /**
+                 * Format: uuid
+                 * @description Stands in the secret and in the connector's log.
+                 */
+                key: string;
+                last_used_at?: components["schemas"]["Timestamp"] | null;
+                /** @description Links that it holds now. */
+                links: number;
+                revoked_at?: components["schemas"]["Timestamp"] | null;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_SessionView: {
+            items: {
+                /** @description From where it began. */
+                address: string;
+                created_at: components["schemas"]["Timestamp"];
+                /** @description When it ends if it is not used again before. */
+                expires_at: components["schemas"]["Timestamp"];
+                /** @description For ending it; tells nothing of the cookie. */
+                id: string;
+                /** @description Is it the one that asks? */
+                is_current: boolean;
+                /** @description To a minute. */
+                last_used_at: components["schemas"]["Timestamp"];
+                /** @description By which program, in its own words. */
+                user_agent: string;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_TeamView: {
+            items: (components["schemas"]["Edited"] & {
+                created_at: components["schemas"]["Timestamp"];
+                /** Format: uuid */
+                id: string;
+                members: string[];
+                name: string;
+            })[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_TenantView: {
+            items: {
+                created_at: components["schemas"]["Timestamp"];
+                /** Format: uuid */
+                id: string;
+                name: string;
+            }[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_TunnelSummary: {
+            items: (components["schemas"]["TunnelView"] & {
+                /** @description Connectors that serve. */
+                connectors: number;
+                links: components["schemas"]["LinkSummary"][];
+                /** @description Connectors that vanished without a goodbye. */
+                missing_connectors: number;
+            })[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_UsableTunnel: {
+            items: (components["schemas"]["HealthView"] & {
+                display_name: string;
+                /** @description For `use_tunnel`. */
+                name: string;
+            })[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_UserView: {
+            items: (components["schemas"]["Edited"] & {
+                created_at: components["schemas"]["Timestamp"];
+                disabled_at?: components["schemas"]["Timestamp"] | null;
+                email: string;
+                /** Format: uuid */
+                id: string;
+                is_owner: boolean;
+                last_login_at?: components["schemas"]["Timestamp"] | null;
+                /** @description What people call them; may be empty. */
+                name: string;
+                permissions: components["schemas"]["Permission"][];
+            })[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
+        /** @description One page of a list. */
+        List_WorkflowSummary: {
+            items: (components["schemas"]["Edited"] & {
+                /**
+                 * Format: int64
+                 * @description How many actions it has.
+                 */
+                action_count: number;
+                created_at: components["schemas"]["Timestamp"];
+                /** Format: uuid */
+                id: string;
+                name: string;
+                /**
+                 * Format: uuid
+                 * @description The team that owns it.
+                 */
+                team: string;
+                team_name: string;
+                /** @description Names of the tunnels that its actions use. */
+                tunnels: string[];
+            })[];
+            /** @description The `cursor` of the page after this one, if there are more items. */
+            next?: string | null;
+        };
         /** @description What it takes to log in. */
         LogIn: {
             /** @description E-mail address. */
@@ -1162,11 +1431,35 @@ export interface components {
             is_operator: boolean;
             /** @description Owners may do everything in their tenant. */
             is_owner: boolean;
+            /** @description What people call them; may be empty. */
+            name: string;
             permissions: components["schemas"]["Permission"][];
             /** @description Teams that the user is a member of. */
             teams: string[];
             /** Format: uuid */
             tenant: string;
+        };
+        /** @description A member of a team. */
+        Member: {
+            email: string;
+            /** Format: uuid */
+            id: string;
+            /** @description May be empty. */
+            name: string;
+        };
+        /** @description What came of one action, without what was answered. */
+        Outcome: {
+            /** @description Documented code of what stood in the way, if anything did. */
+            code?: string | null;
+            /** @description The action's name. */
+            name: string;
+            /**
+             * Format: int32
+             * @description Status code of the origin's answer, if there is one.
+             */
+            status?: number | null;
+            /** @description What stood in the way, in one line for people. */
+            title?: string | null;
         };
         /**
          * @description Something that a user may be allowed to do beyond using what their teams own.
@@ -1200,6 +1493,8 @@ export interface components {
             title: string;
             /** @description URN of the code. */
             type: string;
+            /** @description With the code `in_use`: what uses it, at most 500 things of a kind. */
+            used_by?: components["schemas"]["UsedBy"][];
         };
         /** @description A gateway token, without its secret half. */
         ProxyTokenView: {
@@ -1209,6 +1504,8 @@ export interface components {
              * @description Who made it.
              */
             created_by: string;
+            /** @description The maker's name, if the maker is still there. */
+            created_by_name?: string | null;
             expires_at: components["schemas"]["Timestamp"];
             /** Format: uuid */
             id: string;
@@ -1224,15 +1521,15 @@ export interface components {
              * @description For which it acts.
              */
             team: string;
+            /** @description The team's name, if the team is still there. */
+            team_name?: string | null;
             /**
              * Format: uuid
              * @description For which it acts, if it is a workflow's.
              */
             workflow?: string | null;
-        };
-        /** @description Gateway tokens. */
-        ProxyTokens: {
-            items: components["schemas"]["ProxyTokenView"][];
+            /** @description The workflow's name, if the workflow is still there. */
+            workflow_name?: string | null;
         };
         /** @description Why there is no answer. */
         RefusalView: {
@@ -1248,6 +1545,11 @@ export interface components {
             source: string;
             /** @description One line for people. */
             title: string;
+        };
+        /** @description What can change of a team. */
+        RenameTeam: {
+            /** @description Unique in the tenant. */
+            name: string;
         };
         /** @description What can change of a tunnel. */
         RenameTunnel: {
@@ -1291,6 +1593,18 @@ export interface components {
             /** @description What `TUNNEL_SECRET` is to hold, shown this once. */
             secret: string;
         };
+        /** @description A run as lists show it. */
+        RunSummary: {
+            created_at: components["schemas"]["Timestamp"];
+            finished_at?: components["schemas"]["Timestamp"] | null;
+            /** Format: uuid */
+            id: string;
+            /** @description What came of each action that was taken, in order, without the answers. */
+            outcomes: components["schemas"]["Outcome"][];
+            status: components["schemas"]["Status"];
+            /** Format: uuid */
+            workflow: string;
+        };
         /** @description A run. */
         RunView: {
             /** @description What came of each action that was taken, in order. */
@@ -1302,15 +1616,6 @@ export interface components {
             status: components["schemas"]["Status"];
             /** Format: uuid */
             workflow: string;
-        };
-        /** @description A page of runs, newest first. */
-        Runs: {
-            items: components["schemas"]["RunView"][];
-            /**
-             * Format: uuid
-             * @description For `before`, if there are more.
-             */
-            next?: string | null;
         };
         /** @description A secret, by its public half. */
         SecretView: {
@@ -1324,10 +1629,6 @@ export interface components {
             /** @description Links that it holds now. */
             links: number;
             revoked_at?: components["schemas"]["Timestamp"] | null;
-        };
-        /** @description A tunnel's secrets, oldest first. */
-        Secrets: {
-            items: components["schemas"]["SecretView"][];
         };
         /** @description A session of one's own. */
         SessionView: {
@@ -1344,10 +1645,6 @@ export interface components {
             last_used_at: components["schemas"]["Timestamp"];
             /** @description By which program, in its own words. */
             user_agent: string;
-        };
-        /** @description One's own sessions. */
-        Sessions: {
-            items: components["schemas"]["SessionView"][];
         };
         /** @description An access list that has just been set. */
         SetAccess: components["schemas"]["AccessBody"] & {
@@ -1379,17 +1676,33 @@ export interface components {
          * @enum {string}
          */
         Status: "queued" | "running" | "succeeded" | "failed" | "interrupted";
+        /** @description A team with its members. */
+        TeamDetail: components["schemas"]["TeamView"] & {
+            /** @description The members with their names, in the order of their addresses. */
+            member_users: components["schemas"]["Member"][];
+        };
+        /** @description What of a team uses a tunnel. */
+        TeamUsage: {
+            /** Format: uuid */
+            id: string;
+            /** @description May the team use the tunnel? */
+            is_allowed: boolean;
+            name: string;
+            /**
+             * @description Live gateway tokens of a team that may use the tunnel. Which tunnels a token is used for is not
+             *     known.
+             */
+            proxy_tokens: components["schemas"]["UsingToken"][];
+            /** @description Workflows whose actions name the tunnel. */
+            workflows: components["schemas"]["UsingWorkflow"][];
+        };
         /** @description A team. */
-        TeamView: {
+        TeamView: components["schemas"]["Edited"] & {
             created_at: components["schemas"]["Timestamp"];
             /** Format: uuid */
             id: string;
             members: string[];
             name: string;
-        };
-        /** @description Teams. */
-        Teams: {
-            items: components["schemas"]["TeamView"][];
         };
         /** @description A tenant. */
         TenantView: {
@@ -1397,10 +1710,6 @@ export interface components {
             /** Format: uuid */
             id: string;
             name: string;
-        };
-        /** @description All tenants. */
-        Tenants: {
-            items: components["schemas"]["TenantView"][];
         };
         /**
          * Format: date-time
@@ -1421,8 +1730,15 @@ export interface components {
             /** @description Connectors that vanished without a goodbye. */
             missing_connectors: number;
         };
+        /** @description Who uses a tunnel. */
+        TunnelUsage: {
+            /** @description False if there are more workflows or tokens than are looked at: 500 of each. */
+            is_complete: boolean;
+            /** @description Teams that may use it, and teams whose workflows name it though they may not. */
+            teams: components["schemas"]["TeamUsage"][];
+        };
         /** @description A tunnel. */
-        TunnelView: {
+        TunnelView: components["schemas"]["Edited"] & {
             access: components["schemas"]["AccessBody"];
             created_at: components["schemas"]["Timestamp"];
             display_name: string;
@@ -1432,12 +1748,16 @@ export interface components {
             /** @description Never changes; stands in URLs and proxy credentials. */
             name: string;
         };
-        /** @description A tenant's tunnels. */
-        Tunnels: {
-            items: components["schemas"]["TunnelSummary"][];
-        };
         /** @description What can change of a user; what is left out stays. */
         UpdateUser: {
+            /** @description Nobody comes in as a disabled user; what they have made stays. */
+            disabled?: boolean | null;
+            /** @description Unique over all tenants. */
+            email?: string | null;
+            /** @description Owners may do everything in their tenant. */
+            is_owner?: boolean | null;
+            /** @description What people call them. */
+            name?: string | null;
             /** Format: password */
             password?: string | null;
             permissions?: components["schemas"]["Permission"][] | null;
@@ -1447,6 +1767,12 @@ export interface components {
             /** @description Taken one after the other, until one gets no answer. */
             actions: components["schemas"]["Action"][];
             name: string;
+            /**
+             * Format: uuid
+             * @description The team that is to own it; the one that owns it, if this is left out. Its runs and its gateway
+             *     tokens go with it.
+             */
+            team?: string | null;
         };
         /** @description A tunnel that can be picked. */
         UsableTunnel: components["schemas"]["HealthView"] & {
@@ -1454,25 +1780,60 @@ export interface components {
             /** @description For `use_tunnel`. */
             name: string;
         };
-        /** @description Tunnels that can be picked. */
-        UsableTunnels: {
-            items: components["schemas"]["UsableTunnel"][];
+        /** @description Something that uses what a request would remove. */
+        UsedBy: {
+            id: string;
+            /** @description `workflow`, `proxy_token`, or `tunnel` for its access list. */
+            kind: string;
+            name: string;
         };
         /** @description A user. */
-        UserView: {
+        UserView: components["schemas"]["Edited"] & {
             created_at: components["schemas"]["Timestamp"];
+            disabled_at?: components["schemas"]["Timestamp"] | null;
             email: string;
             /** Format: uuid */
             id: string;
             is_owner: boolean;
+            last_login_at?: components["schemas"]["Timestamp"] | null;
+            /** @description What people call them; may be empty. */
+            name: string;
             permissions: components["schemas"]["Permission"][];
         };
-        /** @description A tenant's users. */
-        Users: {
-            items: components["schemas"]["UserView"][];
+        /** @description A gateway token. */
+        UsingToken: {
+            /** Format: uuid */
+            id: string;
+            name: string;
         };
         /** @description A workflow. */
-        WorkflowView: {
+        UsingWorkflow: {
+            /** Format: uuid */
+            id: string;
+            name: string;
+        };
+        /** @description A workflow as lists show it. */
+        WorkflowSummary: components["schemas"]["Edited"] & {
+            /**
+             * Format: int64
+             * @description How many actions it has.
+             */
+            action_count: number;
+            created_at: components["schemas"]["Timestamp"];
+            /** Format: uuid */
+            id: string;
+            name: string;
+            /**
+             * Format: uuid
+             * @description The team that owns it.
+             */
+            team: string;
+            team_name: string;
+            /** @description Names of the tunnels that its actions use. */
+            tunnels: string[];
+        };
+        /** @description A workflow. */
+        WorkflowView: components["schemas"]["Edited"] & {
             actions: components["schemas"]["Action"][];
             created_at: components["schemas"]["Timestamp"];
             /** Format: uuid */
@@ -1483,10 +1844,7 @@ export interface components {
              * @description The team that owns it.
              */
             team: string;
-        };
-        /** @description Workflows. */
-        Workflows: {
-            items: components["schemas"]["WorkflowView"][];
+            team_name: string;
         };
     };
     responses: never;
@@ -1515,7 +1873,34 @@ export interface operations {
                     "application/json": components["schemas"]["About"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1528,23 +1913,65 @@ export interface operations {
     };
     list_tunnels: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `name`, `display_name`, `created_at`, `updated_at` or `health`, with `-` before it for descending; `name` without it. */
+                sort?: string;
+                /** @description Only those whose name or display name contains this; ASCII letters in either case. */
+                search?: string;
+                /** @description Only tunnels that are that well. */
+                health?: "Healthy" | "Degraded" | "Inactive" | "Down";
+                /** @description Only tunnels with a link to an edge in this region. */
+                region?: string;
+                /** @description Only tunnels that this team may use. */
+                team?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The tunnels. */
+            /** @description A page of tunnels. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Tunnels"];
+                    "application/json": components["schemas"]["List_TunnelSummary"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1558,7 +1985,10 @@ export interface operations {
     create_tunnel: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -1577,7 +2007,61 @@ export interface operations {
                     "application/json": components["schemas"]["CreatedTunnel"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1609,7 +2093,43 @@ export interface operations {
                     "application/json": components["schemas"]["TunnelDetail"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1622,7 +2142,10 @@ export interface operations {
     };
     delete_tunnel: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Remove it though something uses it. */
+                force?: boolean;
+            };
             header?: never;
             path: {
                 /** @description The tunnel's name. */
@@ -1641,7 +2164,52 @@ export interface operations {
                     "application/json": components["schemas"]["DeletedTunnel"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `in_use` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1655,7 +2223,13 @@ export interface operations {
     rename_tunnel: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /**
+                 * @description The `ETag` of the version to be changed. With another one the answer is 412, and nothing changes.
+                 *     Without this header the change is made whatever the version is.
+                 */
+                "If-Match"?: string | null;
+            };
             path: {
                 /** @description The tunnel's name. */
                 name: string;
@@ -1677,7 +2251,79 @@ export interface operations {
                     "application/json": components["schemas"]["TunnelView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `stale` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1709,7 +2355,43 @@ export interface operations {
                     "application/json": components["schemas"]["AccessBody"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1723,7 +2405,13 @@ export interface operations {
     set_access: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /**
+                 * @description The `ETag` of the version to be changed. With another one the answer is 412, and nothing changes.
+                 *     Without this header the change is made whatever the version is.
+                 */
+                "If-Match"?: string | null;
+            };
             path: {
                 /** @description The tunnel's name. */
                 name: string;
@@ -1745,7 +2433,79 @@ export interface operations {
                     "application/json": components["schemas"]["SetAccess"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `stale` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1759,8 +2519,10 @@ export interface operations {
     list_tunnel_audit: {
         parameters: {
             query?: {
-                /** @description The `next` of the page before. */
-                before?: number;
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
             };
             header?: never;
             path: {
@@ -1777,10 +2539,46 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["AuditPage"];
+                    "application/json": components["schemas"]["List_AuditEntry"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1812,7 +2610,43 @@ export interface operations {
                     "application/json": components["schemas"]["HealthView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1825,7 +2659,12 @@ export interface operations {
     };
     get_health_history: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+            };
             header?: never;
             path: {
                 /** @description The tunnel's name. */
@@ -1835,16 +2674,52 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The changes, newest first. */
+            /** @description A page of changes. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HealthHistory"];
+                    "application/json": components["schemas"]["List_HealthView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1857,7 +2732,14 @@ export interface operations {
     };
     list_secrets: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `live`, `ended` (revoked) or `all`; `live` without it. */
+                state?: "live" | "ended" | "all";
+            };
             header?: never;
             path: {
                 /** @description The tunnel's name. */
@@ -1867,16 +2749,52 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The secrets. */
+            /** @description A page of secrets. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Secrets"];
+                    "application/json": components["schemas"]["List_SecretView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1890,7 +2808,10 @@ export interface operations {
     rotate_secret: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description The tunnel's name. */
                 name: string;
@@ -1908,7 +2829,52 @@ export interface operations {
                     "application/json": components["schemas"]["RotatedSecret"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1942,7 +2908,120 @@ export interface operations {
                     "application/json": components["schemas"]["RevokedSecret"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_tunnel_usage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The tunnel's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Who uses it. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TunnelUsage"];
+                };
+            };
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1955,23 +3034,61 @@ export interface operations {
     };
     list_api_keys: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `name`, `created_at` or `last_used_at`, with `-` before it for descending; `name` without it. */
+                sort?: string;
+                /** @description Only those whose name contains this; ASCII letters in either case. */
+                search?: string;
+                /** @description `live`, `ended` (revoked or expired) or `all`; `live` without it. */
+                state?: "live" | "ended" | "all";
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The keys. */
+            /** @description A page of keys. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ApiKeys"];
+                    "application/json": components["schemas"]["List_ApiKeyView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -1985,7 +3102,10 @@ export interface operations {
     create_api_key: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -2004,7 +3124,61 @@ export interface operations {
                     "application/json": components["schemas"]["CreatedApiKey"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2034,7 +3208,52 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2048,8 +3267,10 @@ export interface operations {
     list_audit: {
         parameters: {
             query?: {
-                /** @description The `next` of the page before. */
-                before?: number;
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
                 /** @description An action, such as `tunnel.create`, or an area, such as `tunnel`. */
                 action?: string;
                 /** @description The whole subject. */
@@ -2073,10 +3294,37 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["AuditPage"];
+                    "application/json": components["schemas"]["List_AuditEntry"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2105,7 +3353,34 @@ export interface operations {
                     "application/json": components["schemas"]["AuditVerdict"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2118,14 +3393,25 @@ export interface operations {
     };
     list_edges: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `joined_at` or `region`, with `-` before it for descending; `joined_at` without it. */
+                sort?: string;
+                /** @description Only the edges of this region. */
+                region?: string;
+                /** @description Only edges that report, or only those that do not. */
+                is_live?: boolean;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The edges. */
+            /** @description A page of edges. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2134,7 +3420,34 @@ export interface operations {
                     "application/json": components["schemas"]["Edges"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2147,23 +3460,59 @@ export interface operations {
     };
     list_join_tokens: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `created_at` or `expires_at`, with `-` before it for descending; `created_at` without it. */
+                sort?: string;
+                /** @description `live`, `ended` (revoked or expired) or `all`; `live` without it. */
+                state?: "live" | "ended" | "all";
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The tokens. */
+            /** @description A page of tokens. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["JoinTokens"];
+                    "application/json": components["schemas"]["List_JoinTokenView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2177,7 +3526,10 @@ export interface operations {
     create_join_token: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -2192,7 +3544,43 @@ export interface operations {
                     "application/json": components["schemas"]["CreatedJoinToken"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2222,7 +3610,52 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2252,7 +3685,52 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2284,7 +3762,43 @@ export interface operations {
                     "text/event-stream": string;
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_many_streams` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2313,7 +3827,34 @@ export interface operations {
                     "application/json": components["schemas"]["Me"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2344,7 +3885,70 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_many_logins` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2357,23 +3961,55 @@ export interface operations {
     };
     list_sessions: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The sessions. */
+            /** @description A page of sessions. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Sessions"];
+                    "application/json": components["schemas"]["List_SessionView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2403,7 +4039,52 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2417,7 +4098,10 @@ export interface operations {
     create_sign_in_link: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -2432,7 +4116,43 @@ export interface operations {
                     "application/json": components["schemas"]["SignInLink"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2445,23 +4165,65 @@ export interface operations {
     };
     list_proxy_tokens: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `name`, `created_at` or `expires_at`, with `-` before it for descending; `name` without it. */
+                sort?: string;
+                /** @description Only those whose name contains this; ASCII letters in either case. */
+                search?: string;
+                /** @description Only the tokens of this team and its workflows. */
+                team?: string;
+                /** @description Only the tokens of this workflow. */
+                workflow?: string;
+                /** @description `live`, `ended` (revoked or expired) or `all`; `live` without it. */
+                state?: "live" | "ended" | "all";
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The tokens. */
+            /** @description A page of tokens. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProxyTokens"];
+                    "application/json": components["schemas"]["List_ProxyTokenView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2475,7 +4237,10 @@ export interface operations {
     create_proxy_token: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -2494,7 +4259,61 @@ export interface operations {
                     "application/json": components["schemas"]["CreatedProxyToken"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2526,7 +4345,52 @@ export interface operations {
                     "application/json": components["schemas"]["RevokedProxyToken"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2558,7 +4422,43 @@ export interface operations {
                     "application/json": components["schemas"]["RunView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2591,7 +4491,70 @@ export interface operations {
                     "application/json": components["schemas"]["LoggedIn"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `bad_login` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `bad_link` */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_many_logins` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2618,7 +4581,43 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2651,7 +4650,70 @@ export interface operations {
                     "application/json": components["schemas"]["LoggedIn"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `bad_login` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `bad_link` */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_many_logins` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2684,7 +4746,70 @@ export interface operations {
                     "application/json": components["schemas"]["LoggedIn"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `bad_login` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `bad_link` */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_many_logins` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2717,7 +4842,70 @@ export interface operations {
                     "application/json": components["schemas"]["SetUpLink"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `bad_login` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `bad_link` */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_many_logins` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2730,23 +4918,59 @@ export interface operations {
     };
     list_teams: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `name`, `created_at` or `updated_at`, with `-` before it for descending; `name` without it. */
+                sort?: string;
+                /** @description Only those whose name contains this; ASCII letters in either case. */
+                search?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The teams. */
+            /** @description A page of teams. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Teams"];
+                    "application/json": components["schemas"]["List_TeamView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2760,7 +4984,10 @@ export interface operations {
     create_team: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -2779,7 +5006,61 @@ export interface operations {
                     "application/json": components["schemas"]["TeamView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2808,10 +5089,46 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["TeamView"];
+                    "application/json": components["schemas"]["TeamDetail"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2824,7 +5141,10 @@ export interface operations {
     };
     delete_team: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Remove it though something uses it. */
+                force?: boolean;
+            };
             header?: never;
             path: {
                 /** @description The team. */
@@ -2841,7 +5161,166 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `in_use` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rename_team: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The `ETag` of the version to be changed. With another one the answer is 412, and nothing changes.
+                 *     Without this header the change is made whatever the version is.
+                 */
+                "If-Match"?: string | null;
+            };
+            path: {
+                /** @description The team. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RenameTeam"];
+            };
+        };
+        responses: {
+            /** @description The team. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TeamView"];
+                };
+            };
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `stale` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2873,7 +5352,52 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2905,7 +5429,52 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2918,23 +5487,59 @@ export interface operations {
     };
     list_tenants: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `name` or `created_at`, with `-` before it for descending; `name` without it. */
+                sort?: string;
+                /** @description Only those whose name contains this; ASCII letters in either case. */
+                search?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The tenants. */
+            /** @description A page of tenants. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Tenants"];
+                    "application/json": components["schemas"]["List_TenantView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2948,7 +5553,10 @@ export interface operations {
     create_tenant: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -2967,7 +5575,61 @@ export interface operations {
                     "application/json": components["schemas"]["TenantView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -2981,8 +5643,14 @@ export interface operations {
     list_usable_tunnels: {
         parameters: {
             query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
                 /** @description The team that is to use the tunnel; without one, any of the caller's. */
                 team?: string;
+                /** @description Only tunnels whose name or display name contains this; ASCII letters in either case. */
+                search?: string;
             };
             header?: never;
             path?: never;
@@ -2990,16 +5658,43 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The tunnels. */
+            /** @description A page of tunnels. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["UsableTunnels"];
+                    "application/json": components["schemas"]["List_UsableTunnel"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3012,23 +5707,61 @@ export interface operations {
     };
     list_users: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `email`, `name`, `created_at`, `updated_at` or `last_login_at`, with `-` before it for descending; `email` without it. */
+                sort?: string;
+                /** @description Only those whose address or name contains this; ASCII letters in either case. */
+                search?: string;
+                /** @description Only users who are disabled, or only those who are not. */
+                is_disabled?: boolean;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The users. */
+            /** @description A page of users. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Users"];
+                    "application/json": components["schemas"]["List_UserView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3042,7 +5775,10 @@ export interface operations {
     create_user: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3061,7 +5797,61 @@ export interface operations {
                     "application/json": components["schemas"]["UserView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3093,7 +5883,43 @@ export interface operations {
                     "application/json": components["schemas"]["UserView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3123,7 +5949,52 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3137,7 +6008,13 @@ export interface operations {
     update_user: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /**
+                 * @description The `ETag` of the version to be changed. With another one the answer is 412, and nothing changes.
+                 *     Without this header the change is made whatever the version is.
+                 */
+                "If-Match"?: string | null;
+            };
             path: {
                 /** @description The user. */
                 id: string;
@@ -3159,7 +6036,79 @@ export interface operations {
                     "application/json": components["schemas"]["UserView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `stale` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3172,23 +6121,63 @@ export interface operations {
     };
     list_workflows: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description `name`, `created_at` or `updated_at`, with `-` before it for descending; `name` without it. */
+                sort?: string;
+                /** @description Only those whose name contains this; ASCII letters in either case. */
+                search?: string;
+                /** @description Only the workflows of this team. */
+                team?: string;
+                /** @description Only workflows that use this tunnel. */
+                tunnel?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The workflows. */
+            /** @description A page of workflows. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Workflows"];
+                    "application/json": components["schemas"]["List_WorkflowSummary"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3202,7 +6191,10 @@ export interface operations {
     create_workflow: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3221,7 +6213,61 @@ export interface operations {
                     "application/json": components["schemas"]["WorkflowView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3253,7 +6299,43 @@ export interface operations {
                     "application/json": components["schemas"]["WorkflowView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3267,7 +6349,13 @@ export interface operations {
     update_workflow: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /**
+                 * @description The `ETag` of the version to be changed. With another one the answer is 412, and nothing changes.
+                 *     Without this header the change is made whatever the version is.
+                 */
+                "If-Match"?: string | null;
+            };
             path: {
                 /** @description The workflow. */
                 id: string;
@@ -3289,7 +6377,79 @@ export interface operations {
                     "application/json": components["schemas"]["WorkflowView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `stale` */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3319,7 +6479,52 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3333,8 +6538,12 @@ export interface operations {
     list_runs: {
         parameters: {
             query?: {
-                /** @description The `next` of the page before. */
-                before?: string;
+                /** @description Items on a page, at most. */
+                limit?: number;
+                /** @description The `next` of the page before. The other parameters must be the same as for that page. */
+                cursor?: string;
+                /** @description Only runs that have come that far. */
+                status?: "queued" | "running" | "succeeded" | "failed" | "interrupted";
             };
             header?: never;
             path: {
@@ -3351,10 +6560,46 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Runs"];
+                    "application/json": components["schemas"]["List_RunSummary"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;
@@ -3371,7 +6616,10 @@ export interface operations {
                 /** @description Seconds to wait for the run to finish, at most 60; without it the answer comes at once. */
                 wait?: number;
             };
-            header?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description The workflow. */
                 id: string;
@@ -3398,7 +6646,61 @@ export interface operations {
                     "application/json": components["schemas"]["RunView"];
                 };
             };
-            /** @description A problem; its code says which. */
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_many_runs` */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
                     [name: string]: unknown;

@@ -15,7 +15,8 @@ async fn samples_do_not_pile_up_where_nobody_scrapes() {
     const SAMPLES: usize = 250_000;
     let recorder = recorder().unwrap();
     let samples = metrics::with_local_recorder(&recorder, || histogram!(ORIGIN_PHASE));
-    let tidying = AbortOnDropHandle::new(tokio::spawn(tidy(recorder.handle())));
+    let meter = Arc::new(metrics::with_local_recorder(&recorder, Meter::new));
+    let tidying = AbortOnDropHandle::new(tokio::spawn(tidy(recorder.handle(), meter)));
     let before = resident();
     // A thread of another test that is stopped in the middle of counting keeps samples from being freed
     // until it runs again.
@@ -32,4 +33,27 @@ async fn samples_do_not_pile_up_where_nobody_scrapes() {
     };
     assert!(is_bounded, "samples are never freed");
     drop(tidying);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_age_shown_is_that_of_the_oldest_request_under_way() {
+    let recorder = recorder().unwrap();
+    let meter = metrics::with_local_recorder(&recorder, Meter::new);
+    let shown = || {
+        meter.show_oldest();
+        let metrics = recorder.handle().render();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(OLDEST_REQUEST)).unwrap();
+        line.trim().parse::<f64>().unwrap()
+    };
+    let advance = async |seconds| tokio::time::advance(Duration::from_secs(seconds)).await;
+    assert_eq!(shown(), 0.0);
+    let first = meter.enter();
+    advance(3).await;
+    let second = meter.enter();
+    advance(4).await;
+    assert_eq!(shown(), 7.0);
+    drop(first);
+    assert_eq!(shown(), 4.0);
+    drop(second);
+    assert_eq!(shown(), 0.0);
 }

@@ -46,9 +46,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 const TLS: Duration = Duration::from_secs(10);
 /// A silent address lets the next one join in (RFC 8305 §5 suggests this).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
-/// What the system may hold for an origin beyond what is on its way there, in bytes, however much it would take. A
-/// client that sends all of its request before it reads needs room for the answer on the way.
-const UNSENT: u32 = 4 * 1024 * 1024;
+/// What the system may hold for an origin beyond what is on its way there, in bytes; it would take 4 MiB, for each
+/// origin that does not read.
+const UNSENT: u32 = 128 * 1024;
 /// Most addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
 

@@ -21,7 +21,7 @@ use protocol::{fields, head::Protocol, refusal::Refusal};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    Answer, Interim, Origin, add_phases,
+    Answer, Interim, Limits, Origin, add_phases,
     connect::{Destination, Io},
     recorder::Recorded,
     refuse,
@@ -29,6 +29,9 @@ use super::{
 };
 use crate::metrics::Outcome;
 
+/// The one protocol whose ends close one direction long before the other: the attached input of a command in a
+/// container ends so, and its output may come minutes later.
+const HALF_CLOSES: &[u8] = b"tcp";
 /// Bytes that may be under way in each direction of a tunnel, besides what the sockets hold.
 const BUFFER: usize = 32 * 1024;
 
@@ -84,14 +87,14 @@ impl Origin {
         let mut head = response.map(|_| ());
         let choice = fields::join(head.headers_mut(), &header::UPGRADE, b", ");
         fields::strip(head.headers_mut());
+        let may_half_close = choice.as_ref().is_some_and(|choice| choice.as_bytes() == HALF_CLOSES);
         if let Some(choice) = choice {
             head.extensions_mut().insert(Protocol(choice));
         }
         add_phases(&mut head, &phases);
         let Ok(edge) = reply.tunnel(head).await else { return Outcome::Cancelled };
-        // What is spoken may well end one direction long before the other: the run of a command in a container
-        // ends its input so. How long that may be is for the two to say.
-        self.relay(edge, origin, self.limits.tunnel).await
+        let Limits { tunnel, half_closed, .. } = self.limits;
+        self.relay(edge, origin, if may_half_close { tunnel } else { half_closed }).await
     }
 
     async fn ask_to_upgrade(&self, mut request: Request<link::Body>) -> Result<Answer, Refusal> {
@@ -105,7 +108,8 @@ impl Origin {
         mut origin: impl Io + End,
         half_closed: Duration,
     ) -> Outcome {
-        let limits = relay::Limits { idle: self.limits.tunnel, half_closed };
+        let limits =
+            relay::Limits { idle: self.limits.tunnel, half_closed, unread_end: half_closed };
         let moved = |way, bytes| match way {
             Way::Out => self.meter.request_bytes.increment(bytes as u64),
             Way::Back => self.meter.response_bytes.increment(bytes as u64),

@@ -7,11 +7,11 @@ use std::{convert::Infallible, time::Duration};
 use bytes::Bytes;
 use connector::Options;
 use futures_util::stream;
-use http::{Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Empty, StreamBody};
 use link::{Opened, Upgraded, relay};
-use protocol::{fields, presence::Transport};
+use protocol::{fields, head::Protocol, presence::Transport};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::{mpsc, watch},
@@ -30,6 +30,8 @@ over_both_carriers!(
     an_upload_that_is_given_up_ends_although_its_origin_reads_nothing,
     an_origin_that_takes_nothing_of_an_upload_is_given_up,
     an_origin_that_ignores_the_end_of_a_tunnel_is_let_go_and_loses_nothing,
+    an_origin_that_ignores_the_end_of_an_upgrade_is_let_go_unless_what_is_spoken_half_closes,
+    the_end_of_a_tunnel_behind_what_its_origin_does_not_take_is_noticed,
     a_tunnel_in_which_nothing_moves_ends,
 );
 
@@ -171,6 +173,49 @@ async fn an_origin_that_ignores_the_end_of_a_tunnel_is_let_go_and_loses_nothing(
     assert!(end.is_err(), "it is no clean end");
     go_on.send_replace(true);
     assert_eq!(patiently(was_read.recv()).await, Some((100_000, true)));
+}
+
+async fn an_origin_that_ignores_the_end_of_an_upgrade_is_let_go_unless_what_is_spoken_half_closes(
+    transport: Transport,
+) {
+    let options = with(transport, |options| options.half_closed_timeout = Some("1s".into()));
+    let deployment = Deployment::with(options).await;
+    for (protocol, may_half_close) in [("echo", false), ("tcp", true)] {
+        let origin = Origin::raw(move |mut stream| async move {
+            head(&mut stream).await;
+            let answer = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.read_to_end(&mut Vec::new()).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            // Nobody may be there.
+            let _ = stream.write_all(b"late").await;
+        })
+        .await;
+        let mut request = Request::get(origin.url("/")).body(()).unwrap();
+        request.extensions_mut().insert(Protocol(HeaderValue::from_static(protocol)));
+        let opened = patiently(open_whole(&deployment.session(), request)).await.unwrap();
+        let Opened::Tunnel(_, mut tunnel) = opened else { panic!("no tunnel") };
+        tunnel.shutdown().await.unwrap();
+        let mut all = Vec::new();
+        let end = patiently(tunnel.read_to_end(&mut all)).await;
+        assert_eq!(end.is_ok(), may_half_close, "{protocol}: {end:?}");
+        assert_eq!(all, if may_half_close { &b"late"[..] } else { b"" });
+    }
+}
+
+async fn the_end_of_a_tunnel_behind_what_its_origin_does_not_take_is_noticed(transport: Transport) {
+    let options = with(transport, |options| options.half_closed_timeout = Some("1s".into()));
+    let deployment = Deployment::with(options).await;
+    let (origin, mut begun, mut reset) = origin_that_reads_nothing().await;
+    let mut tunnel = tunnel(&deployment, &origin).await;
+    patiently(begun.recv()).await.unwrap();
+    // More than the sockets take, and no more than the link's stream takes besides.
+    patiently(tunnel.write_all(&[b'x'; 700 * 1024])).await.unwrap();
+    tunnel.shutdown().await.unwrap();
+    assert!(patiently(tunnel.read(&mut [0; 1])).await.is_err(), "it is no clean end");
+    patiently(reset.recv()).await.unwrap();
 }
 
 async fn a_tunnel_in_which_nothing_moves_ends(transport: Transport) {

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
+    edit::{IfMatch, Versioned},
     extract::{Caller, Json, Path},
     problem::Problem,
     rollout::Rollout,
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     app::Shared,
-    store::{self, Read},
+    store::{self, Read, stamp::Stamped},
 };
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
@@ -84,33 +85,36 @@ async fn get_access(
     State(app): State<Shared>,
     caller: Caller,
     Path(name): Path<TunnelName>,
-) -> Result<Json<AccessBody>, Problem> {
+) -> Result<Versioned<AccessBody>, Problem> {
     caller.must_manage_tunnels()?;
     let mut db = app.store.read().await?;
     let tunnel = tunnels::find(&mut db, &caller, &name).await?;
-    Ok(Json(tunnel.access.into()))
+    Ok(Versioned(tunnel.stamp, tunnel.access.into()))
 }
 
 /// Sets who may use a tunnel. Streams that are no longer allowed are cut. The answer waits up to a
 /// second for the edges and names those that do not obey yet.
 #[utoipa::path(
     put, path = "/api/v1/admin/tunnel/{name}/access", tag = "tunnels", request_body = AccessBody,
-    params(("name" = String, Path, description = "The tunnel's name.")),
+    params(("name" = String, Path, description = "The tunnel's name."), IfMatch),
     responses((status = 200, description = "The access list.", body = SetAccess)),
 )]
 async fn set_access(
     State(app): State<Shared>,
     caller: Caller,
+    if_match: IfMatch,
     Path(name): Path<TunnelName>,
     Json(body): Json<AccessBody>,
-) -> Result<Json<SetAccess>, Problem> {
+) -> Result<Versioned<SetAccess>, Problem> {
     caller.must_manage_tunnels()?;
     let mut change = app.store.change().await?;
     let tunnel = tunnels::find(&mut change, &caller, &name).await?;
+    if_match.check(&mut change, tunnel.stamp).await?;
     let access = body.validated(&mut change, caller.tenant()).await?;
     store::tunnel::set_access(&mut change, tunnel.id, &access).await?;
+    let stamp = caller.stamp(&app, &mut change, Stamped::Tunnel, tunnel.id).await?;
     let detail = serde_json::json!({ "before": tunnel.access, "after": &access });
     let generation = change.commit(caller.entry(&app, "tunnel.access", &name, detail)).await?;
     let rollout = Rollout::of(&app, generation).await?;
-    Ok(Json(SetAccess { access: access.into(), rollout }))
+    Ok(Versioned(stamp, SetAccess { access: access.into(), rollout }))
 }

@@ -7,11 +7,12 @@ use protocol::{
     id::ApiKeyId,
 };
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    extract::{Caller, Json, Path, display_text},
+    extract::{Caller, Json, Path, Query, display_text},
+    list::{List, Paging, search},
     no_content,
     problem::Problem,
     timestamp::Timestamp,
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     app::Shared,
     random,
-    store::{self, api_key::ApiKeyRow},
+    store::{self, api_key::ApiKeyRow, page::State as Shown},
 };
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
@@ -52,10 +53,19 @@ impl From<ApiKeyRow> for ApiKeyView {
     }
 }
 
-/// One's keys.
-#[derive(Serialize, ToSchema)]
-struct ApiKeys {
-    items: Vec<ApiKeyView>,
+/// Which of them, in which order.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListApiKeys {
+    /// `name`, `created_at` or `last_used_at`, with `-` before it for descending; `name` without it.
+    sort: Option<String>,
+    /// Only those whose name contains this; ASCII letters in either case.
+    #[param(max_length = 128)]
+    search: Option<String>,
+    /// `live`, `ended` (revoked or expired) or `all`; `live` without it.
+    #[serde(default)]
+    #[param(inline)]
+    state: Shown,
 }
 
 /// A key to be.
@@ -63,6 +73,7 @@ struct ApiKeys {
 #[serde(deny_unknown_fields)]
 struct CreateApiKey {
     /// What it is for.
+    #[schema(min_length = 1, max_length = 128)]
     name: String,
 }
 
@@ -77,16 +88,20 @@ struct CreatedApiKey {
 
 /// Lists one's own keys.
 #[utoipa::path(
-    get, path = "/api/v1/api-keys", tag = "api keys",
-    responses((status = 200, description = "The keys.", body = ApiKeys)),
+    get, path = "/api/v1/api-keys", tag = "api keys", params(Paging, ListApiKeys),
+    responses((status = 200, description = "A page of keys.", body = List<ApiKeyView>)),
 )]
 async fn list_api_keys(
     State(app): State<Shared>,
     caller: Caller,
-) -> Result<Json<ApiKeys>, Problem> {
+    Query(paging): Query<Paging>,
+    Query(query): Query<ListApiKeys>,
+) -> Result<Json<List<ApiKeyView>>, Problem> {
+    let (page, order) = paging.page(query.sort.as_deref(), store::api_key::COLUMNS)?;
+    let (state, search) = (query.state, search(query.search.as_deref())?);
     let mut db = app.store.read().await?;
-    let keys = store::api_key::list(&mut db, caller.user.id).await?;
-    Ok(Json(ApiKeys { items: keys.into_iter().map(ApiKeyView::from).collect() }))
+    let keys = store::api_key::page(&mut db, caller.user.id, state, search, &page).await?;
+    Ok(Json(List::new(keys.map(ApiKeyView::from), &order)))
 }
 
 /// Makes a key that acts as the caller.

@@ -1,13 +1,17 @@
 //! The tenant's audit log, and whether its chain is whole.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
 use axum::extract::State;
 use protocol::name::TunnelName;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
 
 use super::{
     extract::{Caller, Json, Path, Query},
+    list::{List, Paging},
     problem::Problem,
     timestamp::Timestamp,
     tunnels,
@@ -15,13 +19,11 @@ use super::{
 use crate::{
     app::{App, Shared},
     store::{
-        self,
+        self, Read,
         audit::{Actor, Filter, Inspection, Link},
+        names::Kind,
     },
 };
-
-/// Entries on a page.
-const PAGE: u32 = 100;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
@@ -43,22 +45,29 @@ struct AuditEntry {
     actor: Actor,
     /// What was done, such as `tunnel.create`.
     action: String,
-    /// To what.
+    /// To what: a name or an id.
     subject: String,
+    /// What people call the subject, where that is known and the subject is an id.
+    subject_name: Option<String>,
     /// What is particular about it.
     detail: serde_json::Value,
     /// SHA-256 over the hash before and this entry, base64url.
     hash: String,
 }
 
-impl From<Link> for AuditEntry {
-    fn from(Link { recorded, hash }: Link) -> Self {
+impl AuditEntry {
+    fn new(Link { recorded, hash }: Link, names: &HashMap<String, String>) -> Self {
+        // What is gone was called something when it was changed.
+        let told = ["name", "email"].iter().find_map(|field| recorded.detail[field].as_str());
+        let is_id = Uuid::try_parse(&recorded.subject).is_ok();
+        let known = names.get(&recorded.subject).map(String::as_str).or(told);
         Self {
             sequence: recorded.sequence,
             generation: recorded.generation,
             at: Timestamp(recorded.at_ms),
             actor: recorded.actor,
             action: recorded.action,
+            subject_name: known.filter(|_| is_id).map(str::to_owned),
             subject: recorded.subject,
             detail: recorded.detail,
             hash,
@@ -66,21 +75,31 @@ impl From<Link> for AuditEntry {
     }
 }
 
-/// A page of entries, newest first.
-#[derive(Serialize, ToSchema)]
-struct AuditPage {
-    items: Vec<AuditEntry>,
-    /// For `before`, if there are more.
-    next: Option<u64>,
+/// What the subjects of some entries are called now.
+async fn names(db: &mut impl Read, links: &[Link]) -> store::Result<HashMap<String, String>> {
+    let mut subjects = BTreeMap::<_, BTreeSet<_>>::new();
+    for Link { recorded, .. } in links {
+        let kind = match recorded.action.split('.').next() {
+            Some("user") => Kind::User,
+            Some("team") => Kind::Team,
+            Some("workflow") => Kind::Workflow,
+            Some("proxy_token") => Kind::ProxyToken,
+            Some("api_key") => Kind::ApiKey,
+            _ => continue,
+        };
+        subjects.entry(kind).or_default().insert(recorded.subject.clone());
+    }
+    let mut names = HashMap::new();
+    for (kind, ids) in subjects {
+        names.extend(store::names::of(db, kind, ids).await?);
+    }
+    Ok(names)
 }
 
-/// Which entries, and where to go on.
+/// Which entries.
 #[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Search {
-    /// The `next` of the page before.
-    before: Option<u64>,
     /// An action, such as `tunnel.create`, or an area, such as `tunnel`.
     action: Option<String>,
     /// The whole subject.
@@ -93,15 +112,6 @@ struct Search {
     /// Before this time.
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
-}
-
-/// Where to go on.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Before {
-    /// The `next` of the page before.
-    before: Option<u64>,
 }
 
 /// What an inspection found.
@@ -120,14 +130,15 @@ struct AuditVerdict {
 /// Lists what was done, newest first. A page may hold fewer entries than the next one, or none, while
 /// `next` says that there may be more.
 #[utoipa::path(
-    get, path = "/api/v1/audit", tag = "audit", params(Search),
-    responses((status = 200, description = "A page of entries.", body = AuditPage)),
+    get, path = "/api/v1/audit", tag = "audit", params(Paging, Search),
+    responses((status = 200, description = "A page of entries.", body = List<AuditEntry>)),
 )]
 async fn list_audit(
     State(app): State<Shared>,
     caller: Caller,
+    Query(paging): Query<Paging>,
     Query(search): Query<Search>,
-) -> Result<Json<AuditPage>, Problem> {
+) -> Result<Json<List<AuditEntry>>, Problem> {
     caller.must_be_owner()?;
     let filter = Filter {
         action: search.action,
@@ -136,39 +147,41 @@ async fn list_audit(
         from_ms: search.from.map(|at| at.0),
         until_ms: search.until.map(|at| at.0),
     };
-    page(&app, &caller, search.before, &filter).await
+    page(&app, &caller, &paging, &filter).await
 }
 
 /// Lists what was done to a tunnel, newest first.
 #[utoipa::path(
     get, path = "/api/v1/admin/tunnel/{name}/audit", tag = "tunnels",
-    params(("name" = String, Path, description = "The tunnel's name."), Before),
-    responses((status = 200, description = "A page of entries.", body = AuditPage)),
+    params(("name" = String, Path, description = "The tunnel's name."), Paging),
+    responses((status = 200, description = "A page of entries.", body = List<AuditEntry>)),
 )]
 async fn list_tunnel_audit(
     State(app): State<Shared>,
     caller: Caller,
     Path(name): Path<TunnelName>,
-    Query(Before { before }): Query<Before>,
-) -> Result<Json<AuditPage>, Problem> {
+    Query(paging): Query<Paging>,
+) -> Result<Json<List<AuditEntry>>, Problem> {
     caller.must_manage_tunnels()?;
     let mut db = app.store.read().await?;
     tunnels::find(&mut db, &caller, &name).await?;
     drop(db);
     let action = Some("tunnel".to_owned());
     let filter = Filter { action, subject: Some(name.to_string()), ..Filter::default() };
-    page(&app, &caller, before, &filter).await
+    page(&app, &caller, &paging, &filter).await
 }
 
 async fn page(
     app: &App,
     caller: &Caller,
-    before: Option<u64>,
+    paging: &Paging,
     filter: &Filter,
-) -> Result<Json<AuditPage>, Problem> {
+) -> Result<Json<List<AuditEntry>>, Problem> {
+    let (page, order) = paging.newest_first(store::audit::BY_TIME)?;
     let mut db = app.store.read().await?;
-    let (links, next) = store::audit::page(&mut db, caller.tenant(), before, PAGE, filter).await?;
-    Ok(Json(AuditPage { items: links.into_iter().map(AuditEntry::from).collect(), next }))
+    let links = store::audit::page(&mut db, caller.tenant(), filter, &page).await?;
+    let names = names(&mut db, &links.items).await?;
+    Ok(Json(List::new(links.map(|link| AuditEntry::new(link, &names)), &order)))
 }
 
 /// Follows the chain from its beginning.

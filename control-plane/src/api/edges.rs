@@ -3,12 +3,13 @@
 use axum::extract::State;
 use http::StatusCode;
 use protocol::id::EdgeId;
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    extract::{Caller, Json, Path},
+    extract::{Caller, Json, Path, Query},
+    list::{List, Paging},
     no_content,
     problem::Problem,
     timestamp::Timestamp,
@@ -16,7 +17,11 @@ use super::{
 use crate::{
     app::Shared,
     presence::state::EdgeView,
-    store::{self, edge::Edge},
+    store::{
+        self,
+        edge::Edge,
+        page::{Position, Slice},
+    },
 };
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
@@ -33,6 +38,8 @@ struct EdgeBody {
     endpoints: Vec<Endpoint>,
     /// Where workflows enter, as `host:port`.
     gateway: String,
+    /// The gateway speaks TLS: clients name it as `https://host:port`.
+    gateway_tls: bool,
     /// True while it reports.
     is_live: bool,
     /// Until when its last report holds.
@@ -79,6 +86,7 @@ impl EdgeBody {
             region: edge.link.region.to_string(),
             endpoints,
             gateway: edge.gateway.to_string(),
+            gateway_tls: view.gateway_tls,
             is_live: view.is_live,
             lease_until: Some(view.lease_until_ms).filter(|at| *at > 0).map(Timestamp),
             applied_generation: view.applied_generation,
@@ -88,31 +96,59 @@ impl EdgeBody {
     }
 }
 
-/// The deployment's edges.
+/// A page of the deployment's edges.
 #[derive(Serialize, ToSchema)]
 struct Edges {
     /// The newest generation there is.
     generation: u64,
-    items: Vec<EdgeBody>,
+    #[serde(flatten)]
+    page: List<EdgeBody>,
+}
+
+/// Which of them, in which order.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListEdges {
+    /// `joined_at` or `region`, with `-` before it for descending; `joined_at` without it.
+    sort: Option<String>,
+    /// Only the edges of this region.
+    region: Option<String>,
+    /// Only edges that report, or only those that do not.
+    is_live: Option<bool>,
 }
 
 /// Lists the edges, and what firewalls must let out to them.
 #[utoipa::path(
-    get, path = "/api/v1/edges", tag = "edges",
-    responses((status = 200, description = "The edges.", body = Edges)),
+    get, path = "/api/v1/edges", tag = "edges", params(Paging, ListEdges),
+    responses((status = 200, description = "A page of edges.", body = Edges)),
 )]
-async fn list_edges(State(app): State<Shared>, _caller: Caller) -> Result<Json<Edges>, Problem> {
+async fn list_edges(
+    State(app): State<Shared>,
+    _caller: Caller,
+    Query(paging): Query<Paging>,
+    Query(query): Query<ListEdges>,
+) -> Result<Json<Edges>, Problem> {
+    let (page, order) = paging.page(query.sort.as_deref(), store::edge::COLUMNS)?;
     let mut db = app.store.read().await?;
     let edges = store::edge::list(&mut db).await?;
     drop(db);
     let generation = app.store.reconcile().await?;
     let now_ms = app.clock.now_ms();
     let state = app.presence.state();
-    let items = edges.into_iter().map(|edge| {
+    let edges = edges.into_iter().map(|edge| {
         let view = state.edge(edge.id, now_ms);
         EdgeBody::new(edge, view)
     });
-    Ok(Json(Edges { generation, items: items.collect() }))
+    let fits = |edge: &EdgeBody| {
+        query.region.as_ref().is_none_or(|region| edge.region == *region)
+            && query.is_live.is_none_or(|is_live| edge.is_live == is_live)
+    };
+    let place = |edge: &EdgeBody| match page.column.name {
+        "region" => Position::new(edge.region.as_str(), edge.id),
+        _ => Position::new(edge.joined_at.0, edge.id),
+    };
+    let edges = Slice::of(edges.filter(fits).collect(), &page, place);
+    Ok(Json(Edges { generation, page: List::new(edges, &order) }))
 }
 
 /// Removes an edge for good: its certificate counts no more.

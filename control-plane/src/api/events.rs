@@ -275,7 +275,8 @@ impl Watcher {
         if !is_valid {
             return Ok(None);
         }
-        let Some(user) = store::user::by_id(&mut db, self.viewer.user.id).await? else {
+        let user = store::user::by_id(&mut db, self.viewer.user.id).await?;
+        let Some(user) = user.filter(|user| user.about.disabled_ms.is_none()) else {
             return Ok(None);
         };
         let teams = store::team::of_user(&mut db, user.id).await?;

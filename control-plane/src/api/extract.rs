@@ -1,7 +1,11 @@
 //! What handlers ask of a request: a JSON body, path and query that fit, and who is asking. Whatever
 //! does not fit becomes a [`Problem`].
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    marker::PhantomData,
+    net::{IpAddr, SocketAddr},
+};
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Request, rejection::JsonRejection},
@@ -11,17 +15,21 @@ use http::{StatusCode, header, request::Parts};
 use protocol::{
     access,
     credential::ApiKey,
-    id::{ApiKeyId, TeamId, TenantId},
+    id::{ApiKeyId, TeamId, TenantId, UserId},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use super::problem::Problem;
 use crate::{
     app::{App, Shared},
     auth::session::{self, SessionId},
     store::{
-        self, Read,
+        self, Change, Read,
         audit::{Actor, Entry},
+        stamp::{Stamp, Stamped},
         user::{Permission, User},
     },
 };
@@ -33,8 +41,8 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &Shared) -> Result<Self, Problem> {
-        match axum::Json::from_request(request, app).await {
-            Ok(axum::Json(value)) => Ok(Self(value)),
+        match axum::Json::<Object<T>>::from_request(request, app).await {
+            Ok(axum::Json(Object(value))) => Ok(Self(value)),
             Err(JsonRejection::BytesRejection(error))
                 if error.status() == StatusCode::PAYLOAD_TOO_LARGE =>
             {
@@ -42,6 +50,29 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
             }
             Err(error) => Err(Problem::invalid(error.body_text())),
         }
+    }
+}
+
+/// Something that has the form of an object: a derived `Deserialize` takes an array of its fields as well.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
     }
 }
 
@@ -74,7 +105,7 @@ impl<T: DeserializeOwned> FromRequestParts<Shared> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
         match axum::extract::Query::from_request_parts(parts, app).await {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),
-            Err(error) => Err(Problem::invalid(error.body_text())),
+            Err(error) => Err(Problem::bad_query(error.body_text())),
         }
     }
 }
@@ -150,8 +181,9 @@ impl FromRequestParts<Shared> for Caller {
 async fn by_key(app: &App, authorization: &[u8]) -> Result<(User, ApiKeyId), Problem> {
     let refused = || Problem::unauthenticated("the API key is not valid, or was revoked");
     let text = authorization
-        .strip_prefix(b"Bearer ")
-        .and_then(|key| std::str::from_utf8(key).ok())
+        .split_at_checked(b"Bearer ".len())
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "))
+        .and_then(|(_, key)| std::str::from_utf8(key.trim_ascii()).ok())
         .ok_or_else(refused)?;
     let key = ApiKey::decode(text).map_err(|_| refused())?;
     let mut db = app.store.read().await?;
@@ -161,6 +193,9 @@ async fn by_key(app: &App, authorization: &[u8]) -> Result<(User, ApiKeyId), Pro
     }
     let user = store::user::by_id(&mut db, row.user).await?.ok_or_else(refused)?;
     drop(db);
+    if user.about.disabled_ms.is_some() {
+        return Err(Problem::disabled());
+    }
     let now_ms = app.clock.now_ms();
     if row.last_used_ms.is_none_or(|at| now_ms.saturating_sub(at) > session::TOUCH_MS) {
         let mut db = app.store.write().await?;
@@ -233,9 +268,25 @@ impl Caller {
         Err(Problem::forbidden("only members of the team may do this"))
     }
 
+    /// Whose teams the caller sees and acts for; owners see all, and act for all.
+    pub(crate) fn own_only(&self) -> Option<UserId> {
+        Some(self.user.id).filter(|_| !self.user.is_owner)
+    }
+
     /// Towards a tunnel's access list, as a member of a team.
     pub(crate) fn as_member(&self, team: TeamId) -> access::Caller {
         access::Caller { tenant: self.tenant(), team, workflow: None }
+    }
+
+    /// Stamps something that the caller has made or changed.
+    pub(crate) async fn stamp(
+        &self,
+        app: &App,
+        db: &mut Change,
+        what: Stamped,
+        id: impl ToString,
+    ) -> store::Result<Stamp> {
+        store::stamp::set(db, what, id, self.user.id, app.clock.now_ms()).await
     }
 
     pub(crate) fn actor(&self) -> Actor {

@@ -2,20 +2,18 @@
 
 use axum::extract::State;
 use protocol::{health::Health, name::TunnelName};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    extract::{Caller, Json, Path},
+    extract::{Caller, Json, Path, Query},
+    list::{List, Paging},
     problem::Problem,
     timestamp::Timestamp,
     tunnels,
 };
 use crate::{app::Shared, store, store::presence::HealthRow};
-
-/// Changes of health that are shown.
-const HISTORY: u32 = 200;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(get_health)).routes(routes!(get_health_history))
@@ -33,8 +31,8 @@ pub(super) struct HealthView {
 }
 
 /// The four words.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-enum HealthWord {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(super) enum HealthWord {
     /// Every connector holds all its links.
     Healthy,
     /// Serving, but a link or a replica is missing.
@@ -56,16 +54,26 @@ impl From<Health> for HealthWord {
     }
 }
 
+impl HealthView {
+    pub(super) fn is(&self, health: HealthWord) -> bool {
+        self.health == health
+    }
+
+    /// The worst is the least.
+    pub(super) fn rank(&self) -> u64 {
+        match self.health {
+            HealthWord::Down => 0,
+            HealthWord::Degraded => 1,
+            HealthWord::Inactive => 2,
+            HealthWord::Healthy => 3,
+        }
+    }
+}
+
 impl From<HealthRow> for HealthView {
     fn from(row: HealthRow) -> Self {
         Self { health: row.health.into(), reason: row.reason, since: Timestamp(row.since_ms) }
     }
-}
-
-/// Changes of health, newest first.
-#[derive(Serialize, ToSchema)]
-struct HealthHistory {
-    items: Vec<HealthView>,
 }
 
 /// Shows how well a tunnel is.
@@ -85,20 +93,22 @@ async fn get_health(
     Ok(Json(tunnels::health_of(&app, &tunnel).into()))
 }
 
-/// Shows the latest changes of a tunnel's health.
+/// Lists the changes of a tunnel's health, newest first.
 #[utoipa::path(
     get, path = "/api/v1/admin/tunnel/{name}/health/history", tag = "tunnels",
-    params(("name" = String, Path, description = "The tunnel's name.")),
-    responses((status = 200, description = "The changes, newest first.", body = HealthHistory)),
+    params(("name" = String, Path, description = "The tunnel's name."), Paging),
+    responses((status = 200, description = "A page of changes.", body = List<HealthView>)),
 )]
 async fn get_health_history(
     State(app): State<Shared>,
     caller: Caller,
     Path(name): Path<TunnelName>,
-) -> Result<Json<HealthHistory>, Problem> {
+    Query(paging): Query<Paging>,
+) -> Result<Json<List<HealthView>>, Problem> {
     caller.must_manage_tunnels()?;
+    let (page, order) = paging.newest_first(store::presence::BY_TIME)?;
     let mut db = app.store.read().await?;
     let tunnel = tunnels::find(&mut db, &caller, &name).await?;
-    let rows = store::presence::history(&mut db, tunnel.id, HISTORY).await?;
-    Ok(Json(HealthHistory { items: rows.into_iter().map(HealthView::from).collect() }))
+    let rows = store::presence::history(&mut db, tunnel.id, &page).await?;
+    Ok(Json(List::new(rows.map(HealthView::from), &order)))
 }

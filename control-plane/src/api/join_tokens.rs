@@ -3,19 +3,20 @@
 use axum::extract::State;
 use http::StatusCode;
 use protocol::id::JoinTokenId;
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    extract::{Caller, Json, Path},
+    extract::{Caller, Json, Path, Query},
+    list::{List, Paging},
     no_content,
     problem::Problem,
     timestamp::Timestamp,
 };
 use crate::{
     app::Shared,
-    store::{self, join_token::JoinTokenRow},
+    store::{self, join_token::JoinTokenRow, page::State as Shown},
 };
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
@@ -47,10 +48,16 @@ impl From<JoinTokenRow> for JoinTokenView {
     }
 }
 
-/// Join tokens.
-#[derive(Serialize, ToSchema)]
-struct JoinTokens {
-    items: Vec<JoinTokenView>,
+/// Which of them, in which order.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListJoinTokens {
+    /// `created_at` or `expires_at`, with `-` before it for descending; `created_at` without it.
+    sort: Option<String>,
+    /// `live`, `ended` (revoked or expired) or `all`; `live` without it.
+    #[serde(default)]
+    #[param(inline)]
+    state: Shown,
 }
 
 /// A new join token.
@@ -64,17 +71,21 @@ struct CreatedJoinToken {
 
 /// Lists the join tokens.
 #[utoipa::path(
-    get, path = "/api/v1/edges/join-tokens", tag = "edges",
-    responses((status = 200, description = "The tokens.", body = JoinTokens)),
+    get, path = "/api/v1/edges/join-tokens", tag = "edges", params(Paging, ListJoinTokens),
+    responses((status = 200, description = "A page of tokens.", body = List<JoinTokenView>)),
 )]
 async fn list_join_tokens(
     State(app): State<Shared>,
     caller: Caller,
-) -> Result<Json<JoinTokens>, Problem> {
+    Query(paging): Query<Paging>,
+    Query(query): Query<ListJoinTokens>,
+) -> Result<Json<List<JoinTokenView>>, Problem> {
     caller.must_be_operator()?;
+    let (page, order) = paging.page(query.sort.as_deref(), store::join_token::COLUMNS)?;
+    let (state, now_ms) = (query.state, app.clock.now_ms());
     let mut db = app.store.read().await?;
-    let tokens = store::join_token::list(&mut db).await?;
-    Ok(Json(JoinTokens { items: tokens.into_iter().map(JoinTokenView::from).collect() }))
+    let tokens = store::join_token::page(&mut db, state, now_ms, &page).await?;
+    Ok(Json(List::new(tokens.map(JoinTokenView::from), &order)))
 }
 
 /// Makes a token with which edges can join for 24 hours.

@@ -60,15 +60,42 @@ codes! {
     Forbidden "forbidden" FORBIDDEN
         "You may not do this"
         "Ask an owner of your tenant to do it, or for the permission.";
+    HttpsRequired "https_required" BAD_REQUEST
+        "This port speaks HTTPS"
+        "Begin the URL with https:// and trust the server's certificate: docs/operations.md tells how.";
     NotFound "not_found" NOT_FOUND
         "There is no such thing"
         "Check the address; the list above it shows what there is.";
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED
         "The path has no such method"
         "See the OpenAPI document for what there is.";
+    Disabled "disabled" FORBIDDEN
+        "The account is disabled"
+        "Ask an owner of your tenant to let you in again.";
+    Stale "stale" PRECONDITION_FAILED
+        "Somebody else has changed it meanwhile"
+        "Get it again, see what has changed, and send your change with the new ETag in If-Match.";
+    BadQuery "bad_query" BAD_REQUEST
+        "The address's query does not fit"
+        "Leave out or correct the parameter that the detail names; the OpenAPI document shows them all.";
     Conflict "conflict" CONFLICT
         "It does not fit what there is"
         "Do as the problem's own fix says.";
+    KeyReused "key_reused" UNPROCESSABLE_ENTITY
+        "The Idempotency-Key belongs to another request"
+        "Choose a new key for each request; keep it only to send the same request again.";
+    KeyInUse "key_in_use" CONFLICT
+        "A request with this Idempotency-Key is under way"
+        "Wait, then send it again. If it stays, the control plane stopped in its middle: look whether it was done.";
+    DoneBefore "done_before" CONFLICT
+        "The request was done before"
+        "It is done once. A secret is shown only in the first answer: if that was lost, revoke it and make another under a new key.";
+    TooManyKeys "too_many_keys" TOO_MANY_REQUESTS
+        "Too many Idempotency-Keys"
+        "Send fewer requests with a key: each is remembered for 24 hours.";
+    InUse "in_use" CONFLICT
+        "Something still uses it"
+        "Look at used_by. Change what uses it first, or send the request again with force=true.";
     NoEdge "no_edge" CONFLICT
         "No edge has joined yet"
         "Start an edge with a join token (POST /api/v1/edges/join-tokens), then try again.";
@@ -102,6 +129,22 @@ pub(crate) struct Problem {
     detail: String,
     fix: &'static str,
     retry_after_s: Option<u64>,
+    used_by: Vec<UsedBy>,
+}
+
+/// Something that uses what a request would remove.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct UsedBy {
+    /// `workflow`, `proxy_token`, or `tunnel` for its access list.
+    kind: &'static str,
+    id: String,
+    name: String,
+}
+
+impl UsedBy {
+    pub(crate) fn new(kind: &'static str, id: impl ToString, name: String) -> Self {
+        Self { kind, id: id.to_string(), name }
+    }
 }
 
 /// As it is told.
@@ -121,17 +164,34 @@ pub(crate) struct ProblemBody<'a> {
     detail: &'a str,
     /// What to do about it.
     fix: &'a str,
+    /// With the code `in_use`: what uses it, at most 500 things of a kind.
+    #[serde(skip_serializing_if = "<[UsedBy]>::is_empty")]
+    #[schema(required = false)]
+    used_by: &'a [UsedBy],
 }
 
 impl Problem {
     pub(crate) const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
     fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), fix: code.facts().fix, retry_after_s: None }
+        Self {
+            code,
+            detail: detail.into(),
+            fix: code.facts().fix,
+            retry_after_s: None,
+            used_by: Vec::new(),
+        }
     }
 
     pub(crate) fn unauthenticated(detail: impl Into<String>) -> Self {
         Self::new(Code::Unauthenticated, detail)
+    }
+
+    pub(crate) fn https_required() -> Self {
+        Self::new(
+            Code::HttpsRequired,
+            "the request came over plain HTTP, and whatever it carried could be read on the way",
+        )
     }
 
     /// The same for a wrong password and for an unknown user.
@@ -170,12 +230,57 @@ impl Problem {
         Self { fix, ..Self::new(Code::Conflict, detail) }
     }
 
+    pub(crate) fn key_reused() -> Self {
+        Self::new(Code::KeyReused, "the key came with another address or body before")
+    }
+
+    pub(crate) fn key_in_use() -> Self {
+        let detail = "the request came before and has no answer yet";
+        Self { retry_after_s: Some(1), ..Self::new(Code::KeyInUse, detail) }
+    }
+
+    pub(crate) fn done_before() -> Self {
+        Self::new(Code::DoneBefore, "its answer was told once and is not kept")
+    }
+
+    pub(crate) fn too_many_keys() -> Self {
+        Self::new(Code::TooManyKeys, "the tenant has used as many keys as are remembered")
+    }
+
+    /// What uses it would break.
+    pub(crate) fn in_use(detail: impl Into<String>, used_by: Vec<UsedBy>) -> Self {
+        Self { used_by, ..Self::new(Code::InUse, detail) }
+    }
+
+    /// The same where nothing can be forced.
+    pub(crate) fn must_move(
+        detail: impl Into<String>,
+        fix: &'static str,
+        used_by: Vec<UsedBy>,
+    ) -> Self {
+        Self { fix, used_by, ..Self::new(Code::InUse, detail) }
+    }
+
     pub(crate) fn no_edge() -> Self {
         Self::new(Code::NoEdge, "a tunnel's secret names edges, and there is none")
     }
 
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(Code::Invalid, detail)
+    }
+
+    pub(crate) fn disabled() -> Self {
+        Self::new(Code::Disabled, "an owner has disabled this account")
+    }
+
+    /// `by` is who made the change, if that is known.
+    pub(crate) fn stale(by: Option<&str>) -> Self {
+        let by = by.unwrap_or("somebody");
+        Self::new(Code::Stale, format!("{by} has changed it since; nothing was changed"))
+    }
+
+    pub(crate) fn bad_query(detail: impl Into<String>) -> Self {
+        Self::new(Code::BadQuery, detail)
     }
 
     pub(crate) fn too_large(detail: impl Into<String>) -> Self {
@@ -213,6 +318,7 @@ impl Problem {
             code: text,
             detail: &self.detail,
             fix: self.fix,
+            used_by: &self.used_by,
         };
         serde_json::to_vec(&body).expect("a problem is plain data")
     }

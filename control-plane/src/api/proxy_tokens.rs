@@ -1,6 +1,8 @@
 //! Long-lived tokens for the gateway, for programs that are no workflows of ours: each belongs to a
 //! team or to one of its workflows, is shown once, expires and can be revoked.
 
+use std::collections::HashMap;
+
 use axum::extract::State;
 use http::StatusCode;
 use protocol::{
@@ -8,11 +10,12 @@ use protocol::{
     id::{ProxyTokenId, TeamId, UserId, WorkflowId},
 };
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    extract::{Caller, Json, Path, display_text},
+    extract::{Caller, Json, Path, Query, display_text},
+    list::{List, Paging, search},
     problem::Problem,
     rollout::Rollout,
     teams,
@@ -22,7 +25,7 @@ use super::{
 use crate::{
     app::Shared,
     random,
-    store::{self, proxy_token::ProxyTokenRow},
+    store::{self, Read, names::Kind, page::State as Shown, proxy_token::ProxyTokenRow},
 };
 
 /// Longest life of a token, in days.
@@ -50,12 +53,18 @@ struct ProxyTokenView {
     /// For which it acts.
     #[schema(value_type = Uuid)]
     team: TeamId,
+    /// The team's name, if the team is still there.
+    team_name: Option<String>,
     /// For which it acts, if it is a workflow's.
     #[schema(value_type = Option<Uuid>)]
     workflow: Option<WorkflowId>,
+    /// The workflow's name, if the workflow is still there.
+    workflow_name: Option<String>,
     /// Who made it.
     #[schema(value_type = Uuid)]
     created_by: UserId,
+    /// The maker's name, if the maker is still there.
+    created_by_name: Option<String>,
     created_at: Timestamp,
     expires_at: Timestamp,
     revoked_at: Option<Timestamp>,
@@ -63,13 +72,18 @@ struct ProxyTokenView {
     response_timeout_s: Option<u32>,
 }
 
-impl From<ProxyTokenRow> for ProxyTokenView {
-    fn from(row: ProxyTokenRow) -> Self {
+impl ProxyTokenView {
+    fn new(row: ProxyTokenRow, names: &Names) -> Self {
         Self {
             id: row.id,
             name: row.name,
+            team_name: names.teams.get(&row.team.to_string()).cloned(),
             team: row.team,
+            workflow_name: row
+                .workflow
+                .and_then(|id| names.workflows.get(&id.to_string()).cloned()),
             workflow: row.workflow,
+            created_by_name: names.users.get(&row.created_by.to_string()).cloned(),
             created_by: row.created_by,
             created_at: Timestamp(row.created_ms),
             expires_at: Timestamp(row.expires_ms),
@@ -79,10 +93,45 @@ impl From<ProxyTokenRow> for ProxyTokenView {
     }
 }
 
-/// Gateway tokens.
-#[derive(Serialize, ToSchema)]
-struct ProxyTokens {
-    items: Vec<ProxyTokenView>,
+/// The names of what tokens refer to.
+struct Names {
+    teams: HashMap<String, String>,
+    workflows: HashMap<String, String>,
+    users: HashMap<String, String>,
+}
+
+impl Names {
+    async fn of(db: &mut impl Read, rows: &[ProxyTokenRow]) -> store::Result<Self> {
+        let teams = rows.iter().map(|row| row.team.to_string());
+        let workflows = rows.iter().filter_map(|row| Some(row.workflow?.to_string()));
+        let users = rows.iter().map(|row| row.created_by.to_string());
+        Ok(Self {
+            teams: store::names::of(db, Kind::Team, teams.collect()).await?,
+            workflows: store::names::of(db, Kind::Workflow, workflows.collect()).await?,
+            users: store::names::of(db, Kind::User, users.collect()).await?,
+        })
+    }
+}
+
+/// Which of them, in which order.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListProxyTokens {
+    /// `name`, `created_at` or `expires_at`, with `-` before it for descending; `name` without it.
+    sort: Option<String>,
+    /// Only those whose name contains this; ASCII letters in either case.
+    #[param(max_length = 128)]
+    search: Option<String>,
+    /// Only the tokens of this team and its workflows.
+    #[param(value_type = Option<Uuid>)]
+    team: Option<TeamId>,
+    /// Only the tokens of this workflow.
+    #[param(value_type = Option<Uuid>)]
+    workflow: Option<WorkflowId>,
+    /// `live`, `ended` (revoked or expired) or `all`; `live` without it.
+    #[serde(default)]
+    #[param(inline)]
+    state: Shown,
 }
 
 /// A gateway token to be, of either a team or a workflow.
@@ -90,6 +139,7 @@ struct ProxyTokens {
 #[serde(deny_unknown_fields)]
 struct CreateProxyToken {
     /// What it is for.
+    #[schema(min_length = 1, max_length = 128)]
     name: String,
     /// The team for which it is to act.
     #[schema(value_type = Option<Uuid>)]
@@ -129,18 +179,28 @@ struct RevokedProxyToken {
 
 /// Lists the tokens of the caller's teams; owners see all.
 #[utoipa::path(
-    get, path = "/api/v1/proxy-tokens", tag = "proxy tokens",
-    responses((status = 200, description = "The tokens.", body = ProxyTokens)),
+    get, path = "/api/v1/proxy-tokens", tag = "proxy tokens", params(Paging, ListProxyTokens),
+    responses((status = 200, description = "A page of tokens.", body = List<ProxyTokenView>)),
 )]
 async fn list_proxy_tokens(
     State(app): State<Shared>,
     caller: Caller,
-) -> Result<Json<ProxyTokens>, Problem> {
+    Query(paging): Query<Paging>,
+    Query(query): Query<ListProxyTokens>,
+) -> Result<Json<List<ProxyTokenView>>, Problem> {
+    let (page, order) = paging.page(query.sort.as_deref(), store::proxy_token::COLUMNS)?;
+    let filter = store::proxy_token::Filter {
+        of: caller.own_only(),
+        team: query.team,
+        workflow: query.workflow,
+        state: query.state,
+        search: search(query.search.as_deref())?,
+    };
+    let now_ms = app.clock.now_ms();
     let mut db = app.store.read().await?;
-    let own = store::team::of_user(&mut db, caller.user.id).await?;
-    let tokens = store::proxy_token::list(&mut db, caller.tenant()).await?.into_iter();
-    let visible = tokens.filter(|token| caller.user.is_owner || own.contains(&token.team));
-    Ok(Json(ProxyTokens { items: visible.map(ProxyTokenView::from).collect() }))
+    let tokens = store::proxy_token::page(&mut db, caller.tenant(), &filter, now_ms, &page).await?;
+    let names = Names::of(&mut db, &tokens.items).await?;
+    Ok(Json(List::new(tokens.map(|row| ProxyTokenView::new(row, &names)), &order)))
 }
 
 /// Makes a token for the gateway. The answer waits up to a second for the edges, so that the token
@@ -199,14 +259,18 @@ async fn create_proxy_token(
         response_timeout_s: body.response_timeout_s,
     };
     store::proxy_token::insert(&mut change, &row).await?;
+    let names = Names::of(&mut change, std::slice::from_ref(&row)).await?;
     let detail = serde_json::json!({
         "name": &row.name, "team": row.team, "workflow": row.workflow, "expires_ms": row.expires_ms,
     });
     let generation =
         change.commit(caller.entry(&app, "proxy_token.create", row.id, detail)).await?;
     let rollout = Rollout::of(&app, generation).await?;
-    let created =
-        CreatedProxyToken { view: row.into(), token: token.encode().to_string(), rollout };
+    let created = CreatedProxyToken {
+        view: ProxyTokenView::new(row, &names),
+        token: token.encode().to_string(),
+        rollout,
+    };
     Ok((StatusCode::CREATED, Json(created)))
 }
 

@@ -11,24 +11,23 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     extract::{Caller, Json, Path, Query},
+    list::{List, Paging},
     problem::Problem,
     timestamp::Timestamp,
     workflows,
 };
 use crate::{
-    action::ActionResult,
+    action::{ActionResult, Outcome},
     app::Shared,
     runner,
     store::{
         self,
-        run::{Run, Status},
+        run::{Run, Status, Summary},
     },
 };
 
 /// Longest wait for a run, in seconds.
 const MAX_WAIT_S: u64 = 60;
-/// Runs on a page.
-const PAGE: u32 = 50;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(list_runs, start_run)).routes(routes!(get_run))
@@ -61,18 +60,35 @@ impl From<Run> for RunView {
     }
 }
 
-/// A page of runs, newest first.
+/// A run as lists show it.
 #[derive(Serialize, ToSchema)]
-struct Runs {
-    items: Vec<RunView>,
-    /// For `before`, if there are more.
-    #[schema(value_type = Option<Uuid>)]
-    next: Option<RunId>,
+struct RunSummary {
+    #[schema(value_type = Uuid)]
+    id: RunId,
+    #[schema(value_type = Uuid)]
+    workflow: WorkflowId,
+    status: Status,
+    /// What came of each action that was taken, in order, without the answers.
+    outcomes: Vec<Outcome>,
+    created_at: Timestamp,
+    finished_at: Option<Timestamp>,
+}
+
+impl From<Summary> for RunSummary {
+    fn from(run: Summary) -> Self {
+        Self {
+            id: run.id,
+            workflow: run.workflow,
+            status: run.status,
+            outcomes: run.outcomes,
+            created_at: Timestamp(run.created_ms),
+            finished_at: run.finished_ms.map(Timestamp),
+        }
+    }
 }
 
 /// How to start.
 #[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Start {
     /// Seconds to wait for the run to finish, at most 60; without it the answer comes at once.
@@ -80,14 +96,13 @@ struct Start {
     wait: u64,
 }
 
-/// Where to go on.
+/// Which of them.
 #[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct Before {
-    /// The `next` of the page before.
-    #[param(value_type = Option<Uuid>)]
-    before: Option<RunId>,
+struct ListRuns {
+    /// Only runs that have come that far.
+    #[param(inline)]
+    status: Option<Status>,
 }
 
 /// Starts a run.
@@ -124,20 +139,21 @@ async fn start_run(
 /// Lists a workflow's runs, newest first.
 #[utoipa::path(
     get, path = "/api/v1/workflows/{id}/runs", tag = "workflows",
-    params(("id" = Uuid, Path, description = "The workflow."), Before),
-    responses((status = 200, description = "A page of runs.", body = Runs)),
+    params(("id" = Uuid, Path, description = "The workflow."), Paging, ListRuns),
+    responses((status = 200, description = "A page of runs.", body = List<RunSummary>)),
 )]
 async fn list_runs(
     State(app): State<Shared>,
     caller: Caller,
     Path(id): Path<WorkflowId>,
-    Query(Before { before }): Query<Before>,
-) -> Result<Json<Runs>, Problem> {
+    Query(paging): Query<Paging>,
+    Query(ListRuns { status }): Query<ListRuns>,
+) -> Result<Json<List<RunSummary>>, Problem> {
+    let (page, order) = paging.newest_first(store::run::BY_TIME)?;
     let mut db = app.store.read().await?;
     workflows::find(&mut db, &caller, id).await?;
-    let runs = store::run::page(&mut db, id, before, PAGE).await?;
-    let next = runs.last().filter(|_| runs.len() == PAGE as usize).map(|run| run.id);
-    Ok(Json(Runs { items: runs.into_iter().map(RunView::from).collect(), next }))
+    let runs = store::run::page(&mut db, id, status, &page).await?;
+    Ok(Json(List::new(runs.map(RunSummary::from), &order)))
 }
 
 /// Shows a run.

@@ -12,12 +12,13 @@ use protocol::{
     name::TunnelName,
     secret::{MAX_EDGES, TunnelSecret},
 };
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    extract::{Caller, Json, Path},
+    extract::{Caller, Json, Path, Query},
+    list::{List, Paging},
     problem::Problem,
     rollout::Rollout,
     timestamp::Timestamp,
@@ -27,7 +28,11 @@ use crate::{
     app::{App, Shared},
     presence::state::ConnectorView,
     random,
-    store::{self, Change, tunnel::TunnelKey},
+    store::{
+        self, Change,
+        page::{Position, Slice, State as Shown},
+        tunnel::TunnelKey,
+    },
 };
 
 /// Live secrets of a tunnel: the one in use and the one that replaces it.
@@ -51,10 +56,14 @@ pub(super) struct SecretView {
     links: usize,
 }
 
-/// A tunnel's secrets, oldest first.
-#[derive(Serialize, ToSchema)]
-struct Secrets {
-    items: Vec<SecretView>,
+/// Which of them.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListSecrets {
+    /// `live`, `ended` (revoked) or `all`; `live` without it.
+    #[serde(default)]
+    #[param(inline)]
+    state: Shown,
 }
 
 /// A new secret.
@@ -73,23 +82,29 @@ struct RevokedSecret {
     rollout: Rollout,
 }
 
-/// Lists a tunnel's secrets with their last use.
+/// Lists a tunnel's secrets with their last use, oldest first.
 #[utoipa::path(
     get, path = "/api/v1/admin/tunnel/{name}/secrets", tag = "tunnels",
-    params(("name" = String, Path, description = "The tunnel's name.")),
-    responses((status = 200, description = "The secrets.", body = Secrets)),
+    params(("name" = String, Path, description = "The tunnel's name."), Paging, ListSecrets),
+    responses((status = 200, description = "A page of secrets.", body = List<SecretView>)),
 )]
 async fn list_secrets(
     State(app): State<Shared>,
     caller: Caller,
     Path(name): Path<TunnelName>,
-) -> Result<Json<Secrets>, Problem> {
+    Query(paging): Query<Paging>,
+    Query(ListSecrets { state }): Query<ListSecrets>,
+) -> Result<Json<List<SecretView>>, Problem> {
     caller.must_manage_tunnels()?;
+    let (page, order) = paging.page(None, store::tunnel::KEY_COLUMNS)?;
     let mut db = app.store.read().await?;
     let tunnel = tunnels::find(&mut db, &caller, &name).await?;
-    let keys = store::tunnel::keys(&mut db, tunnel.id).await?;
+    let mut keys = store::tunnel::keys(&mut db, tunnel.id).await?;
+    keys.retain(|key| state.shows(key.revoked_ms.is_none()));
     let connectors = app.presence.state().connectors(tunnel.id);
-    Ok(Json(Secrets { items: views(keys, &connectors, app.clock.now_ms()) }))
+    let secrets = views(keys, &connectors, app.clock.now_ms());
+    let place = |secret: &SecretView| Position::new(secret.created_at.0, secret.key);
+    Ok(Json(List::new(Slice::of(secrets, &page, place), &order)))
 }
 
 /// Makes a second secret. Revoke the first once every connector runs with the second.

@@ -9,7 +9,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use zeroize::Zeroizing;
 
 use super::{
-    extract::{Caller, Client, Json, Path},
+    extract::{Caller, Client, Json, Path, Query},
+    list::{List, Paging},
     no_content,
     problem::Problem,
     timestamp::Timestamp,
@@ -22,6 +23,7 @@ use crate::{
     store::{
         self, Change,
         audit::{Actor, Entry},
+        page::{Position, Slice},
         session::Session,
         user::{Permission, User},
     },
@@ -79,6 +81,9 @@ async fn log_in(
         return Err(Problem::bad_login());
     };
     app.logins.succeeded(&email);
+    if user.about.disabled_ms.is_some() {
+        return Err(Problem::disabled());
+    }
     let change = app.store.change().await?;
     begin(&app, change, user, &client, "session.begin").await
 }
@@ -100,6 +105,7 @@ pub(super) async fn begin(
         last_used_ms: now_ms,
     };
     store::session::insert(&mut change, &id.digest(), &row).await?;
+    store::user::came_in(&mut change, user.id, now_ms).await?;
     let entry = Entry {
         tenant: user.tenant,
         actor: Actor::User { id: user.id, email: user.email.clone() },
@@ -135,6 +141,8 @@ struct Me {
     #[schema(value_type = Uuid)]
     id: UserId,
     email: String,
+    /// What people call them; may be empty.
+    name: String,
     #[schema(value_type = Uuid)]
     tenant: TenantId,
     /// Owners may do everything in their tenant.
@@ -164,6 +172,7 @@ async fn who_am_i(State(app): State<Shared>, caller: Caller) -> Result<Json<Me>,
         is_operator: caller.must_be_operator().is_ok(),
         csrf_token: caller.session.as_ref().map(SessionId::csrf),
         email: caller.user.email,
+        name: caller.user.about.name,
         permissions: caller.user.permissions.into_iter().collect(),
         teams: teams.into_iter().collect(),
     }))
@@ -225,26 +234,22 @@ struct SessionView {
     expires_at: Timestamp,
 }
 
-/// One's own sessions.
-#[derive(Serialize, ToSchema)]
-struct Sessions {
-    items: Vec<SessionView>,
-}
-
 /// Lists one's own sessions, the latest used first.
 #[utoipa::path(
-    get, path = "/api/v1/me/sessions", tag = "session",
-    responses((status = 200, description = "The sessions.", body = Sessions)),
+    get, path = "/api/v1/me/sessions", tag = "session", params(Paging),
+    responses((status = 200, description = "A page of sessions.", body = List<SessionView>)),
 )]
 async fn list_sessions(
     State(app): State<Shared>,
     caller: Caller,
-) -> Result<Json<Sessions>, Problem> {
-    let mut db = app.store.read().await?;
-    let sessions = store::session::list(&mut db, caller.user.id).await?;
+    Query(paging): Query<Paging>,
+) -> Result<Json<List<SessionView>>, Problem> {
+    let (page, order) = paging.newest_first(store::session::BY_USE)?;
     let now_ms = app.clock.now_ms();
+    let mut db = app.store.read().await?;
+    let mut sessions = store::session::list(&mut db, caller.user.id).await?;
+    sessions.retain(|(_, session)| !session.is_over(now_ms));
     let current = caller.session.as_ref().map(SessionId::digest);
-    let live = sessions.into_iter().filter(|(_, session)| !session.is_over(now_ms));
     let view = |(digest, session): (String, Session)| SessionView {
         id: session::public_id(&digest),
         is_current: current.as_ref() == Some(&digest),
@@ -254,7 +259,10 @@ async fn list_sessions(
         created_at: Timestamp(session.created_ms),
         last_used_at: Timestamp(session.last_used_ms),
     };
-    Ok(Json(Sessions { items: live.map(view).collect() }))
+    let place = |(digest, session): &(String, Session)| {
+        Position::new(session.last_used_ms, session::public_id(digest))
+    };
+    Ok(Json(List::new(Slice::of(sessions, &page, place).map(view), &order)))
 }
 
 /// Ends one of one's own sessions.

@@ -6,25 +6,35 @@ use axum::extract::State;
 use http::StatusCode;
 use protocol::id::{TeamId, UserId};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    extract::{Caller, Json, Path, display_text},
+    edit::{Edited, Editors, IfMatch, Versioned},
+    extract::{Caller, Json, Path, Query, display_text},
+    list::{List, Paging, search},
     no_content,
     problem::Problem,
     timestamp::Timestamp,
+    tunnels::Force,
+    usage,
 };
 use crate::{
     app::Shared,
     random,
-    store::{self, Change, Read, team::Team, user::Permission},
+    store::{
+        self, Change, Read,
+        page::Slice,
+        stamp::{Stamp, Stamped},
+        team::Team,
+        user::{Permission, User},
+    },
 };
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(list_teams, create_team))
-        .routes(routes!(get_team, delete_team))
+        .routes(routes!(get_team, rename_team, delete_team))
         .routes(routes!(add_member, remove_member))
 }
 
@@ -37,12 +47,47 @@ struct TeamView {
     #[schema(value_type = Vec<Uuid>)]
     members: BTreeSet<UserId>,
     created_at: Timestamp,
+    #[serde(flatten)]
+    edited: Edited,
 }
 
-/// Teams.
+/// A team with its members.
 #[derive(Serialize, ToSchema)]
-struct Teams {
-    items: Vec<TeamView>,
+struct TeamDetail {
+    #[serde(flatten)]
+    team: TeamView,
+    /// The members with their names, in the order of their addresses.
+    member_users: Vec<Member>,
+}
+
+/// A member of a team.
+#[derive(Serialize, ToSchema)]
+struct Member {
+    #[schema(value_type = Uuid)]
+    id: UserId,
+    email: String,
+    /// May be empty.
+    name: String,
+}
+
+/// What can change of a team.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RenameTeam {
+    /// Unique in the tenant.
+    #[schema(min_length = 1, max_length = 128)]
+    name: String,
+}
+
+/// Which of them, in which order.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListTeams {
+    /// `name`, `created_at` or `updated_at`, with `-` before it for descending; `name` without it.
+    sort: Option<String>,
+    /// Only those whose name contains this; ASCII letters in either case.
+    #[param(max_length = 128)]
+    search: Option<String>,
 }
 
 /// A team to be.
@@ -50,24 +95,32 @@ struct Teams {
 #[serde(deny_unknown_fields)]
 struct CreateTeam {
     /// Unique in the tenant.
+    #[schema(min_length = 1, max_length = 128)]
     name: String,
 }
 
 /// Lists the teams that the caller is in; owners, and users with TUNNEL_MANAGE, see all.
 #[utoipa::path(
-    get, path = "/api/v1/teams", tag = "teams",
-    responses((status = 200, description = "The teams.", body = Teams)),
+    get, path = "/api/v1/teams", tag = "teams", params(Paging, ListTeams),
+    responses((status = 200, description = "A page of teams.", body = List<TeamView>)),
 )]
-async fn list_teams(State(app): State<Shared>, caller: Caller) -> Result<Json<Teams>, Problem> {
+async fn list_teams(
+    State(app): State<Shared>,
+    caller: Caller,
+    Query(paging): Query<Paging>,
+    Query(query): Query<ListTeams>,
+) -> Result<Json<List<TeamView>>, Problem> {
+    let (page, order) = paging.page(query.sort.as_deref(), store::team::COLUMNS)?;
+    let search = search(query.search.as_deref())?;
+    let own = caller.own_only().filter(|_| !caller.may(Permission::TunnelManage));
     let mut db = app.store.read().await?;
-    let own = store::team::of_user(&mut db, caller.user.id).await?;
+    let teams = store::team::page(&mut db, caller.tenant(), own, search, &page).await?;
+    let editors = Editors::of(&mut db, teams.items.iter().map(|team| team.stamp).collect()).await?;
     let mut items = Vec::new();
-    for team in store::team::list(&mut db, caller.tenant()).await? {
-        if caller.may(Permission::TunnelManage) || own.contains(&team.id) {
-            items.push(view(&mut db, team).await?);
-        }
+    for team in teams.items {
+        items.push(view(&mut db, team, &editors).await?);
     }
-    Ok(Json(Teams { items }))
+    Ok(Json(List::new(Slice { items, end: teams.end }, &order)))
 }
 
 /// Makes a team.
@@ -79,64 +132,104 @@ async fn create_team(
     State(app): State<Shared>,
     caller: Caller,
     Json(body): Json<CreateTeam>,
-) -> Result<(StatusCode, Json<TeamView>), Problem> {
+) -> Result<(StatusCode, Versioned<TeamView>), Problem> {
     caller.must_be_owner()?;
-    let team = Team {
+    let mut team = Team {
         id: random::id(),
         tenant: caller.tenant(),
         name: display_text(&body.name, "the name")?,
         created_ms: app.clock.now_ms(),
+        stamp: Stamp::default(),
     };
     let mut change = app.store.change().await?;
     store::team::insert(&mut change, &team).await?;
+    team.stamp = caller.stamp(&app, &mut change, Stamped::Team, team.id).await?;
     let detail = serde_json::json!({ "name": &team.name });
-    let view = view(&mut change, team).await?;
+    let (stamp, view) = (team.stamp, one(&mut change, team).await?);
     change.commit(caller.entry(&app, "team.create", view.id, detail)).await?;
-    Ok((StatusCode::CREATED, Json(view)))
+    Ok((StatusCode::CREATED, Versioned(stamp, view)))
 }
 
 /// Shows a team.
 #[utoipa::path(
     get, path = "/api/v1/teams/{id}", tag = "teams",
     params(("id" = Uuid, Path, description = "The team.")),
-    responses((status = 200, description = "The team.", body = TeamView)),
+    responses((status = 200, description = "The team.", body = TeamDetail)),
 )]
 async fn get_team(
     State(app): State<Shared>,
     caller: Caller,
     Path(id): Path<TeamId>,
-) -> Result<Json<TeamView>, Problem> {
+) -> Result<Versioned<TeamDetail>, Problem> {
     let mut db = app.store.read().await?;
     let team = find(&mut db, &caller, id).await?;
     if !caller.may(Permission::TunnelManage) {
         caller.must_act_for(&mut db, id).await?;
     }
-    Ok(Json(view(&mut db, team).await?))
+    let users = store::team::users(&mut db, id).await?.into_iter();
+    let member = |user: User| Member { id: user.id, email: user.email, name: user.about.name };
+    let member_users = users.map(member).collect();
+    let (stamp, team) = (team.stamp, one(&mut db, team).await?);
+    Ok(Versioned(stamp, TeamDetail { team, member_users }))
+}
+
+/// Renames a team.
+#[utoipa::path(
+    patch, path = "/api/v1/teams/{id}", tag = "teams", request_body = RenameTeam,
+    params(("id" = Uuid, Path, description = "The team."), IfMatch),
+    responses((status = 200, description = "The team.", body = TeamView)),
+)]
+async fn rename_team(
+    State(app): State<Shared>,
+    caller: Caller,
+    if_match: IfMatch,
+    Path(id): Path<TeamId>,
+    Json(body): Json<RenameTeam>,
+) -> Result<Versioned<TeamView>, Problem> {
+    caller.must_be_owner()?;
+    let mut change = app.store.change().await?;
+    let mut team = find(&mut change, &caller, id).await?;
+    if_match.check(&mut change, team.stamp).await?;
+    let before = std::mem::replace(&mut team.name, display_text(&body.name, "the name")?);
+    store::team::rename(&mut change, id, &team.name).await?;
+    team.stamp = caller.stamp(&app, &mut change, Stamped::Team, id).await?;
+    let detail = serde_json::json!({ "name": &team.name, "before": before });
+    let (stamp, view) = (team.stamp, one(&mut change, team).await?);
+    change.commit(caller.entry(&app, "team.rename", id, detail)).await?;
+    Ok(Versioned(stamp, view))
 }
 
 /// Removes a team that owns no workflow. It leaves every access list, and its gateway tokens are
-/// revoked.
+/// revoked: while it has any of these this needs `force`.
 #[utoipa::path(
     delete, path = "/api/v1/teams/{id}", tag = "teams",
-    params(("id" = Uuid, Path, description = "The team.")),
+    params(("id" = Uuid, Path, description = "The team."), Force),
     responses((status = 204, description = "Removed.")),
 )]
 async fn delete_team(
     State(app): State<Shared>,
     caller: Caller,
     Path(id): Path<TeamId>,
+    Query(Force { force }): Query<Force>,
 ) -> Result<StatusCode, Problem> {
     caller.must_be_owner()?;
     let mut change = app.store.change().await?;
     let team = find(&mut change, &caller, id).await?;
-    let workflows = store::team::workflows(&mut change, id).await?;
-    if workflows > 0 {
-        return Err(Problem::conflict(
-            format!("the team owns {workflows} workflows"),
-            "Remove its workflows first.",
+    let workflows = usage::workflows_of_team(&mut change, &caller, id).await?;
+    if !workflows.is_empty() {
+        return Err(Problem::must_move(
+            format!("the team owns {} workflows", workflows.len()),
+            "Move its workflows to another team, or remove them, first.",
+            workflows,
         ));
     }
-    let revoked = store::team::delete(&mut change, &team, app.clock.now_ms()).await?;
+    let now_ms = app.clock.now_ms();
+    let used_by = usage::belongings_of(&mut change, &caller, id, now_ms).await?;
+    if !used_by.is_empty() && !force {
+        let detail = "the team has gateway tokens, or tunnels name it in their access lists";
+        return Err(Problem::in_use(detail, used_by));
+    }
+    let revoked = store::team::delete(&mut change, &team, now_ms).await?;
     let detail = serde_json::json!({ "name": team.name, "revoked_proxy_tokens": revoked });
     change.commit(caller.entry(&app, "team.delete", id, detail)).await?;
     no_content()
@@ -158,6 +251,7 @@ async fn add_member(
 ) -> Result<StatusCode, Problem> {
     let mut change = membership(&app, &caller, id, user).await?;
     store::team::add_member(&mut change, id, user).await?;
+    caller.stamp(&app, &mut change, Stamped::Team, id).await?;
     let detail = serde_json::json!({ "user": user });
     change.commit(caller.entry(&app, "team.add_member", id, detail)).await?;
     no_content()
@@ -179,6 +273,7 @@ async fn remove_member(
 ) -> Result<StatusCode, Problem> {
     let mut change = membership(&app, &caller, id, user).await?;
     store::team::remove_member(&mut change, id, user).await?;
+    caller.stamp(&app, &mut change, Stamped::Team, id).await?;
     let detail = serde_json::json!({ "user": user });
     change.commit(caller.entry(&app, "team.remove_member", id, detail)).await?;
     no_content()
@@ -206,11 +301,17 @@ pub(super) async fn find(db: &mut impl Read, caller: &Caller, id: TeamId) -> Res
     team.ok_or_else(|| Problem::not_found("team"))
 }
 
-async fn view(db: &mut impl Read, team: Team) -> Result<TeamView, Problem> {
+async fn one(db: &mut impl Read, team: Team) -> Result<TeamView, Problem> {
+    let editors = Editors::of(db, vec![team.stamp]).await?;
+    view(db, team, &editors).await
+}
+
+async fn view(db: &mut impl Read, team: Team, editors: &Editors) -> Result<TeamView, Problem> {
     Ok(TeamView {
         id: team.id,
         members: store::team::members(db, team.id).await?,
         name: team.name,
         created_at: Timestamp(team.created_ms),
+        edited: editors.edited(team.stamp),
     })
 }

@@ -6,12 +6,13 @@ use axum::extract::State;
 use http::StatusCode;
 use protocol::id::TenantId;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use zeroize::Zeroizing;
 
 use super::{
-    extract::{Caller, Json, display_text},
+    extract::{Caller, Json, Query, display_text},
+    list::{List, Paging, search},
     problem::Problem,
     timestamp::Timestamp,
     users::{email, new_password},
@@ -19,7 +20,13 @@ use super::{
 use crate::{
     app::Shared,
     random,
-    store::{self, audit::Entry, tenant::Tenant, user::User},
+    store::{
+        self,
+        audit::Entry,
+        stamp::Stamp,
+        tenant::Tenant,
+        user::{About, User},
+    },
 };
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
@@ -41,10 +48,15 @@ impl From<Tenant> for TenantView {
     }
 }
 
-/// All tenants.
-#[derive(Serialize, ToSchema)]
-struct Tenants {
-    items: Vec<TenantView>,
+/// Which of them, in which order.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListTenants {
+    /// `name` or `created_at`, with `-` before it for descending; `name` without it.
+    sort: Option<String>,
+    /// Only those whose name contains this; ASCII letters in either case.
+    #[param(max_length = 128)]
+    search: Option<String>,
 }
 
 /// A tenant to be.
@@ -62,14 +74,21 @@ struct CreateTenant {
 
 /// Lists all tenants.
 #[utoipa::path(
-    get, path = "/api/v1/tenants", tag = "tenants",
-    responses((status = 200, description = "The tenants.", body = Tenants)),
+    get, path = "/api/v1/tenants", tag = "tenants", params(Paging, ListTenants),
+    responses((status = 200, description = "A page of tenants.", body = List<TenantView>)),
 )]
-async fn list_tenants(State(app): State<Shared>, caller: Caller) -> Result<Json<Tenants>, Problem> {
+async fn list_tenants(
+    State(app): State<Shared>,
+    caller: Caller,
+    Query(paging): Query<Paging>,
+    Query(query): Query<ListTenants>,
+) -> Result<Json<List<TenantView>>, Problem> {
     caller.must_be_operator()?;
+    let (page, order) = paging.page(query.sort.as_deref(), store::tenant::COLUMNS)?;
+    let search = search(query.search.as_deref())?;
     let mut db = app.store.read().await?;
-    let tenants = store::tenant::list(&mut db).await?;
-    Ok(Json(Tenants { items: tenants.into_iter().map(TenantView::from).collect() }))
+    let tenants = store::tenant::page(&mut db, search, &page).await?;
+    Ok(Json(List::new(tenants.map(TenantView::from), &order)))
 }
 
 /// Makes a tenant with its first owner.
@@ -100,6 +119,8 @@ async fn create_tenant(
         is_owner: true,
         permissions: BTreeSet::new(),
         created_ms: now_ms,
+        about: About::default(),
+        stamp: Stamp::default(),
     };
     let mut change = app.store.change().await?;
     store::tenant::insert(&mut change, &tenant).await?;

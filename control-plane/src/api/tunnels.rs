@@ -3,29 +3,40 @@
 use axum::extract::State;
 use http::StatusCode;
 use protocol::{
+    access::Decision,
     health,
-    id::{ConnectorId, EdgeId, TunnelId},
+    id::{ConnectorId, EdgeId, TeamId, TunnelId},
     name::TunnelName,
     presence::Transport,
 };
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     access::AccessBody,
-    extract::{Caller, Json, Path, display_text},
-    health::HealthView,
+    edit::{Edited, Editors, IfMatch, Versioned},
+    extract::{Caller, Json, Path, Query, display_text},
+    health::{HealthView, HealthWord},
+    list::{List, Paging, search},
     problem::Problem,
     rollout::Rollout,
     secrets::{self, SecretView},
     timestamp::Timestamp,
+    usage,
 };
 use crate::{
     app::{App, Shared},
     presence::state::ConnectorView,
     random,
-    store::{self, Read, edge::Edge, presence::HealthRow, tunnel::Tunnel},
+    store::{
+        self, Read,
+        edge::Edge,
+        page::Slice,
+        presence::HealthRow,
+        stamp::{Stamp, Stamped},
+        tunnel::Tunnel,
+    },
 };
 
 mod summary;
@@ -52,10 +63,12 @@ struct TunnelView {
     access: AccessBody,
     health: HealthView,
     created_at: Timestamp,
+    #[serde(flatten)]
+    edited: Edited,
 }
 
 impl TunnelView {
-    fn new(app: &App, tunnel: &Tunnel) -> Self {
+    fn new(app: &App, tunnel: &Tunnel, editors: &Editors) -> Self {
         Self {
             id: tunnel.id,
             name: tunnel.name.clone(),
@@ -63,14 +76,28 @@ impl TunnelView {
             access: tunnel.access.clone().into(),
             health: health_of(app, tunnel).into(),
             created_at: Timestamp(tunnel.created_ms),
+            edited: editors.edited(tunnel.stamp),
         }
     }
 }
 
-/// A tenant's tunnels.
-#[derive(Serialize, ToSchema)]
-struct Tunnels {
-    items: Vec<TunnelSummary>,
+/// Which of them, in which order.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListTunnels {
+    /// `name`, `display_name`, `created_at`, `updated_at` or `health`, with `-` before it for descending; `name` without it.
+    sort: Option<String>,
+    /// Only those whose name or display name contains this; ASCII letters in either case.
+    #[param(max_length = 128)]
+    search: Option<String>,
+    /// Only tunnels that are that well.
+    #[param(inline)]
+    health: Option<HealthWord>,
+    /// Only tunnels with a link to an edge in this region.
+    region: Option<String>,
+    /// Only tunnels that this team may use.
+    #[param(value_type = Option<Uuid>)]
+    team: Option<TeamId>,
 }
 
 /// A tunnel to be.
@@ -81,6 +108,7 @@ struct CreateTunnel {
     #[schema(value_type = String, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     name: TunnelName,
     /// For people; the name, if it is left out.
+    #[schema(min_length = 1, max_length = 128)]
     display_name: Option<String>,
     /// Who may use it; any team, if it is left out.
     access: Option<AccessBody>,
@@ -169,6 +197,7 @@ impl ConnectorBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RenameTunnel {
+    #[schema(min_length = 1, max_length = 128)]
     display_name: String,
 }
 
@@ -178,19 +207,40 @@ struct DeletedTunnel {
     rollout: Rollout,
 }
 
-/// Lists the tenant's tunnels with their links.
+/// Lists the tenant's tunnels with their links. By health the worst come first.
 #[utoipa::path(
-    get, path = "/api/v1/admin/tunnel", tag = "tunnels",
-    responses((status = 200, description = "The tunnels.", body = Tunnels)),
+    get, path = "/api/v1/admin/tunnel", tag = "tunnels", params(Paging, ListTunnels),
+    responses((status = 200, description = "A page of tunnels.", body = List<TunnelSummary>)),
 )]
-async fn list_tunnels(State(app): State<Shared>, caller: Caller) -> Result<Json<Tunnels>, Problem> {
+async fn list_tunnels(
+    State(app): State<Shared>,
+    caller: Caller,
+    Query(paging): Query<Paging>,
+    Query(query): Query<ListTunnels>,
+) -> Result<Json<List<TunnelSummary>>, Problem> {
     caller.must_manage_tunnels()?;
+    let (page, order) = paging.page(query.sort.as_deref(), store::tunnel::COLUMNS)?;
+    let search = search(query.search.as_deref())?.map(str::to_ascii_lowercase);
     let mut db = app.store.read().await?;
-    let tunnels = store::tunnel::list(&mut db, caller.tenant()).await?;
+    let mut tunnels = store::tunnel::list(&mut db, caller.tenant()).await?;
     let edges = store::edge::list(&mut db).await?.into_iter();
+    let editors = Editors::of(&mut db, tunnels.iter().map(|tunnel| tunnel.stamp).collect()).await?;
+    drop(db);
     let regions = edges.map(|edge| (edge.id, edge.link.region.to_string())).collect();
-    let summary = |tunnel| TunnelSummary::new(&app, tunnel, &regions);
-    Ok(Json(Tunnels { items: tunnels.iter().map(summary).collect() }))
+    tunnels.retain(|tunnel| {
+        let texts = [tunnel.name.as_str(), tunnel.display_name.as_str()];
+        let is_named =
+            |part: &String| texts.iter().any(|text| text.to_ascii_lowercase().contains(part));
+        let is_usable = |team| {
+            tunnel.access.evaluate(tunnel.tenant, &caller.as_member(team)) == Decision::Allowed
+        };
+        search.as_ref().is_none_or(is_named) && query.team.is_none_or(is_usable)
+    });
+    let mut tunnels: Vec<_> =
+        tunnels.iter().map(|tunnel| TunnelSummary::new(&app, tunnel, &regions, &editors)).collect();
+    tunnels.retain(|tunnel| tunnel.fits(query.health, query.region.as_deref()));
+    let place = |tunnel: &TunnelSummary| tunnel.place(page.column.name);
+    Ok(Json(List::new(Slice::of(tunnels, &page, place), &order)))
 }
 
 /// Makes a tunnel and its first secret.
@@ -203,14 +253,14 @@ async fn create_tunnel(
     State(app): State<Shared>,
     caller: Caller,
     Json(body): Json<CreateTunnel>,
-) -> Result<(StatusCode, Json<CreatedTunnel>), Problem> {
+) -> Result<(StatusCode, Versioned<CreatedTunnel>), Problem> {
     caller.must_manage_tunnels()?;
     let display_name = match &body.display_name {
         Some(text) => display_text(text, "the display name")?,
         None => body.name.to_string(),
     };
     let mut change = app.store.change().await?;
-    let tunnel = Tunnel {
+    let mut tunnel = Tunnel {
         id: random::id(),
         tenant: caller.tenant(),
         name: body.name,
@@ -221,8 +271,11 @@ async fn create_tunnel(
         },
         created_ms: app.clock.now_ms(),
         ever_connected: false,
+        stamp: Stamp::default(),
     };
     store::tunnel::insert(&mut change, &tunnel).await?;
+    tunnel.stamp = caller.stamp(&app, &mut change, Stamped::Tunnel, tunnel.id).await?;
+    let editors = Editors::of(&mut change, vec![tunnel.stamp]).await?;
     let (secret, _) = secrets::make(&app, &mut change, tunnel.id).await?;
     let detail = serde_json::json!({
         "id": tunnel.id, "access": &tunnel.access, "secret": secret.key,
@@ -230,11 +283,11 @@ async fn create_tunnel(
     let entry = caller.entry(&app, "tunnel.create", &tunnel.name, detail);
     let generation = change.commit(entry).await?;
     let created = CreatedTunnel {
-        tunnel: TunnelView::new(&app, &tunnel),
+        tunnel: TunnelView::new(&app, &tunnel, &editors),
         secret: secret.encode().to_string(),
         rollout: Rollout::of(&app, generation).await?,
     };
-    Ok((StatusCode::CREATED, Json(created)))
+    Ok((StatusCode::CREATED, Versioned(tunnel.stamp, created)))
 }
 
 /// Shows a tunnel with its secrets, connectors and links.
@@ -247,58 +300,79 @@ async fn get_tunnel(
     State(app): State<Shared>,
     caller: Caller,
     Path(name): Path<TunnelName>,
-) -> Result<Json<TunnelDetail>, Problem> {
+) -> Result<Versioned<TunnelDetail>, Problem> {
     caller.must_manage_tunnels()?;
     let mut db = app.store.read().await?;
     let tunnel = find(&mut db, &caller, &name).await?;
     let edges = store::edge::list(&mut db).await?;
     let keys = store::tunnel::keys(&mut db, tunnel.id).await?;
+    let editors = Editors::of(&mut db, vec![tunnel.stamp]).await?;
     let connectors = app.presence.state().connectors(tunnel.id);
-    Ok(Json(TunnelDetail {
-        tunnel: TunnelView::new(&app, &tunnel),
+    let detail = TunnelDetail {
+        tunnel: TunnelView::new(&app, &tunnel, &editors),
         secrets: secrets::views(keys, &connectors, app.clock.now_ms()),
         connectors: connectors.into_iter().map(|view| ConnectorBody::new(view, &edges)).collect(),
-    }))
+    };
+    Ok(Versioned(tunnel.stamp, detail))
 }
 
 /// Changes the display name.
 #[utoipa::path(
     patch, path = "/api/v1/admin/tunnel/{name}", tag = "tunnels", request_body = RenameTunnel,
-    params(("name" = String, Path, description = "The tunnel's name.")),
+    params(("name" = String, Path, description = "The tunnel's name."), IfMatch),
     responses((status = 200, description = "The tunnel.", body = TunnelView)),
 )]
 async fn rename_tunnel(
     State(app): State<Shared>,
     caller: Caller,
+    if_match: IfMatch,
     Path(name): Path<TunnelName>,
     Json(body): Json<RenameTunnel>,
-) -> Result<Json<TunnelView>, Problem> {
+) -> Result<Versioned<TunnelView>, Problem> {
     caller.must_manage_tunnels()?;
     let mut change = app.store.change().await?;
     let mut tunnel = find(&mut change, &caller, &name).await?;
+    if_match.check(&mut change, tunnel.stamp).await?;
     tunnel.display_name = display_text(&body.display_name, "the display name")?;
     store::tunnel::set_display_name(&mut change, tunnel.id, &tunnel.display_name).await?;
+    tunnel.stamp = caller.stamp(&app, &mut change, Stamped::Tunnel, tunnel.id).await?;
+    let editors = Editors::of(&mut change, vec![tunnel.stamp]).await?;
     let detail = serde_json::json!({ "display_name": &tunnel.display_name });
     change.commit(caller.entry(&app, "tunnel.rename", &name, detail)).await?;
-    Ok(Json(TunnelView::new(&app, &tunnel)))
+    Ok(Versioned(tunnel.stamp, TunnelView::new(&app, &tunnel, &editors)))
 }
 
-/// Removes a tunnel; its links are cut.
+/// How to remove.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Force {
+    /// Remove it though something uses it.
+    #[serde(default)]
+    pub(super) force: bool,
+}
+
+/// Removes a tunnel; its links are cut. While workflows use it this needs `force`.
 #[utoipa::path(
     delete, path = "/api/v1/admin/tunnel/{name}", tag = "tunnels",
-    params(("name" = String, Path, description = "The tunnel's name.")),
+    params(("name" = String, Path, description = "The tunnel's name."), Force),
     responses((status = 200, description = "Removed.", body = DeletedTunnel)),
 )]
 async fn delete_tunnel(
     State(app): State<Shared>,
     caller: Caller,
     Path(name): Path<TunnelName>,
+    Query(Force { force }): Query<Force>,
 ) -> Result<Json<DeletedTunnel>, Problem> {
     caller.must_manage_tunnels()?;
     let mut change = app.store.change().await?;
     let tunnel = find(&mut change, &caller, &name).await?;
+    let used_by = usage::users_of(&mut change, &tunnel).await?;
+    if !used_by.is_empty() && !force {
+        let detail = format!("{} workflows use the tunnel", used_by.len());
+        return Err(Problem::in_use(detail, used_by));
+    }
     store::tunnel::delete(&mut change, tunnel.id).await?;
-    let detail = serde_json::json!({ "id": tunnel.id });
+    let detail = serde_json::json!({ "id": tunnel.id, "used_by": used_by });
     let generation = change.commit(caller.entry(&app, "tunnel.delete", &name, detail)).await?;
     app.presence.forget(tunnel.id);
     Ok(Json(DeletedTunnel { rollout: Rollout::of(&app, generation).await? }))

@@ -2,22 +2,32 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use protocol::id::{TeamId, WorkflowId};
+use protocol::{
+    id::{TeamId, WorkflowId},
+    name::TunnelName,
+};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    extract::{Caller, Json, Path, display_text},
+    edit::{Edited, Editors, IfMatch, Versioned},
+    extract::{Caller, Json, Path, Query, display_text},
+    list::{List, Paging, search},
     no_content,
     problem::Problem,
+    teams,
     timestamp::Timestamp,
 };
 use crate::{
     action::{Action, MAX_ACTIONS},
     app::Shared,
     random,
-    store::{self, Read, workflow::Workflow},
+    store::{
+        self, Read,
+        stamp::{Stamp, Stamped},
+        workflow::{Summary, Workflow},
+    },
 };
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
@@ -36,27 +46,81 @@ struct WorkflowView {
     /// The team that owns it.
     #[schema(value_type = Uuid)]
     team: TeamId,
+    team_name: String,
     name: String,
     actions: Vec<Action>,
     created_at: Timestamp,
+    #[serde(flatten)]
+    edited: Edited,
 }
 
-impl From<Workflow> for WorkflowView {
-    fn from(workflow: Workflow) -> Self {
-        Self {
+impl WorkflowView {
+    async fn new(db: &mut impl Read, workflow: Workflow) -> Result<Versioned<Self>, Problem> {
+        let editors = Editors::of(db, vec![workflow.stamp]).await?;
+        let team = store::team::find(db, workflow.tenant, workflow.team).await?;
+        let view = Self {
             id: workflow.id,
             team: workflow.team,
+            team_name: team.map(|team| team.name).unwrap_or_default(),
             name: workflow.name,
             actions: workflow.actions,
             created_at: Timestamp(workflow.created_ms),
+            edited: editors.edited(workflow.stamp),
+        };
+        Ok(Versioned(workflow.stamp, view))
+    }
+}
+
+/// A workflow as lists show it.
+#[derive(Serialize, ToSchema)]
+struct WorkflowSummary {
+    #[schema(value_type = Uuid)]
+    id: WorkflowId,
+    /// The team that owns it.
+    #[schema(value_type = Uuid)]
+    team: TeamId,
+    team_name: String,
+    name: String,
+    /// How many actions it has.
+    action_count: u64,
+    /// Names of the tunnels that its actions use.
+    #[schema(value_type = Vec<String>)]
+    tunnels: Vec<TunnelName>,
+    created_at: Timestamp,
+    #[serde(flatten)]
+    edited: Edited,
+}
+
+impl WorkflowSummary {
+    fn new(workflow: Summary, editors: &Editors) -> Self {
+        Self {
+            id: workflow.id,
+            team: workflow.team,
+            team_name: workflow.team_name,
+            name: workflow.name,
+            action_count: workflow.actions,
+            tunnels: workflow.tunnels,
+            created_at: Timestamp(workflow.created_ms),
+            edited: editors.edited(workflow.stamp),
         }
     }
 }
 
-/// Workflows.
-#[derive(Serialize, ToSchema)]
-struct Workflows {
-    items: Vec<WorkflowView>,
+/// Which of them, in which order.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListWorkflows {
+    /// `name`, `created_at` or `updated_at`, with `-` before it for descending; `name` without it.
+    sort: Option<String>,
+    /// Only those whose name contains this; ASCII letters in either case.
+    #[param(max_length = 128)]
+    search: Option<String>,
+    /// Only the workflows of this team.
+    #[param(value_type = Option<Uuid>)]
+    team: Option<TeamId>,
+    /// Only workflows that use this tunnel.
+    #[param(value_type = Option<String>)]
+    tunnel: Option<TunnelName>,
 }
 
 /// A workflow to be.
@@ -66,8 +130,10 @@ struct CreateWorkflow {
     /// The team that is to own it.
     #[schema(value_type = Uuid)]
     team: TeamId,
+    #[schema(min_length = 1, max_length = 128)]
     name: String,
     /// Taken one after the other, until one gets no answer.
+    #[schema(min_items = 1, max_items = 100)]
     actions: Vec<Action>,
 }
 
@@ -75,25 +141,40 @@ struct CreateWorkflow {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct UpdateWorkflow {
+    /// The team that is to own it; the one that owns it, if this is left out. Its runs and its gateway
+    /// tokens go with it.
+    #[schema(value_type = Option<Uuid>)]
+    team: Option<TeamId>,
+    #[schema(min_length = 1, max_length = 128)]
     name: String,
     /// Taken one after the other, until one gets no answer.
+    #[schema(min_items = 1, max_items = 100)]
     actions: Vec<Action>,
 }
 
 /// Lists the workflows of the caller's teams; owners see all.
 #[utoipa::path(
-    get, path = "/api/v1/workflows", tag = "workflows",
-    responses((status = 200, description = "The workflows.", body = Workflows)),
+    get, path = "/api/v1/workflows", tag = "workflows", params(Paging, ListWorkflows),
+    responses((status = 200, description = "A page of workflows.", body = List<WorkflowSummary>)),
 )]
 async fn list_workflows(
     State(app): State<Shared>,
     caller: Caller,
-) -> Result<Json<Workflows>, Problem> {
+    Query(paging): Query<Paging>,
+    Query(query): Query<ListWorkflows>,
+) -> Result<Json<List<WorkflowSummary>>, Problem> {
+    let (page, order) = paging.page(query.sort.as_deref(), store::workflow::COLUMNS)?;
+    let filter = store::workflow::Filter {
+        of: caller.own_only(),
+        team: query.team,
+        tunnel: query.tunnel.as_ref(),
+        search: search(query.search.as_deref())?,
+    };
     let mut db = app.store.read().await?;
-    let own = store::team::of_user(&mut db, caller.user.id).await?;
-    let workflows = store::workflow::list(&mut db, caller.tenant()).await?.into_iter();
-    let visible = workflows.filter(|w| caller.user.is_owner || own.contains(&w.team));
-    Ok(Json(Workflows { items: visible.map(WorkflowView::from).collect() }))
+    let workflows = store::workflow::page(&mut db, caller.tenant(), &filter, &page).await?;
+    let editors = Editors::of(&mut db, workflows.items.iter().map(|w| w.stamp).collect()).await?;
+    let workflows = workflows.map(|workflow| WorkflowSummary::new(workflow, &editors));
+    Ok(Json(List::new(workflows, &order)))
 }
 
 /// Makes a workflow.
@@ -105,25 +186,29 @@ async fn create_workflow(
     State(app): State<Shared>,
     caller: Caller,
     Json(body): Json<CreateWorkflow>,
-) -> Result<(StatusCode, Json<WorkflowView>), Problem> {
+) -> Result<(StatusCode, Versioned<WorkflowView>), Problem> {
     validate(&body.actions)?;
     let mut change = app.store.change().await?;
     store::team::find(&mut change, caller.tenant(), body.team)
         .await?
         .ok_or_else(|| Problem::not_found("team"))?;
     caller.must_act_for(&mut change, body.team).await?;
-    let workflow = Workflow {
+    let mut workflow = Workflow {
         id: random::id(),
         tenant: caller.tenant(),
         team: body.team,
         name: display_text(&body.name, "the name")?,
         actions: body.actions,
         created_ms: app.clock.now_ms(),
+        stamp: Stamp::default(),
     };
     store::workflow::insert(&mut change, &workflow).await?;
+    workflow.stamp = caller.stamp(&app, &mut change, Stamped::Workflow, workflow.id).await?;
     let detail = serde_json::json!({ "name": &workflow.name, "team": workflow.team });
-    change.commit(caller.entry(&app, "workflow.create", workflow.id, detail)).await?;
-    Ok((StatusCode::CREATED, Json(workflow.into())))
+    let id = workflow.id;
+    let view = WorkflowView::new(&mut change, workflow).await?;
+    change.commit(caller.entry(&app, "workflow.create", id, detail)).await?;
+    Ok((StatusCode::CREATED, view))
 }
 
 /// Shows a workflow.
@@ -136,32 +221,47 @@ async fn get_workflow(
     State(app): State<Shared>,
     caller: Caller,
     Path(id): Path<WorkflowId>,
-) -> Result<Json<WorkflowView>, Problem> {
+) -> Result<Versioned<WorkflowView>, Problem> {
     let mut db = app.store.read().await?;
-    Ok(Json(find(&mut db, &caller, id).await?.into()))
+    let workflow = find(&mut db, &caller, id).await?;
+    WorkflowView::new(&mut db, workflow).await
 }
 
-/// Changes a workflow's name and actions.
+/// Changes a workflow's name and actions, and moves it to another team.
 #[utoipa::path(
     put, path = "/api/v1/workflows/{id}", tag = "workflows", request_body = UpdateWorkflow,
-    params(("id" = Uuid, Path, description = "The workflow.")),
+    params(("id" = Uuid, Path, description = "The workflow."), IfMatch),
     responses((status = 200, description = "The workflow.", body = WorkflowView)),
 )]
 async fn update_workflow(
     State(app): State<Shared>,
     caller: Caller,
+    if_match: IfMatch,
     Path(id): Path<WorkflowId>,
     Json(body): Json<UpdateWorkflow>,
-) -> Result<Json<WorkflowView>, Problem> {
+) -> Result<Versioned<WorkflowView>, Problem> {
     validate(&body.actions)?;
     let mut change = app.store.change().await?;
     let mut workflow = find(&mut change, &caller, id).await?;
+    if_match.check(&mut change, workflow.stamp).await?;
+    let from = workflow.team;
+    if let Some(team) = body.team.filter(|team| *team != from) {
+        teams::find(&mut change, &caller, team).await?;
+        caller.must_act_for(&mut change, team).await?;
+        store::workflow::change_team(&mut change, id, team).await?;
+        workflow.team = team;
+    }
     workflow.name = display_text(&body.name, "the name")?;
     workflow.actions = body.actions;
     store::workflow::update(&mut change, &workflow).await?;
-    let detail = serde_json::json!({ "name": &workflow.name, "team": workflow.team });
+    workflow.stamp = caller.stamp(&app, &mut change, Stamped::Workflow, id).await?;
+    let mut detail = serde_json::json!({ "name": &workflow.name, "team": workflow.team });
+    if workflow.team != from {
+        detail["moved_from"] = serde_json::json!(from);
+    }
+    let view = WorkflowView::new(&mut change, workflow).await?;
     change.commit(caller.entry(&app, "workflow.update", id, detail)).await?;
-    Ok(Json(workflow.into()))
+    Ok(view)
 }
 
 /// Removes a workflow and its runs; its gateway tokens are revoked.

@@ -67,6 +67,7 @@ struct Edge {
     session: u64,
     lease_until_ms: u64,
     applied_generation: u64,
+    gateway_tls: bool,
     links: HashMap<LinkKey, LinkPresence>,
     /// Of its lost links, those that went with a goodbye of late; at most [`MAX_GOODBYES`].
     goodbyes: VecDeque<LinkDown>,
@@ -101,6 +102,7 @@ pub(crate) struct EdgeView {
     pub(crate) is_live: bool,
     pub(crate) lease_until_ms: u64,
     pub(crate) applied_generation: u64,
+    pub(crate) gateway_tls: bool,
     pub(crate) links: usize,
 }
 
@@ -152,6 +154,7 @@ impl State {
         }
         edge.lease_until_ms = now_ms + LEASE_MS;
         edge.applied_generation = report.applied_generation;
+        edge.gateway_tls = report.gateway_tls;
         self.take_links(id, report, now_ms);
         Ok(())
     }
@@ -418,6 +421,7 @@ impl State {
             is_live: edge.lease_until_ms > now_ms,
             lease_until_ms: edge.lease_until_ms,
             applied_generation: edge.applied_generation,
+            gateway_tls: edge.gateway_tls,
             links: edge.links.len(),
         }
     }

@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -22,7 +23,9 @@ use protocol::{
     refusal::{Code, Refusal},
 };
 use rand::seq::SliceRandom as _;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use zeroize::Zeroizing;
 
 use super::{
@@ -31,7 +34,7 @@ use super::{
 };
 use crate::{
     app::App,
-    random,
+    ca, random,
     store::{self, edge::Edge, tunnel::Tunnel},
 };
 
@@ -69,11 +72,12 @@ pub(super) async fn send(
         Code::EdgeUnavailable,
         "no edge is in touch with the control plane".to_owned(),
     );
-    for edge in gateways {
+    for (edge, is_tls) in gateways {
         trace.phases = Phases::default();
         trace.gateways.push(format!("{} {}", edge.link.region, edge.gateway));
         let credentials = credentials(app, caller, &tunnel)?;
-        match attempt(&edge, credentials, request, trace).await {
+        let tls = is_tls.then_some(&app.to_gateways);
+        match attempt(&edge, tls, credentials, request, trace).await {
             Ok(exchanged) => return Ok(exchanged),
             Err(refused) if refused.is_undelivered => last = refused,
             Err(refused) => return Err(refused.failure),
@@ -83,12 +87,12 @@ pub(super) async fn send(
 }
 
 /// Looks the tunnel up and judges access early, for a clear answer; the edge decides. Gateways with a
-/// link of the tunnel come first, and regions alternate.
+/// link of the tunnel come first, and regions alternate. With each comes whether it speaks TLS.
 async fn route(
     app: &App,
     caller: &Caller,
     name: &TunnelName,
-) -> Result<(Tunnel, Vec<Edge>), Refusal> {
+) -> Result<(Tunnel, Vec<(Edge, bool)>), Refusal> {
     let lookup = async {
         let mut db = app.store.read().await?;
         let tunnel = store::tunnel::by_name(&mut db, caller.tenant, name).await?;
@@ -112,21 +116,23 @@ async fn route(
         }
     }
     let now_ms = app.clock.now_ms();
-    let linked = {
+    edges.shuffle(&mut rand::rng());
+    let (edges, linked) = {
         let state = app.presence.state();
-        edges.retain(|edge| state.edge(edge.id, now_ms).is_live);
+        let views = edges.into_iter().map(|edge| (state.edge(edge.id, now_ms), edge));
+        let live = views.filter(|(view, _)| view.is_live);
+        let edges: Vec<_> = live.map(|(view, edge)| (edge, view.gateway_tls)).collect();
         let connectors = state.connectors(tunnel.id);
         let links = connectors.into_iter().flat_map(|connector| connector.links);
-        links.map(|(edge, _)| edge).collect::<Vec<_>>()
+        (edges, links.map(|(edge, _)| edge).collect::<Vec<_>>())
     };
-    edges.shuffle(&mut rand::rng());
     let mut seen = HashMap::new();
     let mut ranked: Vec<_> = edges
         .into_iter()
-        .map(|edge| {
+        .map(|(edge, is_tls)| {
             let rank: &mut usize = seen.entry(edge.link.region.clone()).or_default();
             *rank += 1;
-            ((!linked.contains(&edge.id), *rank), edge)
+            ((!linked.contains(&edge.id), *rank), (edge, is_tls))
         })
         .collect();
     ranked.sort_by_key(|(rank, _)| *rank);
@@ -158,6 +164,7 @@ fn credentials(app: &App, caller: &Caller, tunnel: &Tunnel) -> Result<HeaderValu
 
 async fn attempt(
     edge: &Edge,
+    tls: Option<&Arc<rustls::ClientConfig>>,
     credentials: HeaderValue,
     request: &Prepared,
     trace: &mut Trace,
@@ -174,12 +181,42 @@ async fn attempt(
         tokio::time::timeout(DIAL, dial).await.ok().and_then(Result::ok).ok_or_else(unreachable)?;
     // Without Nagle a small request leaves at once; a socket that cannot be told so still works.
     let _ = stream.set_nodelay(true);
-    let connection = Connection::new(stream).await.map_err(|_| unreachable())?;
+    let connection = match tls {
+        None => Connection::new(stream).await,
+        Some(tls) => Connection::new(shake_hands(edge, tls, stream).await?).await,
+    };
+    let connection = connection.map_err(|_| unreachable())?;
     if request.is_https() {
         through_connect(connection, credentials, request, trace).await
     } else {
         absolute(connection, credentials, request, trace).await
     }
+}
+
+/// Makes sure that this is a gateway of the deployment before it gets a capability.
+async fn shake_hands(
+    edge: &Edge,
+    tls: &Arc<rustls::ClientConfig>,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, Refused> {
+    let address = &edge.gateway;
+    let failed = |reason: String| {
+        let detail = format!("TLS with the gateway {address} failed: {reason}");
+        Refused::undelivered(Code::EdgeUnavailable, detail)
+    };
+    let name = ServerName::try_from(address.host.clone())
+        .map_err(|_| failed("its host is no name for TLS".to_owned()))?;
+    let handshake = TlsConnector::from(tls.clone()).connect(name, stream);
+    let stream = match tokio::time::timeout(DIAL, handshake).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(failed(error.to_string())),
+        Err(_) => return Err(failed(format!("no answer within {} s", DIAL.as_secs()))),
+    };
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    if shown.and_then(ca::edge_of).is_none() {
+        return Err(failed("its certificate is not that of an edge".to_owned()));
+    }
+    Ok(stream)
 }
 
 /// Plain HTTP: the gateway forwards the request.

@@ -7,8 +7,17 @@ use protocol::{
 use sqlx::any::AnyRow;
 
 use super::{
-    Change, Read, Result, Write, converted, parsed, signed, text, unsigned, unsigned_option,
+    Change, Read, Result, Write, converted,
+    page::{Column, Page, Select, Slice, State, Value},
+    parsed, signed, text, unsigned, unsigned_option,
 };
+
+/// What keys can be ordered by.
+pub(crate) const COLUMNS: &[Column] = &[
+    Column::text("name", "LOWER(name)"),
+    Column::number("created_at", "created_ms"),
+    Column::number("last_used_at", "COALESCE(last_used_ms, 0)"),
+];
 
 #[derive(Debug, Clone)]
 pub(crate) struct ApiKeyRow {
@@ -43,12 +52,23 @@ pub(crate) async fn find(db: &mut impl Read, id: ApiKeyId) -> Result<Option<ApiK
     row.as_ref().map(read).transpose()
 }
 
-pub(crate) async fn list(db: &mut impl Read, user: UserId) -> Result<Vec<ApiKeyRow>> {
-    let rows = sqlx::query("SELECT * FROM api_key WHERE user_id = $1 ORDER BY id")
-        .bind(user.to_string())
-        .fetch_all(db.connection())
-        .await?;
-    rows.iter().map(read).collect()
+/// A page of a user's keys.
+pub(crate) async fn page(
+    db: &mut impl Read,
+    user: UserId,
+    state: State,
+    search: Option<&str>,
+    page: &Page,
+) -> Result<Slice<ApiKeyRow>> {
+    let select = Select::new("*", "api_key", "id")
+        .and("user_id = ?", [Value::Text(user.to_string())])
+        .search(&["name"], search);
+    let select = match state {
+        State::All => select,
+        State::Live => select.and("revoked_ms IS NULL", []),
+        State::Ended => select.and("revoked_ms IS NOT NULL", []),
+    };
+    select.page(db, page, read).await
 }
 
 pub(crate) async fn touch(db: &mut impl Write, id: ApiKeyId, now_ms: u64) -> Result<()> {

@@ -8,7 +8,14 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use protocol::id::{TenantId, UserId};
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Read, Result, signed, text, unsigned};
+use super::{
+    Change, Read, Result,
+    page::{Column, Key, Page, Position, Slice},
+    signed, text, unsigned,
+};
+
+/// The order of entries.
+pub(crate) const BY_TIME: &Column = &Column::number("at", "sequence");
 
 /// What is to be recorded about a change.
 #[derive(Debug, Clone)]
@@ -120,16 +127,24 @@ impl Filter {
 /// Entries that a search for one page goes through, at most.
 const MAX_SEARCHED: i64 = 20_000;
 
-/// Entries before `before` that fit, newest first, at most `limit`; and where to go on, if there are
-/// more. A page may hold fewer, or none, though there are more: the search for one page is bounded.
+/// A page of the entries that fit, newest first. It may hold fewer than asked for, or none, though there
+/// are more: the search for one page is bounded.
 pub(crate) async fn page(
     db: &mut impl Read,
     tenant: TenantId,
-    before: Option<u64>,
-    limit: u32,
     filter: &Filter,
-) -> Result<(Vec<Link>, Option<u64>)> {
+    page: &Page,
+) -> Result<Slice<Link>> {
+    let before = match &page.after {
+        Some(Position { key: Key::Number(before), .. }) => u64::try_from(*before).ok(),
+        Some(_) | None => None,
+    };
     let (mut found, mut next, mut searched) = (Vec::new(), before, 0);
+    let slice = |items, next: Option<u64>| {
+        let next = next.filter(|next| *next > 1);
+        let end = |next| Position { key: Key::Number(signed(next)), id: String::new() };
+        Slice { items, end: next.map(end) }
+    };
     while searched < MAX_SEARCHED {
         let rows = sqlx::query(
             "SELECT entry, hash FROM audit WHERE tenant_id = $1 AND sequence < $2
@@ -141,7 +156,7 @@ pub(crate) async fn page(
         .fetch_all(db.connection())
         .await?;
         if rows.is_empty() {
-            return Ok((found, None));
+            return Ok(slice(found, None));
         }
         for row in &rows {
             let recorded: Recorded = super::json(row, "entry")?;
@@ -149,13 +164,13 @@ pub(crate) async fn page(
             if filter.fits(&recorded) {
                 found.push(Link { recorded, hash: text(row, "hash")? });
             }
-            if found.len() == limit as usize {
-                return Ok((found, next.filter(|next| *next > 1)));
+            if found.len() == page.limit {
+                return Ok(slice(found, next));
             }
         }
         searched += BATCH;
     }
-    Ok((found, next.filter(|next| *next > 1)))
+    Ok(slice(found, next))
 }
 
 /// Entries after `after`, oldest first.

@@ -7,7 +7,11 @@ use protocol::{
 };
 use sqlx::any::AnyRow;
 
-use super::{Change, Read, Result, feed, json, parsed, signed, to_json, unsigned};
+use super::{Change, Read, Result, feed, json, page::Column, parsed, signed, to_json, unsigned};
+
+/// What edges can be ordered by.
+pub(crate) const COLUMNS: &[Column] =
+    &[Column::number("joined_at", "joined_ms"), Column::text("region", "''")];
 
 #[derive(Debug, Clone)]
 pub(crate) struct Edge {

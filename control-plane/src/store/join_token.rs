@@ -3,7 +3,15 @@
 use protocol::{credential::CredentialDigest, id::JoinTokenId};
 use sqlx::any::AnyRow;
 
-use super::{Change, Read, Result, converted, parsed, signed, unsigned, unsigned_option};
+use super::{
+    Change, Read, Result, converted,
+    page::{Column, Page, Select, Slice, State, Value},
+    parsed, signed, unsigned, unsigned_option,
+};
+
+/// What join tokens can be ordered by.
+pub(crate) const COLUMNS: &[Column] =
+    &[Column::number("created_at", "created_ms"), Column::number("expires_at", "expires_ms")];
 
 #[derive(Debug, Clone)]
 pub(crate) struct JoinTokenRow {
@@ -36,10 +44,20 @@ pub(crate) async fn find(db: &mut impl Read, id: JoinTokenId) -> Result<Option<J
     row.as_ref().map(read).transpose()
 }
 
-pub(crate) async fn list(db: &mut impl Read) -> Result<Vec<JoinTokenRow>> {
-    let rows =
-        sqlx::query("SELECT * FROM join_token ORDER BY id").fetch_all(db.connection()).await?;
-    rows.iter().map(read).collect()
+pub(crate) async fn page(
+    db: &mut impl Read,
+    state: State,
+    now_ms: u64,
+    page: &Page,
+) -> Result<Slice<JoinTokenRow>> {
+    let select = Select::new("*", "join_token", "id");
+    let now = [Value::Number(signed(now_ms))];
+    let select = match state {
+        State::All => select,
+        State::Live => select.and("revoked_ms IS NULL AND expires_ms > ?", now),
+        State::Ended => select.and("(revoked_ms IS NOT NULL OR expires_ms <= ?)", now),
+    };
+    select.page(db, page, read).await
 }
 
 pub(crate) async fn touch(db: &mut Change, id: JoinTokenId, now_ms: u64) -> Result<()> {

@@ -7,7 +7,14 @@ use protocol::{
     id::{ConnectorId, KeyId, TunnelId},
 };
 
-use super::{Read, Result, Write, json, parsed, signed, text, to_json, unsigned, unsigned_option};
+use super::{
+    Read, Result, Write, json,
+    page::{Column, Page, Select, Slice, Value},
+    parsed, signed, text, to_json, unsigned, unsigned_option,
+};
+
+/// The order of changes of health.
+pub(crate) const BY_TIME: &Column = &Column::number("since", "since_ms");
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConnectorRow {
@@ -122,19 +129,16 @@ pub(crate) async fn ever_connected(db: &mut impl Read) -> Result<Vec<(TunnelId, 
     rows.iter().map(|row| Ok((parsed(row, "tunnel_id")?, read_health(row)?))).collect()
 }
 
-/// A tunnel's newest changes of health, newest first.
+/// A page of a tunnel's changes of health.
 pub(crate) async fn history(
     db: &mut impl Read,
     tunnel: TunnelId,
-    limit: u32,
-) -> Result<Vec<HealthRow>> {
-    let rows =
-        sqlx::query("SELECT * FROM health WHERE tunnel_id = $1 ORDER BY since_ms DESC LIMIT $2")
-            .bind(tunnel.to_string())
-            .bind(i64::from(limit))
-            .fetch_all(db.connection())
-            .await?;
-    rows.iter().map(read_health).collect()
+    page: &Page,
+) -> Result<Slice<HealthRow>> {
+    Select::new("*", "health", "tunnel_id")
+        .and("tunnel_id = ?", [Value::Text(tunnel.to_string())])
+        .page(db, page, read_health)
+        .await
 }
 
 fn read_health(row: &sqlx::any::AnyRow) -> Result<HealthRow> {

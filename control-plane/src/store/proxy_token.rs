@@ -9,8 +9,29 @@ use protocol::{
 use sqlx::{Row as _, any::AnyRow};
 
 use super::{
-    Change, Error, Read, Result, converted, feed, parsed, signed, text, unsigned, unsigned_option,
+    Change, Error, Read, Result, converted, feed,
+    page::{Column, Page, Select, Slice, State, Value},
+    parsed, signed, text, unsigned, unsigned_option,
 };
+
+/// What tokens can be ordered by.
+pub(crate) const COLUMNS: &[Column] = &[
+    Column::text("name", "LOWER(name)"),
+    Column::number("created_at", "created_ms"),
+    Column::number("expires_at", "expires_ms"),
+];
+
+/// Which tokens are looked for; what is left out fits all.
+#[derive(Debug, Default)]
+pub(crate) struct Filter<'a> {
+    /// Of this user's teams.
+    pub(crate) of: Option<UserId>,
+    pub(crate) team: Option<TeamId>,
+    pub(crate) workflow: Option<WorkflowId>,
+    pub(crate) state: State,
+    /// Part of the name.
+    pub(crate) search: Option<&'a str>,
+}
 
 #[derive(Debug, Clone)]
 pub(crate) struct ProxyTokenRow {
@@ -65,12 +86,27 @@ pub(crate) async fn find(db: &mut impl Read, id: ProxyTokenId) -> Result<Option<
     row.as_ref().map(read).transpose()
 }
 
-pub(crate) async fn list(db: &mut impl Read, tenant: TenantId) -> Result<Vec<ProxyTokenRow>> {
-    let rows = sqlx::query("SELECT * FROM proxy_token WHERE tenant_id = $1 ORDER BY name, id")
-        .bind(tenant.to_string())
-        .fetch_all(db.connection())
-        .await?;
-    rows.iter().map(read).collect()
+/// A page of the tenant's tokens.
+pub(crate) async fn page(
+    db: &mut impl Read,
+    tenant: TenantId,
+    filter: &Filter<'_>,
+    now_ms: u64,
+    page: &Page,
+) -> Result<Slice<ProxyTokenRow>> {
+    let select = Select::new("*", "proxy_token", "id")
+        .and("tenant_id = ?", [Value::Text(tenant.to_string())])
+        .and_if("team_id IN (SELECT team_id FROM team_member WHERE user_id = ?)", filter.of)
+        .and_if("team_id = ?", filter.team)
+        .and_if("workflow_id = ?", filter.workflow)
+        .search(&["name"], filter.search);
+    let now = [Value::Number(signed(now_ms))];
+    let select = match filter.state {
+        State::All => select,
+        State::Live => select.and("revoked_ms IS NULL AND expires_ms > ?", now),
+        State::Ended => select.and("(revoked_ms IS NOT NULL OR expires_ms <= ?)", now),
+    };
+    select.page(db, page, read).await
 }
 
 /// The live tokens of all tenants.
@@ -100,6 +136,20 @@ pub(crate) async fn revoke(db: &mut Change, id: ProxyTokenId, now_ms: u64) -> Re
     let sql = "UPDATE proxy_token SET revoked_ms = $2
                WHERE id = $1 AND revoked_ms IS NULL RETURNING id";
     revoke_by(db, sql, id.to_string(), now_ms).await.map(drop)
+}
+
+/// Lets a workflow's tokens act for another team.
+pub(super) async fn change_team(db: &mut Change, workflow: WorkflowId, team: TeamId) -> Result<()> {
+    let rows =
+        sqlx::query("UPDATE proxy_token SET team_id = $2 WHERE workflow_id = $1 RETURNING id")
+            .bind(workflow.to_string())
+            .bind(team.to_string())
+            .fetch_all(db.connection())
+            .await?;
+    for row in &rows {
+        feed::mark(db, &ItemKey::ProxyToken(parsed(row, "id")?)).await?;
+    }
+    Ok(())
 }
 
 /// Returns those that were not revoked before.

@@ -3,10 +3,17 @@
 
 use protocol::id::{ControlPlaneId, RunId, TeamId, TenantId, WorkflowId};
 use serde::{Deserialize, Serialize};
-use sqlx::any::AnyRow;
+use sqlx::{Row as _, any::AnyRow};
 
-use super::{Read, Result, Write, json, parsed, signed, to_json, unsigned, unsigned_option};
-use crate::action::ActionResult;
+use super::{
+    Read, Result, Write, json,
+    page::{Column, Page, Select, Slice, Value},
+    parsed, signed, to_json, unsigned, unsigned_option,
+};
+use crate::action::{ActionResult, Outcome};
+
+/// The order of runs; ids are ordered by the time at which they were made.
+pub(crate) const BY_TIME: &Column = &Column::text("created_at", "id");
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -32,6 +39,17 @@ pub(crate) struct Run {
     pub(crate) workflow: WorkflowId,
     pub(crate) status: Status,
     pub(crate) results: Vec<ActionResult>,
+    pub(crate) created_ms: u64,
+    pub(crate) finished_ms: Option<u64>,
+}
+
+/// A run as lists show it.
+#[derive(Debug, Clone)]
+pub(crate) struct Summary {
+    pub(crate) id: RunId,
+    pub(crate) workflow: WorkflowId,
+    pub(crate) status: Status,
+    pub(crate) outcomes: Vec<Outcome>,
     pub(crate) created_ms: u64,
     pub(crate) finished_ms: Option<u64>,
 }
@@ -78,13 +96,17 @@ pub(crate) async fn insert(
 }
 
 pub(crate) async fn update(db: &mut impl Write, run: &Run) -> Result<()> {
-    sqlx::query("UPDATE run SET status = $2, results = $3, finished_ms = $4 WHERE id = $1")
-        .bind(run.id.to_string())
-        .bind(to_json(&run.status))
-        .bind(to_json(&run.results))
-        .bind(run.finished_ms.map(signed))
-        .execute(db.connection())
-        .await?;
+    let outcomes: Vec<_> = run.results.iter().map(Outcome::from).collect();
+    sqlx::query(
+        "UPDATE run SET status = $2, results = $3, finished_ms = $4, outcomes = $5 WHERE id = $1",
+    )
+    .bind(run.id.to_string())
+    .bind(to_json(&run.status))
+    .bind(to_json(&run.results))
+    .bind(run.finished_ms.map(signed))
+    .bind(to_json(&outcomes))
+    .execute(db.connection())
+    .await?;
     Ok(())
 }
 
@@ -112,22 +134,21 @@ pub(crate) async fn find(db: &mut impl Read, tenant: TenantId, id: RunId) -> Res
     row.as_ref().map(read).transpose()
 }
 
-/// A workflow's runs before `before`, newest first.
+/// A page of a workflow's runs.
 pub(crate) async fn page(
     db: &mut impl Read,
     workflow: WorkflowId,
-    before: Option<RunId>,
-    limit: u32,
-) -> Result<Vec<Run>> {
-    let rows = sqlx::query(
-        "SELECT * FROM run WHERE workflow_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
-    )
-    .bind(workflow.to_string())
-    .bind(before.map_or_else(|| "~".to_owned(), |id| id.to_string()))
-    .bind(i64::from(limit))
-    .fetch_all(db.connection())
-    .await?;
-    rows.iter().map(read).collect()
+    status: Option<Status>,
+    page: &Page,
+) -> Result<Slice<Summary>> {
+    // Runs of older versions have no outcomes of their own.
+    let columns = "id, workflow_id, status, created_ms, finished_ms, outcomes, \
+         CASE WHEN outcomes IS NULL THEN results END AS results";
+    Select::new(columns, "run", "id")
+        .and("workflow_id = ?", [Value::Text(workflow.to_string())])
+        .and_if("status = ?", status.map(|status| to_json(&status)))
+        .page(db, page, read_summary)
+        .await
 }
 
 /// Forgets all but a workflow's newest runs.
@@ -141,6 +162,21 @@ pub(crate) async fn trim(db: &mut impl Write, workflow: WorkflowId, keep: u32) -
     .execute(db.connection())
     .await?;
     Ok(())
+}
+
+fn read_summary(row: &AnyRow) -> Result<Summary> {
+    let outcomes = match row.try_get::<Option<String>, _>("outcomes")? {
+        Some(_) => json(row, "outcomes")?,
+        None => json::<Vec<ActionResult>>(row, "results")?.iter().map(Outcome::from).collect(),
+    };
+    Ok(Summary {
+        id: parsed(row, "id")?,
+        workflow: parsed(row, "workflow_id")?,
+        status: json(row, "status")?,
+        outcomes,
+        created_ms: unsigned(row, "created_ms")?,
+        finished_ms: unsigned_option(row, "finished_ms")?,
+    })
 }
 
 fn read(row: &AnyRow) -> Result<Run> {

@@ -4,8 +4,11 @@ use protocol::id::UserId;
 
 use sqlx::any::AnyRow;
 
-use super::{Change, Read, Result, Write, parsed, signed, text, unsigned};
+use super::{Change, Read, Result, Write, page::Column, parsed, signed, text, unsigned};
 use crate::auth::session::{ABSOLUTE_MS, IDLE_MS};
+
+/// The order of sessions.
+pub(crate) const BY_USE: &Column = &Column::number("last_used_at", "last_used_ms");
 
 #[derive(Debug, Clone)]
 pub(crate) struct Session {

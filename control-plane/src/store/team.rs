@@ -8,7 +8,20 @@ use protocol::{
 };
 use sqlx::any::AnyRow;
 
-use super::{Change, Read, Result, parsed, proxy_token, signed, text, tunnel, unsigned};
+use super::{
+    Change, Read, Result,
+    page::{Column, Page, Select, Slice, Value},
+    parsed, proxy_token, signed,
+    stamp::{self, Stamp},
+    text, tunnel, unsigned, user,
+};
+
+/// What teams can be ordered by.
+pub(crate) const COLUMNS: &[Column] = &[
+    Column::text("name", "LOWER(name)"),
+    Column::number("created_at", "created_ms"),
+    Column::number("updated_at", "updated_ms"),
+];
 
 #[derive(Debug, Clone)]
 pub(crate) struct Team {
@@ -16,10 +29,11 @@ pub(crate) struct Team {
     pub(crate) tenant: TenantId,
     pub(crate) name: String,
     pub(crate) created_ms: u64,
+    pub(crate) stamp: Stamp,
 }
 
 pub(crate) async fn insert(db: &mut Change, team: &Team) -> Result<()> {
-    sqlx::query("INSERT INTO team (id, tenant_id, name, created_ms) VALUES ($1, $2, $3, $4)")
+    sqlx::query("INSERT INTO team (id, tenant_id, name, created_ms, updated_ms) VALUES ($1, $2, $3, $4, $4)")
         .bind(team.id.to_string())
         .bind(team.tenant.to_string())
         .bind(team.name.as_str())
@@ -44,6 +58,22 @@ pub(crate) async fn list(db: &mut impl Read, tenant: TenantId) -> Result<Vec<Tea
         .fetch_all(db.connection())
         .await?;
     rows.iter().map(read).collect()
+}
+
+/// A page of the tenant's teams; of a user's own, if there is one.
+pub(crate) async fn page(
+    db: &mut impl Read,
+    tenant: TenantId,
+    of: Option<UserId>,
+    search: Option<&str>,
+    page: &Page,
+) -> Result<Slice<Team>> {
+    Select::new("*", "team", "id")
+        .and("tenant_id = ?", [Value::Text(tenant.to_string())])
+        .and_if("id IN (SELECT team_id FROM team_member WHERE user_id = ?)", of)
+        .search(&["name"], search)
+        .page(db, page, read)
+        .await
 }
 
 /// The teams that a user is in.
@@ -83,13 +113,23 @@ pub(crate) async fn remove_member(db: &mut Change, team: TeamId, user: UserId) -
     Ok(())
 }
 
-/// How many workflows the team owns.
-pub(crate) async fn workflows(db: &mut impl Read, team: TeamId) -> Result<u64> {
-    let row = sqlx::query("SELECT COUNT(*) AS n FROM workflow WHERE team_id = $1")
-        .bind(team.to_string())
-        .fetch_one(db.connection())
+pub(crate) async fn rename(db: &mut Change, id: TeamId, name: &str) -> Result<()> {
+    sqlx::query("UPDATE team SET name = $2 WHERE id = $1")
+        .bind(id.to_string())
+        .bind(name)
+        .execute(db.connection())
         .await?;
-    unsigned(&row, "n")
+    Ok(())
+}
+
+/// The users in a team.
+pub(crate) async fn users(db: &mut impl Read, team: TeamId) -> Result<Vec<user::User>> {
+    let sql = "SELECT account.*, tenant.is_operator FROM account
+         JOIN tenant ON tenant.id = account.tenant_id
+         JOIN team_member ON team_member.user_id = account.id
+         WHERE team_member.team_id = $1 ORDER BY account.email";
+    let rows = sqlx::query(sql).bind(team.to_string()).fetch_all(db.connection()).await?;
+    rows.iter().map(user::read).collect()
 }
 
 /// Takes it off every access list, and revokes its gateway tokens, which it returns.
@@ -113,5 +153,6 @@ fn read(row: &AnyRow) -> Result<Team> {
         tenant: parsed(row, "tenant_id")?,
         name: text(row, "name")?,
         created_ms: unsigned(row, "created_ms")?,
+        stamp: stamp::read(row)?,
     })
 }

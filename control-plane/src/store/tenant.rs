@@ -3,7 +3,15 @@
 use protocol::id::TenantId;
 use sqlx::any::AnyRow;
 
-use super::{Change, Read, Result, parsed, signed, text, truth, unsigned};
+use super::{
+    Change, Read, Result,
+    page::{Column, Page, Select, Slice},
+    parsed, signed, text, truth, unsigned,
+};
+
+/// What tenants can be ordered by.
+pub(crate) const COLUMNS: &[Column] =
+    &[Column::text("name", "LOWER(name)"), Column::number("created_at", "created_ms")];
 
 #[derive(Debug, Clone)]
 pub(crate) struct Tenant {
@@ -28,6 +36,14 @@ pub(crate) async fn insert(db: &mut Change, tenant: &Tenant) -> Result<()> {
 pub(crate) async fn list(db: &mut impl Read) -> Result<Vec<Tenant>> {
     let rows = sqlx::query("SELECT * FROM tenant ORDER BY name").fetch_all(db.connection()).await?;
     rows.iter().map(read).collect()
+}
+
+pub(crate) async fn page(
+    db: &mut impl Read,
+    search: Option<&str>,
+    page: &Page,
+) -> Result<Slice<Tenant>> {
+    Select::new("*", "tenant", "id").search(&["name"], search).page(db, page, read).await
 }
 
 /// The tenant whose owners look after the deployment.

@@ -11,9 +11,23 @@ use protocol::{
 use sqlx::any::AnyRow;
 
 use super::{
-    Change, Read, Result, converted, feed, json, parsed, signed, text, to_json, truth, unsigned,
-    unsigned_option,
+    Change, Read, Result, converted, feed, json,
+    page::Column,
+    parsed, signed,
+    stamp::{self, Stamp},
+    text, to_json, truth, unsigned, unsigned_option,
 };
+
+/// What tunnels can be ordered by.
+pub(crate) const COLUMNS: &[Column] = &[
+    Column::text("name", "name"),
+    Column::text("display_name", "LOWER(display_name)"),
+    Column::number("created_at", "created_ms"),
+    Column::number("updated_at", "updated_ms"),
+    Column::number("health", "0"),
+];
+/// What a tunnel's secrets are ordered by.
+pub(crate) const KEY_COLUMNS: &[Column] = &[Column::number("created_at", "created_ms")];
 
 #[derive(Debug, Clone)]
 pub(crate) struct Tunnel {
@@ -24,6 +38,7 @@ pub(crate) struct Tunnel {
     pub(crate) access: Access,
     pub(crate) created_ms: u64,
     pub(crate) ever_connected: bool,
+    pub(crate) stamp: Stamp,
 }
 
 /// The public half of a secret.
@@ -92,9 +107,10 @@ pub(crate) async fn set_display_name(db: &mut Change, id: TunnelId, name: &str) 
 }
 
 pub(crate) async fn set_access(db: &mut Change, id: TunnelId, access: &Access) -> Result<()> {
-    sqlx::query("UPDATE tunnel SET access = $2 WHERE id = $1")
+    sqlx::query("UPDATE tunnel SET access = $2, revision = $3 WHERE id = $1")
         .bind(id.to_string())
         .bind(to_json(access))
+        .bind(signed(db.generation))
         .execute(db.connection())
         .await?;
     feed::mark(db, &ItemKey::Tunnel(id)).await
@@ -153,6 +169,7 @@ pub(super) fn read(row: &AnyRow) -> Result<Tunnel> {
         access: json(row, "access")?,
         created_ms: unsigned(row, "created_ms")?,
         ever_connected: truth(row, "ever_connected")?,
+        stamp: stamp::read(row)?,
     })
 }
 

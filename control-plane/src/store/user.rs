@@ -6,7 +6,17 @@ use protocol::id::{TenantId, UserId};
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 
-use super::{Change, Read, Result, json, parsed, signed, text, to_json, truth, unsigned};
+use super::{
+    Change, Read, Result, json,
+    page::{Column, Page, Select, Slice, Value},
+    parsed, signed,
+    stamp::{self, Stamp},
+    text, to_json, truth, unsigned, unsigned_option,
+};
+
+/// What users can be ordered by.
+pub(crate) const COLUMNS: &[Column] =
+    &[Column::text("email", "email"), Column::number("created_at", "account.created_ms")];
 
 /// Something that a user may be allowed to do beyond using what their teams own.
 #[derive(
@@ -30,6 +40,18 @@ pub(crate) struct User {
     pub(crate) is_owner: bool,
     pub(crate) permissions: BTreeSet<Permission>,
     pub(crate) created_ms: u64,
+    pub(crate) about: About,
+    pub(crate) stamp: Stamp,
+}
+
+/// What is known of a user beyond what a new one needs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct About {
+    /// What people call them; may be empty.
+    pub(crate) name: String,
+    /// Since when nobody can come in as this user.
+    pub(crate) disabled_ms: Option<u64>,
+    pub(crate) last_login_ms: Option<u64>,
 }
 
 impl User {
@@ -44,8 +66,9 @@ const SELECT: &str = "SELECT account.*, tenant.is_operator FROM account \
 
 pub(crate) async fn insert(db: &mut Change, user: &User) -> Result<()> {
     sqlx::query(
-        "INSERT INTO account (id, tenant_id, email, password_hash, is_owner, permissions, created_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO account (id, tenant_id, email, password_hash, is_owner, permissions, created_ms,
+          updated_ms, name)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8)",
     )
     .bind(user.id.to_string())
     .bind(user.tenant.to_string())
@@ -54,6 +77,7 @@ pub(crate) async fn insert(db: &mut Change, user: &User) -> Result<()> {
     .bind(i64::from(user.is_owner))
     .bind(to_json(&user.permissions))
     .bind(signed(user.created_ms))
+    .bind(user.about.name.as_str())
     .execute(db.connection())
     .await?;
     Ok(())
@@ -80,10 +104,23 @@ pub(crate) async fn of_tenant(
     Ok(by_id(db, id).await?.filter(|user| user.tenant == tenant))
 }
 
-pub(crate) async fn list(db: &mut impl Read, tenant: TenantId) -> Result<Vec<User>> {
-    let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE tenant_id = $1 ORDER BY email"));
-    let rows = sqlx::query(sql).bind(tenant.to_string()).fetch_all(db.connection()).await?;
-    rows.iter().map(read).collect()
+pub(crate) async fn page(
+    db: &mut impl Read,
+    tenant: TenantId,
+    is_disabled: Option<bool>,
+    search: Option<&str>,
+    page: &Page,
+) -> Result<Slice<User>> {
+    let from = "account JOIN tenant ON tenant.id = account.tenant_id";
+    let select = Select::new("account.*, tenant.is_operator", from, "account.id")
+        .and("tenant_id = ?", [Value::Text(tenant.to_string())])
+        .search(&["email", "account.name"], search);
+    let select = match is_disabled {
+        None => select,
+        Some(true) => select.and("disabled_ms IS NOT NULL", []),
+        Some(false) => select.and("disabled_ms IS NULL", []),
+    };
+    select.page(db, page, read).await
 }
 
 /// The deployment's first owner, while no password has been chosen.
@@ -96,24 +133,40 @@ pub(crate) async fn without_password(db: &mut impl Read) -> Result<Option<User>>
     row.as_ref().map(read).transpose()
 }
 
-/// How many owners a tenant has.
+/// How many owners a tenant has who can come in.
 pub(crate) async fn count_owners(db: &mut impl Read, tenant: TenantId) -> Result<u64> {
-    let row =
-        sqlx::query("SELECT COUNT(*) AS n FROM account WHERE tenant_id = $1 AND is_owner = 1")
-            .bind(tenant.to_string())
-            .fetch_one(db.connection())
-            .await?;
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS n FROM account
+         WHERE tenant_id = $1 AND is_owner = 1 AND disabled_ms IS NULL",
+    )
+    .bind(tenant.to_string())
+    .fetch_one(db.connection())
+    .await?;
     unsigned(&row, "n")
 }
 
-pub(crate) async fn set_permissions(
-    db: &mut Change,
-    user: UserId,
-    permissions: &BTreeSet<Permission>,
-) -> Result<()> {
-    sqlx::query("UPDATE account SET permissions = $2 WHERE id = $1")
+/// Stores all that can change of a user but the password.
+pub(crate) async fn update(db: &mut Change, user: &User) -> Result<()> {
+    sqlx::query(
+        "UPDATE account SET email = $2, name = $3, is_owner = $4, permissions = $5,
+             disabled_ms = $6 WHERE id = $1",
+    )
+    .bind(user.id.to_string())
+    .bind(user.email.as_str())
+    .bind(user.about.name.as_str())
+    .bind(i64::from(user.is_owner))
+    .bind(to_json(&user.permissions))
+    .bind(user.about.disabled_ms.map(signed))
+    .execute(db.connection())
+    .await?;
+    Ok(())
+}
+
+/// Notes that the user has come in.
+pub(crate) async fn came_in(db: &mut Change, user: UserId, now_ms: u64) -> Result<()> {
+    sqlx::query("UPDATE account SET last_login_ms = $2 WHERE id = $1")
         .bind(user.to_string())
-        .bind(to_json(permissions))
+        .bind(signed(now_ms))
         .execute(db.connection())
         .await?;
     Ok(())
@@ -147,5 +200,11 @@ pub(super) fn read(row: &AnyRow) -> Result<User> {
         is_owner: truth(row, "is_owner")?,
         permissions: json(row, "permissions")?,
         created_ms: unsigned(row, "created_ms")?,
+        about: About {
+            name: text(row, "name")?,
+            disabled_ms: unsigned_option(row, "disabled_ms")?,
+            last_login_ms: unsigned_option(row, "last_login_ms")?,
+        },
+        stamp: stamp::read(row)?,
     })
 }

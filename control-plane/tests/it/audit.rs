@@ -41,8 +41,8 @@ async fn every_change_is_recorded_with_who_did_it_and_its_generation() {
     assert_eq!(newest["action"], "team.create");
     assert_eq!(newest["actor"]["email"], "owner@localhost");
     assert_eq!(newest["detail"], json!({"name": "team-119"}));
-    let next = page["next"].as_u64().unwrap();
-    let rest = world.owner.get(&format!("/api/v1/audit?before={next}")).await.expect(200);
+    let next = page["next"].as_str().unwrap();
+    let rest = world.owner.get(&format!("/api/v1/audit?cursor={next}")).await.expect(200);
     assert!(rest["next"].is_null());
     let entries: Vec<_> = [&page, &rest]
         .into_iter()

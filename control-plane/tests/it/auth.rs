@@ -166,7 +166,7 @@ async fn whatever_is_malformed_is_refused_clearly() {
     owner.get("/api/v1/nothing").await.expect_problem(404, "not_found");
     owner.put("/api/v1/teams", &json!({})).await.expect_problem(405, "method_not_allowed");
     owner.get("/api/v1/teams/not-an-id").await.expect_problem(404, "not_found");
-    owner.get("/api/v1/audit?beforee=1").await.expect_problem(422, "invalid");
+    owner.get("/api/v1/audit?beforee=1").await.expect_problem(400, "bad_query");
     world.anonymous().get("/api/v1/teams").await.expect_problem(401, "unauthenticated");
     owner.post("/api/v1/teams", &json!({"name": "a"})).await.expect(201);
     owner.post("/api/v1/teams", &json!({"name": "a"})).await.expect_problem(409, "conflict");

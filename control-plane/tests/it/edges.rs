@@ -52,7 +52,7 @@ async fn a_join_token_is_good_until_it_expires_or_is_revoked() {
     assert_eq!(test_edge::join(&world.join_token, address(), gateway).await.1, Err(401));
     let password = world.password.clone();
     world.owner.log_in("owner@localhost", &password).await;
-    let tokens = world.owner.get("/api/v1/edges/join-tokens").await.expect(200);
+    let tokens = world.owner.get("/api/v1/edges/join-tokens?state=all").await.expect(200);
     assert_eq!(tokens["items"].as_array().unwrap().len(), 2);
 }
 

@@ -178,7 +178,7 @@ async fn presence_is_told_when_links_come_and_when_they_are_measured() {
         applied_generation: 0,
         reset,
         up: vec![up],
-        down: Vec::new(),
+        ..Default::default()
     };
     presence.report(report(first.clone(), true)).await;
     let (_, event) = stream.until("presence").await;

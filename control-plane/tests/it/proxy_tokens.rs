@@ -146,10 +146,10 @@ async fn a_revoked_token_disappears_from_the_feed_for_good() {
     world.owner.delete(&path).await.expect(200);
     until_gone(&mut feed, token.id).await;
 
-    let listed = world.owner.get(PATH).await.expect(200);
+    let listed = world.owner.get(&format!("{PATH}?state=all")).await.expect(200);
     let revoked_at = listed["items"][0]["revoked_at"].as_str().unwrap();
     world.owner.delete(&path).await.expect(200);
-    let again = world.owner.get(PATH).await.expect(200);
+    let again = world.owner.get(&format!("{PATH}?state=all")).await.expect(200);
     assert_eq!(again["items"][0]["revoked_at"], revoked_at, "once is enough");
     let mut snapshot = edge.feed(None).await;
     snapshot.next().await;
@@ -186,10 +186,10 @@ async fn the_tokens_of_a_deleted_workflow_or_team_are_revoked() {
     world.owner.delete(&format!("/api/v1/workflows/{workflow}")).await.expect(204);
     until_gone(&mut feed, of_workflow.id).await;
     assert!(feed.state.proxy_tokens.contains_key(&of_team.id), "the team is still there");
-    world.owner.delete(&format!("/api/v1/teams/{team}")).await.expect(204);
+    world.owner.delete(&format!("/api/v1/teams/{team}?force=true")).await.expect(204);
     until_gone(&mut feed, of_team.id).await;
 
-    let listed = world.owner.get(PATH).await.expect(200);
+    let listed = world.owner.get(&format!("{PATH}?state=all")).await.expect(200);
     let items = listed["items"].as_array().unwrap();
     assert_eq!(items.len(), 2);
     assert!(items.iter().all(|token| token["revoked_at"].is_string()), "{listed}");

@@ -294,7 +294,7 @@ async fn access_is_judged_before_anything_is_sent() {
     let result = scene.run().await;
     assert_eq!(result["refusal"]["code"], "access_denied");
     assert_eq!(result["refusal"]["source"], "client");
-    scene.world.owner.delete("/api/v1/admin/tunnel/office").await.expect(200);
+    scene.world.owner.delete("/api/v1/admin/tunnel/office?force=true").await.expect(200);
     assert_eq!(scene.run().await["refusal"]["code"], "unknown_tunnel");
     assert!(gateway.heads().is_empty());
 }

@@ -42,6 +42,7 @@ async fn whatever_belongs_to_another_tenant_does_not_exist() {
         ("/api/v1/api-keys/{id}", vec![("id", text(&api_key["id"]))]),
         ("/api/v1/admin/tunnel/{name}", vec![("name", "office".into())]),
         ("/api/v1/admin/tunnel/{name}/access", vec![("name", "office".into())]),
+        ("/api/v1/admin/tunnel/{name}/usage", vec![("name", "office".into())]),
         ("/api/v1/admin/tunnel/{name}/health", vec![("name", "office".into())]),
         ("/api/v1/admin/tunnel/{name}/health/history", vec![("name", "office".into())]),
         ("/api/v1/admin/tunnel/{name}/secrets", vec![("name", "office".into())]),
@@ -60,6 +61,7 @@ async fn whatever_belongs_to_another_tenant_does_not_exist() {
     ]);
     let bodies = BTreeMap::from([
         (("PATCH", "/api/v1/users/{id}"), json!({"permissions": []})),
+        (("PATCH", "/api/v1/teams/{id}"), json!({"name": "mine"})),
         (("PATCH", "/api/v1/admin/tunnel/{name}"), json!({"display_name": "mine"})),
         (("PUT", "/api/v1/admin/tunnel/{name}/access"), json!({"mode": "any_team"})),
         (("PUT", "/api/v1/workflows/{id}"), json!({"name": "w", "actions": [action]})),

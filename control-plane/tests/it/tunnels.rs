@@ -129,11 +129,12 @@ async fn a_rotation_has_two_live_secrets_and_a_revoked_one_stays_revoked() {
         feed.news().await;
     }
     assert_eq!(revoked(&feed, second.key), Some(false));
-    let listed = world.owner.get(&path).await.expect(200);
+    let all = format!("{path}?state=all");
+    let listed = world.owner.get(&all).await.expect(200);
     let revoked_at = listed["items"][0]["revoked_at"].clone();
     assert!(revoked_at.is_string());
     world.owner.delete(&revoke).await.expect(200);
-    assert_eq!(world.owner.get(&path).await.expect(200)["items"][0]["revoked_at"], revoked_at);
+    assert_eq!(world.owner.get(&all).await.expect(200)["items"][0]["revoked_at"], revoked_at);
     world.owner.post(&path, &json!({})).await.expect(201);
     let unknown = format!("{path}/0192d3a4-5b6c-7d8e-9f00-112233445566");
     world.owner.delete(&unknown).await.expect_problem(404, "not_found");
@@ -176,10 +177,10 @@ async fn a_team_that_is_removed_leaves_every_access_list() {
     let body = json!({"name": "office", "access": access});
     world.owner.post(TUNNELS, &body).await.expect(201);
     let path = format!("{TUNNELS}/office/access");
-    world.owner.delete(&format!("/api/v1/teams/{ops}")).await.expect(204);
+    world.owner.delete(&format!("/api/v1/teams/{ops}?force=true")).await.expect(204);
     let rest = json!({"mode": "teams", "teams": [dev]});
     assert_eq!(world.owner.get(&path).await.expect(200), rest);
-    world.owner.delete(&format!("/api/v1/teams/{dev}")).await.expect(204);
+    world.owner.delete(&format!("/api/v1/teams/{dev}?force=true")).await.expect(204);
     let nobody = json!({"mode": "teams", "teams": []});
     assert_eq!(world.owner.get(&path).await.expect(200), nobody, "not open to all again");
 }

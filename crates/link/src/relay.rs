@@ -3,7 +3,9 @@
 //!
 //! A relay that waits for a write to one end does not read the other, so a reset there would wait as long as
 //! the write. While that is so, and after an end's half-close, the relay looks at both ends twice a second
-//! ([`End::poll_gone`]). What TCP does not tell, the [`Limits`] end.
+//! ([`End::poll_gone`]). What TCP does not tell, the [`Limits`] end. The near end may have closed behind bytes
+//! that the far end does not take: so the relay reads a little further, and asks the near end
+//! ([`End::has_ended`]).
 
 use std::{
     io,
@@ -15,6 +17,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
+    sync::{Semaphore, SemaphorePermit},
     time::{Instant, Sleep},
 };
 
@@ -22,11 +25,21 @@ use tokio::{
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often a relay whose ends are both being read looks whether it is idle.
 const REST_EVERY: Duration = Duration::from_secs(60);
+/// How far a relay reads ahead of a far end that takes nothing, in bytes: somewhat more than a link's stream
+/// holds while nobody reads it, so that an end behind all that is found.
+const AHEAD: usize = 576 * 1024;
+/// So many relays of a process may do so at once: 18 MiB. The others wait for the limit of idleness.
+static READERS_AHEAD: Semaphore = Semaphore::const_new(32);
 
 /// One end of a relay.
 pub trait End: AsyncRead + AsyncWrite + Unpin {
     /// Ready if the end has broken off. Whoever asks will ask again soon, so nobody need be woken.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error>;
+
+    /// True if the end is known to say nothing more, although it may not have been read up to there.
+    fn has_ended(&self) -> bool {
+        false
+    }
 }
 
 impl End for TcpStream {
@@ -52,6 +65,14 @@ pub async fn broken(socket: &TcpStream) {
     let _ = socket.ready(Interest::ERROR).await;
 }
 
+/// True if the peer has closed its end of a TCP connection, perhaps behind bytes that nobody has read yet.
+pub fn has_ended(socket: &TcpStream) -> bool {
+    // The future ends here, so nobody is to be woken.
+    let mut cx = Context::from_waker(Waker::noop());
+    let ready = pin!(socket.ready(Interest::READABLE)).poll(&mut cx);
+    matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+}
+
 /// How long a relay may stand still.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -59,6 +80,9 @@ pub struct Limits {
     pub idle: Duration,
     /// Without a byte from the far end, once it has been handed all that the near end had to say, and its end.
     pub half_closed: Duration,
+    /// Without a byte in either direction, while the near end's own end waits behind bytes that the far end does
+    /// not take.
+    pub unread_end: Duration,
 }
 
 /// The direction of bytes through a relay.
@@ -122,7 +146,7 @@ pub async fn relay(
         };
         let by = match polled {
             Err(by) => by,
-            Ok(()) => ready!(watch.poll(cx, (&out, near), (&back, far))),
+            Ok(()) => ready!(watch.poll(cx, (&mut out, near), (&back, far))),
         };
         let (is_out_whole, is_back_whole) = (out.is_over(), back.is_over());
         Poll::Ready(Err(Broken { by, is_out_whole, is_back_whole }))
@@ -132,7 +156,11 @@ pub async fn relay(
 
 /// One direction of a relay.
 struct Half {
-    buffer: Box<[u8]>,
+    /// This long, unless the half reads ahead.
+    size: usize,
+    buffer: Vec<u8>,
+    /// While it reads ahead.
+    ahead: Option<SemaphorePermit<'static>>,
     from: usize,
     to: usize,
     state: State,
@@ -158,7 +186,9 @@ enum Side {
 impl Half {
     fn new(buffer: usize) -> Self {
         Self {
-            buffer: vec![0; buffer].into(),
+            size: buffer,
+            buffer: vec![0; buffer],
+            ahead: None,
             from: 0,
             to: 0,
             state: State::Open,
@@ -216,6 +246,9 @@ impl Half {
                 }
                 State::Over => return Poll::Ready(Ok(())),
             }
+            if self.ahead.take().is_some() {
+                self.buffer = vec![0; self.size];
+            }
             let mut buffer = ReadBuf::new(&mut self.buffer);
             match Pin::new(&mut *source).poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(())) => {
@@ -235,6 +268,35 @@ impl Half {
                 }
             }
         }
+    }
+
+    /// Reads on although the sink takes nothing, in search of the source's end.
+    fn read_ahead(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut (impl AsyncRead + Unpin),
+    ) -> io::Result<()> {
+        if self.is_reading || self.state != State::Open {
+            return Ok(());
+        }
+        if self.ahead.is_none() {
+            let Ok(permit) = READERS_AHEAD.try_acquire() else { return Ok(()) };
+            self.ahead = Some(permit);
+            self.buffer.resize(self.size + AHEAD, 0);
+        }
+        while self.to < self.buffer.len() {
+            let mut buffer = ReadBuf::new(&mut self.buffer[self.to..]);
+            match Pin::new(&mut *source).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                    self.state = State::Ending;
+                    break;
+                }
+                Poll::Ready(Ok(())) => self.to += buffer.filled().len(),
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -259,7 +321,7 @@ impl Watch {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        (out, near): (&Half, &mut impl End),
+        (out, near): (&mut Half, &mut impl End),
         (back, far): (&Half, &mut impl End),
     ) -> Poll<Break> {
         let is_wary = !out.is_reading || !back.is_reading;
@@ -273,11 +335,14 @@ impl Watch {
             if is_wary && let Poll::Ready(error) = far.poll_gone(cx) {
                 return Poll::Ready(Break::Far(error));
             }
-            let waits_for_answer = out.is_over() && back.is_reading;
-            let limit = if waits_for_answer { self.limits.half_closed } else { self.limits.idle };
             if std::mem::take(&mut self.has_moved) {
                 self.still_since = Instant::now();
+            } else if self.limits.unread_end < self.limits.idle
+                && let Err(error) = out.read_ahead(cx, near)
+            {
+                return Poll::Ready(Break::Near(error));
             }
+            let limit = self.limit(out, near, back);
             let left = limit.saturating_sub(self.still_since.elapsed());
             if left.is_zero() {
                 return Poll::Ready(Break::Idle);
@@ -285,6 +350,15 @@ impl Watch {
             self.look_in(left.min(if is_wary { LOOK_EVERY } else { REST_EVERY }));
         }
         Poll::Pending
+    }
+
+    fn limit(&self, out: &Half, near: &impl End, back: &Half) -> Duration {
+        match out.state {
+            State::Over if back.is_reading => self.limits.half_closed,
+            State::Ending => self.limits.unread_end,
+            State::Open if !out.is_reading && near.has_ended() => self.limits.unread_end,
+            State::Open | State::Over => self.limits.idle,
+        }
     }
 
     fn look_in(&mut self, time: Duration) {

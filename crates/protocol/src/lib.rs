@@ -46,6 +46,9 @@ pub const LINK_VERSION: u16 = 1;
 pub const ALPN_QUIC: &[u8] = b"postern/1";
 /// ALPN of a link over HTTP/2 on TLS.
 pub const ALPN_HTTP2: &[u8] = b"postern/1-h2";
+/// ALPN of HTTP/1.1 to a gateway, from whoever trusts the deployment's own authority: the gateway shows the edge's
+/// certificate, whatever it shows to others.
+pub const ALPN_GATEWAY: &[u8] = b"postern/1-gateway";
 /// Label under which both ends export keying material from TLS for the link's proof (RFC 9266).
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 /// Number of links that a connector wants.

@@ -50,6 +50,9 @@ pub struct Report {
     /// Forget what this edge reported before.
     #[serde(default)]
     pub reset: bool,
+    /// The edge's gateway speaks TLS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gateway_tls: bool,
     /// Links that are up, new or with new figures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub up: Vec<LinkPresence>,

@@ -141,6 +141,7 @@ async fn write(core: &Core, lines: mpsc::Sender<Bytes>) -> PresenceError {
         Report { reset: true, up: core.registry.presence(), down: vec![], ..words }
     };
     loop {
+        report.gateway_tls = core.gateway_tls;
         let mut line = match serde_json::to_vec(&report) {
             Ok(line) => line,
             Err(error) => return error.into(),

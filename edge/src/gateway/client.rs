@@ -168,6 +168,11 @@ impl Connection {
         self.socket.upgrade().is_none_or(|socket| relay::is_broken(&socket))
     }
 
+    /// True if the client has closed its end, perhaps behind bytes that nobody has read yet.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.socket.upgrade().is_some_and(|socket| relay::has_ended(&socket))
+    }
+
     /// Resolves when the client has gone while hyper does not read its connection, as it does not while an
     /// upload waits for its link. A client that has only closed its end is gone, too, as it is to hyper,
     /// unless `may_half_close`.

@@ -43,6 +43,9 @@ const MAX_TRIES: usize = 8;
 /// How long a request waits for a link to a tunnel that had one until lately: connectors are back within 2 s
 /// where nothing but a restart keeps them.
 const LINK_WITHIN: Duration = Duration::from_secs(2);
+/// How long a request that must not be sent twice waits while all links of its tunnel are suspect. By then they are
+/// well again or others are up, over another carrier if need be; if not, nothing better will come.
+const WELL_WITHIN: Duration = Duration::from_secs(3);
 
 /// A request on its way; at the connector, [`link::Exchange`] is its counterpart. It stays where it is until
 /// its answer begins: what is handed on is a pointer to it.
@@ -191,11 +194,11 @@ impl Exchange {
     pub(crate) async fn send(mut self: Box<Self>) -> Result<Response<Answer>, Refused> {
         let mut tries = Tries::default();
         loop {
-            let in_flight = match tries.next(&self).await {
+            let may_repeat = self.source.is_empty() && self.head.method.is_safe();
+            let in_flight = match tries.next(&self, may_repeat).await {
                 Ok(in_flight) => in_flight,
                 Err(refusal) => return Err((refusal, self.account)),
             };
-            let may_repeat = self.source.is_empty() && self.head.method.is_safe();
             let abilities = in_flight.link().session.abilities();
             if let Err(refusal) = judge_fields(&self.head, abilities) {
                 return Err((refusal, self.account));
@@ -330,45 +333,63 @@ pub(crate) struct Tries {
 }
 
 impl Tries {
-    /// The next link; when there is none left, what came of the tries before.
-    pub(crate) async fn next(&self, exchange: &Exchange) -> Result<InFlight, Refusal> {
-        match exchange.tunnel.pick(exchange.client.worker(), &self.tried) {
-            Ok(in_flight) => Ok(in_flight),
+    /// The next link; when there is none left, what came of the tries before. A request that `may_repeat` can leave
+    /// its link later.
+    pub(crate) async fn next(
+        &self,
+        exchange: &Exchange,
+        may_repeat: bool,
+    ) -> Result<InFlight, Refusal> {
+        exchange.account.core().registry.wake(exchange.clock.judged_at);
+        match self.pick(exchange) {
+            Ok(in_flight) if may_repeat || !in_flight.link().trust.is_suspect() => Ok(in_flight),
             Err(NoPick::Full) => Err(self.full()),
-            Err(NoPick::NoLink) => Box::pin(self.wait(exchange)).await,
+            Ok(_) | Err(NoPick::NoLink) => Box::pin(self.wait(exchange)).await,
         }
+    }
+
+    fn pick(&self, exchange: &Exchange) -> Result<InFlight, NoPick> {
+        exchange.tunnel.pick(exchange.client.worker(), &self.tried)
     }
 
     fn full(&self) -> Refusal {
         if self.worst.is_none() { Code::TunnelFull.into() } else { self.refusal() }
     }
 
-    /// Waits for a link, where one is likely to come.
+    /// Waits for a link, where one is likely to come, or for one that is not suspect.
     async fn wait(&self, exchange: &Exchange) -> Result<InFlight, Refusal> {
         let (tunnel, registry) = (&exchange.tunnel, &exchange.account.core().registry);
-        let Some(_place) = registry.wait() else { return Err(self.refusal()) };
-        let too_late = tokio::time::sleep(LINK_WITHIN);
-        tokio::pin!(too_late);
+        let Some(_place) = registry.wait() else {
+            return self.pick(exchange).map_err(|_| self.refusal());
+        };
+        let well_by = Instant::now() + WELL_WITHIN;
+        let mut link_by = None;
         loop {
             let mut arrives = pin!(tunnel.link_arrives());
             // From now on none is overlooked.
             arrives.as_mut().enable();
-            match tunnel.pick(exchange.client.worker(), &self.tried) {
-                Ok(in_flight) => return Ok(in_flight),
+            let now = Instant::now();
+            let (until, is_missing) = match self.pick(exchange) {
+                Ok(in_flight) if now >= well_by || !in_flight.link().trust.is_suspect() => {
+                    return Ok(in_flight);
+                }
+                Ok(_) => (well_by, false),
                 Err(NoPick::Full) => return Err(self.full()),
-                Err(NoPick::NoLink) => {}
-            }
-            if registry.leaving().is_cancelled() {
-                return Err(self.worst.map_or(Code::EdgeUnavailable, Code::from).into());
-            }
-            if !tunnel.is_missed() {
-                return Err(self.refusal());
+                Err(NoPick::NoLink) => (*link_by.get_or_insert(now + LINK_WITHIN), true),
+            };
+            if is_missing {
+                if registry.leaving().is_cancelled() {
+                    return Err(self.worst.map_or(Code::EdgeUnavailable, Code::from).into());
+                }
+                if now >= until || !tunnel.is_missed() {
+                    return Err(self.refusal());
+                }
             }
             tokio::select! {
                 () = arrives => {}
                 () = exchange.live.cut() => return Err(Code::AccessRevoked.into()),
-                () = registry.leaving().cancelled() => {}
-                () = &mut too_late => return Err(self.refusal()),
+                () = registry.leaving().cancelled(), if is_missing => {}
+                () = tokio::time::sleep_until(until.into()) => {}
             }
         }
     }

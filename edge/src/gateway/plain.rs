@@ -1,4 +1,4 @@
-//! A client's HTTP/1.1 connection around what hyper does by itself.
+//! A client's connection around what hyper does by itself; over TLS, what is inside it.
 //!
 //! Before hyper reads a request, its first line is made one that hyper takes ([`RequestLine`]). That is done
 //! only where a request certainly begins: at the connection's start, and behind a request without a body whose
@@ -16,16 +16,25 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::StatusCode;
 use protocol::refusal::{Code, Refusal};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Sleep,
+};
 
 use crate::{
     core::Core,
     gateway::{answer, client::Connection, request_line::RequestLine},
 };
+
+/// Until it is clear which version of HTTP a client speaks, hyper waits without a deadline: these are
+/// the bytes that tell, and how long they may take. No request that a proxy could serve is shorter.
+const FIRST_BYTES: usize = 24;
+const FIRST_BYTES_WITHIN: Duration = Duration::from_secs(10);
 
 /// Which requests of a connection have begun and ended, as far as hyper tells.
 #[derive(Debug, Default)]
@@ -63,6 +72,7 @@ pub(crate) struct Plain<S> {
     stream: S,
     shared: Arc<Connection>,
     core: Arc<Core>,
+    first: Option<FirstBytes>,
     reading: Reading,
     /// What hyper reads instead of what came; most often there is nothing.
     ahead: Vec<u8>,
@@ -73,6 +83,11 @@ pub(crate) struct Plain<S> {
     settled: Option<u64>,
     /// A refusal that is written instead of hyper's.
     reply: Vec<u8>,
+}
+
+struct FirstBytes {
+    missing: usize,
+    deadline: Pin<Box<Sleep>>,
 }
 
 enum Reading {
@@ -86,10 +101,12 @@ enum Reading {
 
 impl<S> Plain<S> {
     pub(crate) fn new(stream: S, shared: Arc<Connection>, core: Arc<Core>) -> Self {
+        let deadline = Box::pin(tokio::time::sleep(FIRST_BYTES_WITHIN));
         Self {
             stream,
             shared,
             core,
+            first: Some(FirstBytes { missing: FIRST_BYTES, deadline }),
             reading: Reading::Line(RequestLine::new()),
             ahead: Vec::new(),
             tail: [0; 4],
@@ -174,6 +191,26 @@ impl<S> Plain<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Plain<S> {
+    fn poll_inner(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if let Some(first) = &mut self.first {
+            first.missing = first.missing.saturating_sub(buffer.filled().len() - before);
+            if first.missing == 0 {
+                self.first = None;
+            } else if read.is_pending() && first.deadline.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        read
+    }
+}
+
 impl<S: AsyncWrite + Unpin> Plain<S> {
     /// Writes a refusal instead of hyper's; `None` if these bytes are none.
     fn poll_refuse(
@@ -208,7 +245,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Plain<S> {
         let this = &mut *self;
         let before = buffer.filled().len();
         if this.ahead.is_empty() {
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+            ready!(this.poll_inner(cx, buffer))?;
             if buffer.filled().len() == before {
                 return Poll::Ready(Ok(()));
             }
@@ -261,6 +298,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Plain<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Not even TLS may say that this is the end.
+        if self.shared.is_broken() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -15,9 +15,10 @@ async fn an_idle_client_is_let_go_in_either_version() {
         max_clients: 10,
         max_request_body: u64::MAX,
         tunnel_idle: Duration::from_secs(3600),
+        tunnel_unread_end: Duration::from_secs(30),
         may_half_close: false,
     };
-    let mut gateway = Gateway::new(Core::empty(), tasks.clone(), terms);
+    let mut gateway = Gateway::new(Core::empty(), tasks.clone(), terms, None);
     Arc::get_mut(&mut gateway).unwrap().idle = Duration::from_millis(100);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

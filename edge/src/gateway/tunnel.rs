@@ -33,7 +33,7 @@ use tokio::{
 
 use crate::{
     gateway::{
-        Gateway, Refused,
+        Gateway, Refused, Terms,
         answer::{Account, Answer},
         client::Client,
         exchange::{Exchange, Tries, finish},
@@ -68,7 +68,7 @@ pub(crate) async fn open(
     let mut body = None;
     let mut tries = Tries::default();
     loop {
-        let in_flight = match tries.next(&exchange).await {
+        let in_flight = match tries.next(&exchange, false).await {
             Ok(in_flight) => in_flight,
             Err(refusal) => return Err((refusal, exchange.account)),
         };
@@ -106,7 +106,8 @@ pub(crate) async fn open(
                 account.outcome = finish(headers, clock, sent_at, &account);
                 switch(&mut response, protocol, is_extended);
                 let tunnel = Tunnel { origin, upgrade, live, client, in_flight, account };
-                gateway.tasks.spawn(tunnel.run(gateway.terms.tunnel_idle));
+                let Terms { tunnel_idle, tunnel_unread_end, .. } = gateway.terms;
+                gateway.tasks.spawn(tunnel.run(tunnel_idle, tunnel_unread_end));
                 return Ok(response);
             }
             Err(error) => {
@@ -192,7 +193,7 @@ struct Tunnel {
 }
 
 impl Tunnel {
-    async fn run(self, idle: Duration) {
+    async fn run(self, idle: Duration, unread_end: Duration) {
         let Self { mut origin, upgrade, live, client, in_flight, mut account } = self;
         let metrics = &account.core().metrics;
         let (up, down) = (metrics.bytes_up.clone(), metrics.bytes_down.clone());
@@ -202,7 +203,7 @@ impl Tunnel {
         };
         // How long a client that has closed its end may wait, is for the connector to say: there it is known
         // when the origin has got everything.
-        let limits = Limits { idle, half_closed: idle };
+        let limits = Limits { idle, half_closed: idle, unread_end: unread_end.min(idle) };
         let copy = async {
             let mut end = ClientEnd { stream: TokioIo::new(upgrade.await?), client: &client };
             let broken = tokio::select! {
@@ -242,6 +243,11 @@ impl End for ClientEnd<'_> {
             Poll::Ready(Err(error)) => Poll::Ready(error),
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        // Over HTTP/2 the connection's end breaks all its streams.
+        !self.client.is_http2() && self.client.connection().has_ended()
     }
 }
 

@@ -7,9 +7,9 @@
 //!    └────────────── any sign of life ───────────┘
 //! ```
 //!
-//! A suspect link gets no request while another one is well, and requests that may be repeated leave it
-//! ([`Tries`](crate::gateway)). If one link is suspect, so may be the others of its connector: they are
-//! asked as well.
+//! A suspect link gets no request while another one is well; requests that may be repeated leave it, and others wait
+//! for a while before they go there ([`Tries`](crate::gateway)). If one link is suspect, so may be the others of its
+//! connector: they are asked as well. An edge that was stopped itself finds all of its links suspect.
 //!
 //! A tick looks at links with something under way, and at those in question. A request pays for none of it.
 
@@ -44,7 +44,13 @@ pub(crate) async fn run(core: Arc<Core>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let now = ticks.tick().await;
+        // It tells when it was due.
+        ticks.tick().await;
+        let now = Instant::now();
+        if core.registry.beat(now) {
+            // What has come meanwhile is to be read first.
+            continue;
+        }
         for tunnel in core.registry.all() {
             look_at(&tunnel, now);
         }
@@ -61,7 +67,7 @@ struct Suspect {
 fn look_at(tunnel: &Tunnel, now: Instant) {
     let links = tunnel.links();
     let looked_at = links.iter().filter(|link| link.is_busy() || link.trust.is_in_question());
-    let suspects: Vec<Suspect> = looked_at.filter_map(|link| find(link, now)).collect();
+    let suspects: Vec<Suspect> = looked_at.filter_map(|link| find(tunnel, link, now)).collect();
     if suspects.is_empty() {
         return;
     }
@@ -96,11 +102,13 @@ fn look_at(tunnel: &Tunnel, now: Instant) {
     }
 }
 
-/// Looks at one link.
-fn find(link: &Arc<Link>, now: Instant) -> Option<Suspect> {
+/// Looks at one of the tunnel's links.
+fn find(tunnel: &Tunnel, link: &Arc<Link>, now: Instant) -> Option<Suspect> {
     match link.trust.look(now) {
         Finding::Well => {
-            link.trust.restore();
+            if link.trust.restore() {
+                tunnel.link_is_well();
+            }
             None
         }
         Finding::Silent { length, is_probe_due, lingers } => {

@@ -74,9 +74,10 @@ impl Trust {
         self.is_in_question.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn restore(&self) {
-        self.is_suspect.store(false, Ordering::Relaxed);
+    /// It is well; true if it was suspect.
+    pub(crate) fn restore(&self) -> bool {
         self.is_in_question.store(false, Ordering::Relaxed);
+        self.is_suspect.swap(false, Ordering::Relaxed)
     }
 
     /// Asks a link for a sign of life that has given no reason of its own.

@@ -163,6 +163,25 @@ async fn a_client_that_resets_behind_a_queued_request_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_client_that_closes_its_end_behind_bytes_that_no_link_takes_is_noticed() {
+    let unread_end = Duration::from_secs(1);
+    let world = World::with(|options| options.tunnel_unread_end = unread_end).await;
+    let connector = Connector::new(&world, 1);
+    for carrier in CARRIERS {
+        let held = connector.hold(&world, carrier, 0).await;
+        let mut stream = stuck_tunnel(&world).await;
+        held.begun().await;
+        // More than the link takes, and no more than the edge's socket takes.
+        patiently(stream.write_all(&[b'x'; 700 * 1024])).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let ended = patiently(stream.read(&mut [0; 1])).await;
+        assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        held.cancelled().await;
+        world.metric_until(IN_FLIGHT, 0).await;
+    }
+}
+
+#[tokio::test]
 async fn a_tunnel_in_which_nothing_moves_ends() {
     let world = World::with(|options| options.tunnel_idle = Duration::from_secs(1)).await;
     let connector = Connector::new(&world, 1);

@@ -11,6 +11,7 @@ mod connector;
 mod control_plane;
 mod ends;
 mod feed;
+mod https;
 mod leaving;
 mod lines;
 mod links;

@@ -105,7 +105,8 @@ async fn an_answer_that_does_not_begin_is_waited_for_as_long_as_the_token_says()
     }
 }
 
-/// What a client that stops to read has others hold for it: a window of the link, and what the system takes.
+/// What a client that stops to read has others hold for it: a window of the link, and little in the system,
+/// however fast it was before.
 #[tokio::test]
 async fn a_client_that_stops_to_read_holds_little_memory() {
     const READ: usize = 32 * 1024 * 1024;
@@ -140,7 +141,7 @@ async fn a_client_that_stops_to_read_holds_little_memory() {
             taken = now;
         }
         let held = taken as usize - read;
-        assert!(held < 8 * 1024 * 1024, "{carrier:?}: {held} bytes are held for it");
+        assert!(held < 1024 * 1024, "{carrier:?}: {held} bytes are held for it");
     }
 }
 

@@ -85,6 +85,29 @@ async fn a_connector_that_stops_holds_no_safe_request_up_while_another_is_well()
 }
 
 #[tokio::test]
+async fn what_must_not_be_sent_twice_waits_while_every_link_is_suspect() {
+    for carrier in CARRIERS {
+        let world = World::new().await;
+        let stopping = Apart::hold(Connector::new(&world, 1), &world, carrier).await;
+        let well = Connector::new(&world, 2).hold(&world, carrier, 0).await;
+        let resume = stopping.stop();
+        // The edge finds out by those that it sends to the connector that has stopped.
+        let requests = (0..64).map(|_| fetch(&world, get("http://wiki.corp/")));
+        join_all(requests).await;
+        drop(well);
+        world.metric_until(&gauge(carrier), 1).await;
+        let request = get("http://wiki.corp/").method("POST").body(empty()).unwrap();
+        let (answer, _another) = tokio::join!(send(&world, request), async {
+            world.metric_until("postern_edge_requests_in_flight", 1).await;
+            Connector::new(&world, 3).hold(&world, carrier, 0).await
+        });
+        assert_eq!(answer.status().as_u16(), 200, "{carrier:?}");
+        drop(resume);
+        stopping.end().await;
+    }
+}
+
+#[tokio::test]
 async fn a_connector_that_stops_for_a_moment_is_not_given_up() {
     for carrier in CARRIERS {
         let world = World::new().await;

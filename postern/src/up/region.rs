@@ -1,6 +1,6 @@
 //! One region of `postern up`: an edge in a process of its own, started again whenever it ends.
 
-use std::{net::IpAddr, path::PathBuf, process::Stdio, time::Duration};
+use std::{ffi::OsString, net::IpAddr, path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::Context as _;
 use protocol::name::RegionName;
@@ -31,6 +31,8 @@ pub(super) struct Region {
     pub(super) host: String,
     /// Environment that says how to log.
     pub(super) log: Vec<(&'static str, String)>,
+    /// Arguments that say what the gateway speaks.
+    pub(super) https: Vec<OsString>,
     /// None for one for each core.
     pub(super) workers: Option<u8>,
     pub(super) link_port: u16,
@@ -116,6 +118,7 @@ impl Region {
             .args(["--gateway-listen", &listen(self.gateway_port)])
             .args(["--gateway-address", &self.address(self.gateway_port)])
             .args(["--metrics-listen", &listen(self.metrics_port)])
+            .args(&self.https)
             .args(self.workers.map(|workers| format!("--workers={workers}")))
             // Used once; later starts know the control plane already.
             .env("POSTERN_JOIN_TOKEN", join_token)

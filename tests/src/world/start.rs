@@ -1,6 +1,7 @@
 //! The processes of a world's cloud side: started, and up.
 
 use std::{
+    ffi::OsString,
     net::{IpAddr, SocketAddr},
     path::Path,
 };
@@ -11,10 +12,19 @@ use tokio::process::Command;
 use super::{GATEWAY_PORT, OWNER_PASSWORD, REGIONS, Site, program, text};
 use crate::{api::Api, process::Process};
 
-/// Starts all of it with `postern up`, and tells where the API is.
-pub(super) async fn postern(data_dir: &Path, host: IpAddr) -> anyhow::Result<(Process, String)> {
+/// Starts all of it with `postern up`, and tells where the API is. It speaks plain HTTP, unless the
+/// arguments say otherwise.
+pub(super) async fn postern(
+    data_dir: &Path,
+    host: IpAddr,
+    arguments: &[OsString],
+) -> anyhow::Result<(Process, String)> {
     let mut command = Command::new(program("postern")?);
     command.arg("up").arg("--data-dir").arg(data_dir).arg("--bind").arg(host.to_string());
+    command.args(arguments);
+    if arguments.is_empty() && !host.is_loopback() {
+        command.arg("--insecure-http");
+    }
     command.env("POSTERN_OWNER_PASSWORD", OWNER_PASSWORD);
     let process = Process::start("postern", command)?;
     process.find(|line| line.starts_with("Postern is up.").then_some(())).await?;
@@ -37,6 +47,9 @@ pub(super) async fn control_plane(
         .args(["--listen", &format!("{host}:8080")])
         .args(["--edge-listen", &format!("{host}:7843")])
         .args(["--edge-address", &format!("{host}:7843")]);
+    if !host.is_loopback() {
+        command.arg("--insecure-http");
+    }
     match database {
         None => command.arg("--data-dir").arg(data_dir.join("control-plane")),
         Some(url_file) => command
@@ -91,6 +104,9 @@ pub(super) async fn edge(
         .args(["--gateway-listen", &format!("{host}:{}", GATEWAY_PORT + n)])
         .args(["--gateway-address", &format!("{host}:{}", GATEWAY_PORT + n)])
         .args(["--metrics-listen", &format!("{host}:{}", 9001 + n)]);
+    if !host.is_loopback() {
+        command.arg("--gateway-insecure-http");
+    }
     if let Some(port) = site.fallback_port {
         let fallback = SocketAddr::from((site.listen, port));
         command.args(["--fallback-listen", &fallback.to_string()]);

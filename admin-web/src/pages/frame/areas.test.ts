@@ -7,6 +7,7 @@ const { areas } = await import("./areas");
 const MEMBER: Me = {
   id: "u",
   email: "a@example.com",
+  name: "Ann",
   tenant: "t",
   teams: [],
   permissions: [],

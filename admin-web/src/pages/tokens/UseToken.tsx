@@ -21,8 +21,9 @@ export function UseToken({ token }: { token: Schemas["CreatedProxyToken"] }) {
   const live = (allEdges.data?.items ?? []).filter((edge) => edge.is_live);
   const tunnel = chosenTunnel ?? usable.data?.[0]?.name ?? "TUNNEL";
   const gateway = chosenGateway ?? live[0]?.gateway ?? "EDGE:3128";
+  const isTls = live.find((edge) => edge.gateway === gateway)?.gateway_tls ?? false;
   const error = usable.error ?? allEdges.error;
-  const way = { tunnel, gateway, url, isTls: false };
+  const way = { tunnel, gateway, url, isTls };
   return (
     <Stack gap="lg">
       <ShownOnce

@@ -4,6 +4,7 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { answer, api } from "@/api/client";
 import { tunnel as tunnelQuery, tunnels } from "@/api/queries";
+import { isStale, useVersion } from "@/api/version";
 import { type Access, AccessForm } from "@/parts/AccessForm";
 import { ApiCall } from "@/parts/ApiCall";
 import { RolloutNote } from "@/parts/RolloutNote";
@@ -18,13 +19,14 @@ export function AccessTab() {
   const queries = useQueryClient();
   // What was chosen here stands until it is saved or given up, whatever others do meanwhile.
   const [draft, setDraft] = useState<Access>();
+  const version = useVersion(tunnel.etag);
   const access = draft ?? tunnel.access;
   const isChanged = draft !== undefined && !isSame(draft, tunnel.access);
   const save = useMutation({
     mutationFn: (body: Access) =>
       answer(
         api.PUT("/api/v1/admin/tunnel/{name}/access", {
-          params: { path: { name: tunnel.name } },
+          params: { path: { name: tunnel.name }, header: { "If-Match": version.etag } },
           body,
         }),
       ),
@@ -34,10 +36,17 @@ export function AccessTab() {
         queries.invalidateQueries(tunnels),
       ]);
       setDraft(undefined);
+      version.end();
+    },
+    onError: async (error) => {
+      if (!isStale(error)) return;
+      await queries.invalidateQueries(tunnelQuery(tunnel.name));
+      version.end();
     },
   });
   const fault = fieldAtFault(save.error, FAULTS);
   const choose = (next: Access) => {
+    version.begin();
     setDraft(next);
     save.reset();
   };
@@ -69,7 +78,11 @@ export function AccessTab() {
             {isChanged && (
               <Button
                 variant="default"
-                onClick={() => setDraft(undefined)}
+                onClick={() => {
+                  setDraft(undefined);
+                  version.end();
+                  save.reset();
+                }}
                 disabled={save.isPending}
               >
                 Discard

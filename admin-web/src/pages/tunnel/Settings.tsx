@@ -4,7 +4,9 @@ import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { answer, api } from "@/api/client";
+import { Problem } from "@/api/problem";
 import { tunnel as tunnelQuery, tunnels } from "@/api/queries";
+import { isStale, useVersion } from "@/api/version";
 import { count } from "@/lib/text";
 import { ApiCall } from "@/parts/ApiCall";
 import { Confirm } from "@/ui/Confirm";
@@ -28,13 +30,14 @@ function DisplayName() {
   const tunnel = useTunnel();
   const queries = useQueryClient();
   const [draft, setDraft] = useState<string>();
+  const version = useVersion(tunnel.etag);
   const text = draft ?? tunnel.display_name;
   const isChanged = draft !== undefined && draft.trim() !== tunnel.display_name;
   const save = useMutation({
     mutationFn: (display_name: string) =>
       answer(
         api.PATCH("/api/v1/admin/tunnel/{name}", {
-          params: { path: { name: tunnel.name } },
+          params: { path: { name: tunnel.name }, header: { "If-Match": version.etag } },
           body: { display_name },
         }),
       ),
@@ -44,7 +47,13 @@ function DisplayName() {
         queries.invalidateQueries(tunnels),
       ]);
       setDraft(undefined);
+      version.end();
       notify("Saved.");
+    },
+    onError: async (error) => {
+      if (!isStale(error)) return;
+      await queries.invalidateQueries(tunnelQuery(tunnel.name));
+      version.end();
     },
   });
   const fault = fieldAtFault(save.error, FAULTS);
@@ -67,6 +76,7 @@ function DisplayName() {
             value={text}
             error={text.trim() ? fault && <Refusal error={save.error} /> : "Give the tunnel a name"}
             onChange={(event) => {
+              version.begin();
               setDraft(event.currentTarget.value);
               save.reset();
             }}
@@ -99,8 +109,10 @@ function Delete() {
   const [isAsked, setAsked] = useState(false);
   const links = connectors.reduce((sum, connector) => sum + connector.links.length, 0);
   const remove = useMutation({
-    mutationFn: () =>
-      answer(api.DELETE("/api/v1/admin/tunnel/{name}", { params: { path: { name } } })),
+    mutationFn: (force: boolean) =>
+      answer(
+        api.DELETE("/api/v1/admin/tunnel/{name}", { params: { path: { name }, query: { force } } }),
+      ),
     onSuccess: async () => {
       notify(`Tunnel ${name} is deleted.`);
       await navigate({ to: "/admin/tunnel" });
@@ -108,6 +120,7 @@ function Delete() {
       await queries.invalidateQueries(tunnels);
     },
   });
+  const users = remove.error instanceof Problem ? remove.error.usedBy : [];
   return (
     <Card withBorder className="card" p="lg">
       <Title order={2} mb="sm">
@@ -127,18 +140,22 @@ function Delete() {
       </Button>
       <Confirm
         opened={isAsked}
-        onClose={() => setAsked(false)}
+        onClose={() => {
+          setAsked(false);
+          remove.reset();
+        }}
         title={`Delete tunnel ${name}`}
         word={name}
-        action="Delete the tunnel"
+        action={users.length > 0 ? "Delete it all the same" : "Delete the tunnel"}
         isPending={remove.isPending}
         error={remove.error}
-        onConfirm={() => remove.mutate()}
+        onConfirm={() => remove.mutate(users.length > 0)}
       >
         {links > 0
           ? `${count(links, "link")} ${links === 1 ? "is" : "are"} up and will be cut. `
           : "No link is up. "}
         This cannot be undone.
+        {users.length > 0 && ` In use by ${users.map((user) => user.name).join(", ")}.`}
       </Confirm>
     </Card>
   );

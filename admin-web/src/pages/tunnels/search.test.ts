@@ -13,6 +13,8 @@ function tunnel(
     access: { mode: "any_team" },
     health: { health: "Healthy", reason: "", since: "2026-01-01T00:00:00Z" },
     created_at: "2026-01-01T00:00:00Z",
+    updated_at: "2026-01-01T00:00:00Z",
+    etag: '"1"',
     connectors: 1,
     missing_connectors: 0,
     links: [{ connector: "c", slot: 0, region: "eu", edge: "e", transport: "quic" }],

@@ -81,7 +81,6 @@ export function WorkflowForm({
               }
               placeholder="Choose a team"
               allowDeselect={false}
-              disabled={!isNew}
               w={220}
               data={own.map(({ id, name }) => ({ value: id, label: name }))}
               value={draft.team || null}

@@ -5,7 +5,8 @@ import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import { answer, api, done, type Schemas } from "@/api/client";
 import { Problem } from "@/api/problem";
-import { type Run, runs, workflow as workflowQuery, workflows } from "@/api/queries";
+import { runs, workflow as workflowQuery, workflows } from "@/api/queries";
+import { isStale } from "@/api/version";
 import { duration } from "@/lib/time";
 import { RunMark } from "@/parts/RunMark";
 import { Confirm } from "@/ui/Confirm";
@@ -20,6 +21,7 @@ import { type Draft, toAction, toDraft } from "./draft";
 import { WorkflowForm } from "./WorkflowForm";
 
 type Workflow = Schemas["WorkflowView"];
+type RunSummary = Schemas["RunSummary"];
 
 export function WorkflowPage() {
   const { id } = useParams({ from: "/framed/workflows/$id" });
@@ -123,15 +125,15 @@ function Runs({ id }: { id: string }) {
   );
 }
 
-function refusal(run: Run): string | undefined {
-  return run.actions.find((action) => action.refusal)?.refusal?.title;
+function refusal({ outcomes }: RunSummary): string | undefined {
+  return outcomes.find(({ title }) => title)?.title ?? undefined;
 }
 
-function answers(run: Run): string {
-  return run.actions.map((action) => action.response?.status ?? "–").join(", ");
+function answers({ outcomes }: RunSummary): string {
+  return outcomes.map(({ status }) => status ?? "–").join(", ");
 }
 
-function length(run: Run): string {
+function length(run: RunSummary): string {
   const ms = Date.parse(run.finished_at ?? run.created_at) - Date.parse(run.created_at);
   return ms < 1000 ? `${ms} ms` : duration(ms);
 }
@@ -146,11 +148,12 @@ function Edit({ workflow }: { workflow: Workflow }) {
   );
   // What others save meanwhile does not replace what is being typed here.
   const [start, setStart] = useState(initial);
+  const [etag, setEtag] = useState(workflow.etag);
   const save = useMutation({
     mutationFn: (draft: Draft) =>
       answer(
         api.PUT("/api/v1/workflows/{id}", {
-          params: { path: { id: workflow.id } },
+          params: { path: { id: workflow.id }, header: { "If-Match": etag } },
           body: toBody(draft),
         }),
       ),
@@ -158,7 +161,13 @@ function Edit({ workflow }: { workflow: Workflow }) {
       queries.setQueryData(workflowQuery(workflow.id).queryKey, saved);
       void queries.invalidateQueries(workflows);
       setStart({ name: saved.name, team: saved.team, actions: saved.actions.map(toDraft) });
+      setEtag(saved.etag);
       notify("Saved.");
+    },
+    onError: async (error) => {
+      if (!isStale(error)) return;
+      const current = await queries.fetchQuery({ ...workflowQuery(workflow.id), staleTime: 0 });
+      setEtag(current.etag);
     },
   });
   const remove = useMutation({

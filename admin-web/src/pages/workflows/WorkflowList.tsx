@@ -16,8 +16,6 @@ export function WorkflowList() {
   const list = useQuery(workflows);
   const allTeams = useQuery(teams);
   const all = list.data ?? [];
-  const teamName = (id: string) =>
-    allTeams.data?.find((each) => each.id === id)?.name ?? "another team";
   const shown = all.filter(
     (workflow) =>
       workflow.name.toLowerCase().includes(q.toLowerCase()) && (!team || workflow.team === team),
@@ -87,13 +85,13 @@ export function WorkflowList() {
                 </Go>
               ),
             },
-            { label: "Team", cell: ({ team }) => <Dim>{teamName(team)}</Dim> },
+            { label: "Team", cell: ({ team_name }) => <Dim>{team_name}</Dim> },
             {
               label: "Actions",
-              cell: ({ actions }) => (
+              cell: ({ action_count, tunnels }) => (
                 <Dim>
-                  {count(actions.length, "action")}
-                  {tunnelsOf(actions)}
+                  {count(action_count, "action")}
+                  {tunnels.length > 0 && ` through ${tunnels.join(", ")}`}
                 </Dim>
               ),
             },
@@ -110,11 +108,4 @@ export function WorkflowList() {
       )}
     </Page>
   );
-}
-
-function tunnelsOf(actions: readonly { use_tunnel?: string | null }[]): string {
-  const names = [
-    ...new Set(actions.map((action) => action.use_tunnel).filter((name) => name != null)),
-  ];
-  return names.length > 0 ? ` through ${names.join(", ")}` : "";
 }

@@ -10,7 +10,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::TunnelView;
-use crate::{app::App, store::tunnel::Tunnel};
+use crate::{
+    api::{edit::Editors, health::HealthWord},
+    app::App,
+    store::{page::Position, tunnel::Tunnel},
+};
 
 /// A tunnel with its links.
 #[derive(Serialize, ToSchema)]
@@ -42,7 +46,12 @@ struct LinkSummary {
 }
 
 impl TunnelSummary {
-    pub(super) fn new(app: &App, tunnel: &Tunnel, regions: &HashMap<EdgeId, String>) -> Self {
+    pub(super) fn new(
+        app: &App,
+        tunnel: &Tunnel,
+        regions: &HashMap<EdgeId, String>,
+        editors: &Editors,
+    ) -> Self {
         let views = app.presence.state().connectors(tunnel.id);
         let link = |connector, (edge, link): &(EdgeId, LinkPresence)| LinkSummary {
             connector,
@@ -56,10 +65,29 @@ impl TunnelSummary {
             .iter()
             .flat_map(|view| view.links.iter().map(move |known| link(view.connector, known)));
         Self {
-            tunnel: TunnelView::new(app, tunnel),
+            tunnel: TunnelView::new(app, tunnel, editors),
             connectors: views.iter().filter(|view| !view.links.is_empty()).count(),
             missing_connectors: views.iter().filter(|view| view.vanished_ms.is_some()).count(),
             links: links.collect(),
+        }
+    }
+
+    pub(super) fn fits(&self, health: Option<HealthWord>, region: Option<&str>) -> bool {
+        health.is_none_or(|health| self.tunnel.health.is(health))
+            && region.is_none_or(|region| {
+                self.links.iter().any(|link| link.region.as_deref() == Some(region))
+            })
+    }
+
+    /// Where it stands in a list that is ordered by this column.
+    pub(super) fn place(&self, column: &str) -> Position {
+        let TunnelView { name, display_name, health, created_at, edited, .. } = &self.tunnel;
+        match column {
+            "display_name" => Position::new(display_name.as_str(), name),
+            "created_at" => Position::new(created_at.0, name),
+            "updated_at" => Position::new(edited.at_ms(), name),
+            "health" => Position::new(health.rank(), name),
+            _ => Position::new(name.as_str(), name),
         }
     }
 }

@@ -68,6 +68,7 @@ impl State {
             let report = has_news.then(|| Report {
                 applied_generation: edge.applied_generation,
                 reset: true,
+                gateway_tls: edge.gateway_tls,
                 up: edge.links.values().cloned().collect(),
                 down: edge.goodbyes.iter().cloned().collect(),
             });
@@ -132,6 +133,7 @@ impl State {
             edge.lease_until_ms = now_ms + LEASE_MS;
             if let Some(report) = reports.remove(&id) {
                 edge.copied = Some(row.links);
+                edge.gateway_tls = report.gateway_tls;
                 self.take_links(id, report, now_ms);
             }
         }

@@ -68,7 +68,8 @@ proptest! {
                         slot,
                         goodbye,
                     });
-                    let report = Report { applied_generation: 1, reset, up, down: down.collect() };
+                    let down = down.collect();
+                    let report = Report { applied_generation: 1, reset, up, down, ..Report::default() };
                     let n = usize::from(edge);
                     let counts = reset || state.edge(ids[n], now_ms).is_live;
                     let expected = if counts { Ok(()) } else { Err(Refused::Lapsed) };

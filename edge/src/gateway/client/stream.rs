@@ -13,24 +13,20 @@ use std::{
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf},
     net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
 
 use super::Connection;
 
-/// Until it is clear which version of HTTP a client speaks, hyper waits without a deadline: these are
-/// the bytes that tell, and how long they may take. No request that a proxy could serve is shorter.
-const FIRST_BYTES: usize = 24;
-const FIRST_BYTES_WITHIN: Duration = Duration::from_secs(10);
 /// A client that has vanished without a word is noticed after a minute.
 const PROBE_AFTER: Duration = Duration::from_secs(30);
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 const PROBES: u32 = 3;
-/// What the system may hold for a client beyond what is on its way there, in bytes, however much it would take. A
-/// client that sends all of its request before it reads needs room for the answer on the way.
-const UNSENT: u32 = 4 * 1024 * 1024;
+/// What the system may hold for a client beyond what is on its way there, in bytes; it would take 4 MiB, for each
+/// client that does not read.
+const UNSENT: u32 = 128 * 1024;
 /// How long the rest of a refused upload may take: a client that sends it whole before it reads the answer
 /// must be heard out. These are the times that common servers give.
 const REST_WITHIN: Duration = Duration::from_secs(30);
@@ -44,14 +40,7 @@ const REST_BUFFER: usize = 16 * 1024;
 pub(crate) struct ClientStream {
     socket: Arc<TcpStream>,
     connection: Arc<Connection>,
-    first: Option<FirstBytes>,
     rest: Option<Rest>,
-}
-
-#[derive(Debug)]
-struct FirstBytes {
-    missing: usize,
-    deadline: Pin<Box<Sleep>>,
 }
 
 /// What a client still sends although it has got its answer.
@@ -69,9 +58,16 @@ impl ClientStream {
         let _ = socket.set_nodelay(true);
         let _ = SockRef::from(&*socket).set_tcp_notsent_lowat(UNSENT);
         let _ = SockRef::from(&*socket).set_tcp_keepalive(&probes.with_retries(PROBES));
-        let deadline = Box::pin(tokio::time::sleep(FIRST_BYTES_WITHIN));
-        let first = Some(FirstBytes { missing: FIRST_BYTES, deadline });
-        Self { socket, connection, first, rest: None }
+        Self { socket, connection, rest: None }
+    }
+
+    /// Says something to a client that is not served, and hears it out.
+    pub(crate) async fn tell(&mut self, bytes: &[u8]) {
+        // A client that goes meanwhile does not want to know.
+        if self.write_all(bytes).await.is_ok() {
+            self.connection.upload.end(false);
+            let _ = self.shutdown().await;
+        }
     }
 
     /// Reads and forgets what the client sends until it closes its end.
@@ -113,21 +109,11 @@ impl Drop for ClientStream {
 
 impl AsyncRead for ClientStream {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = poll_read(&self.socket, cx, buffer);
-        if let Some(first) = &mut self.first {
-            first.missing = first.missing.saturating_sub(buffer.filled().len() - before);
-            if first.missing == 0 {
-                self.first = None;
-            } else if read.is_pending() && first.deadline.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-        }
-        read
+        poll_read(&self.socket, cx, buffer)
     }
 }
 
@@ -159,9 +145,6 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.connection.is_broken() {
-            return Poll::Ready(Ok(()));
-        }
         if self.rest.is_none() {
             match SockRef::from(&*self.socket).shutdown(Shutdown::Write) {
                 // The client was quicker.

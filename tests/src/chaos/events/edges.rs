@@ -24,8 +24,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 const CLIENTS: usize = 48;
 /// How long they do before the edge is asked to leave.
 const BUSY: Duration = Duration::from_secs(1);
-/// How soon the edges of a dead `postern up` are gone.
-const EDGES_FOLLOW: Duration = Duration::from_secs(1);
 
 pub(super) async fn killed(stage: &mut Stage, marks: &mut Marks) -> anyhow::Result<()> {
     let at = Instant::now();
@@ -104,14 +102,10 @@ pub(super) async fn control_plane_away(stage: &mut Stage, away: Duration) -> any
     stage.world.start_postern().await
 }
 
+/// Its edges go on until others take over from them.
 pub(super) async fn up_killed(stage: &mut Stage, marks: &mut Marks) -> anyhow::Result<()> {
-    let at = Instant::now();
     stage.world.postern.signal(Signal::SIGKILL)?;
     stage.world.postern.ended().await?;
-    // Its edges follow as soon as they see it.
-    for region in 0..REGIONS.len() {
-        marks.died_since(at, Whose::Edge(region), EDGES_FOLLOW);
-    }
     marks.heal();
     stage.world.start_postern().await
 }
