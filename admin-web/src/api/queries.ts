@@ -177,7 +177,8 @@ export const edges = queryOptions({
 /** For operators. */
 export const joinTokens = queryOptions({
   queryKey: ["join-tokens"],
-  queryFn: () => whole((query) => answer(api.GET("/api/v1/edges/join-tokens", { params: { query } }))),
+  queryFn: () =>
+    whole((query) => answer(api.GET("/api/v1/edges/join-tokens", { params: { query } }))),
 });
 
 export type AuditFilter = {

@@ -19,7 +19,7 @@ import { seesEdges } from "../frame/areas";
 import { asText, endpoints } from "./endpoints";
 import { JoinTokens } from "./JoinTokens";
 
-type Edge = Schemas[""];
+type Edge = Schemas["Edges"]["items"][number];
 
 export function Edges() {
   const { user } = useRouteContext({ from: "/framed" });

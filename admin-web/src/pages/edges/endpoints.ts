@@ -4,7 +4,7 @@ import type { Schemas } from "@/api/client";
 export type Endpoint = Schemas["Endpoint"] & { readonly region: string };
 
 export function endpoints(
-  edges: readonly Pick<Schemas[""], "region" | "endpoints">[],
+  edges: readonly Pick<Schemas["Edges"]["items"][number], "region" | "endpoints">[],
 ): Endpoint[] {
   const all = new Map<string, Endpoint>();
   for (const { region, endpoints } of edges) {
