@@ -1,6 +1,14 @@
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
 
-// The journeys share a deployment, which `tests/tests/console.rs` starts: one file, in order.
+class ByName extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    return files.sort((a, b) => a.moduleId.localeCompare(b.moduleId));
+  }
+}
+
+// The journeys share a deployment, which `tests/tests/console.rs` starts: one after the other. Those
+// that begin with an empty one come first.
 export default defineConfig({
   test: {
     environment: "node",
@@ -11,6 +19,6 @@ export default defineConfig({
     expect: { poll: { timeout: 60_000 } },
     bail: 1,
     fileParallelism: false,
-    sequence: { concurrent: false },
+    sequence: { concurrent: false, sequencer: ByName },
   },
 });

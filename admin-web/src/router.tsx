@@ -10,10 +10,18 @@ import {
 import { door } from "./api/client";
 import { managesTunnels, me, queryClient } from "./api/queries";
 import { session } from "./api/session";
+import { searchText } from "./lib/fit";
+import { auditSearch } from "./pages/audit/search";
 import { Frame } from "./pages/frame/Frame";
 import { NotFound } from "./pages/frame/NotFound";
 import { PageError } from "./pages/frame/PageError";
+import { tokenSearch } from "./pages/tokens/search";
 import { listSearch } from "./pages/tunnels/search";
+
+/** A list's search in the URL. */
+const nameSearch = (search: Record<string, unknown>): { q?: string } => ({
+  q: searchText(search.q),
+});
 
 const root = createRootRoute({ component: Outlet, notFoundComponent: NotFound });
 
@@ -128,8 +136,8 @@ const workflows = createRoute({
   getParentRoute: () => framed,
   path: "/workflows",
   validateSearch: (search: Record<string, unknown>): { q?: string; team?: string } => ({
-    q: typeof search.q === "string" && search.q ? search.q : undefined,
-    team: typeof search.team === "string" && search.team ? search.team : undefined,
+    q: searchText(search.q),
+    team: searchText(search.team),
   }),
   component: lazyRouteComponent(() => import("./pages/workflows/WorkflowList"), "WorkflowList"),
 });
@@ -152,6 +160,66 @@ const run = createRoute({
   getParentRoute: () => framed,
   path: "/workflows/$id/runs/$run",
   component: lazyRouteComponent(() => import("./pages/run/RunPage"), "RunPage"),
+});
+
+const teams = createRoute({
+  getParentRoute: () => framed,
+  path: "/teams",
+  validateSearch: nameSearch,
+  component: lazyRouteComponent(() => import("./pages/teams/TeamList"), "TeamList"),
+});
+
+const team = createRoute({
+  getParentRoute: () => framed,
+  path: "/teams/$id",
+  component: lazyRouteComponent(() => import("./pages/teams/TeamPage"), "TeamPage"),
+});
+
+const users = createRoute({
+  getParentRoute: () => framed,
+  path: "/users",
+  validateSearch: nameSearch,
+  component: lazyRouteComponent(() => import("./pages/users/UserList"), "UserList"),
+});
+
+const user = createRoute({
+  getParentRoute: () => framed,
+  path: "/users/$id",
+  component: lazyRouteComponent(() => import("./pages/users/UserPage"), "UserPage"),
+});
+
+const tokens = createRoute({
+  getParentRoute: () => framed,
+  path: "/tokens",
+  validateSearch: tokenSearch,
+  component: lazyRouteComponent(() => import("./pages/tokens/TokenList"), "TokenList"),
+});
+
+const newToken = createRoute({
+  getParentRoute: () => framed,
+  path: "/tokens/new",
+  component: lazyRouteComponent(() => import("./pages/tokens/NewToken"), "NewToken"),
+});
+
+const keys = createRoute({
+  getParentRoute: () => framed,
+  path: "/keys",
+  validateSearch: (search: Record<string, unknown>): { state?: "all" } =>
+    search.state === "all" ? { state: "all" } : {},
+  component: lazyRouteComponent(() => import("./pages/keys/KeyList"), "KeyList"),
+});
+
+const edges = createRoute({
+  getParentRoute: () => framed,
+  path: "/edges",
+  component: lazyRouteComponent(() => import("./pages/edges/Edges"), "Edges"),
+});
+
+const audit = createRoute({
+  getParentRoute: () => framed,
+  path: "/audit",
+  validateSearch: auditSearch,
+  component: lazyRouteComponent(() => import("./pages/audit/Audit"), "Audit"),
 });
 
 const account = createRoute({
@@ -186,6 +254,15 @@ const routeTree = root.addChildren([
     newWorkflow,
     workflow,
     run,
+    teams,
+    team,
+    users,
+    user,
+    tokens,
+    newToken,
+    keys,
+    edges,
+    audit,
     account,
     about,
   ]),

@@ -11,6 +11,8 @@ export const base = variable("POSTERN_CONSOLE");
 export const setUpLink = variable("POSTERN_SET_UP_LINK");
 export const origin = variable("POSTERN_ORIGIN");
 const connector = variable("POSTERN_CONNECTOR");
+/** Python with the packages that its recipes need. */
+const python = variable("POSTERN_PYTHON");
 const postern = variable("POSTERN_PID");
 
 export const OWNER = { email: "owner@localhost", password: "correct horse battery" };
@@ -28,6 +30,18 @@ export function startConnector(command: string): ChildProcess {
   });
   started.push(child);
   return child;
+}
+
+/** Runs what the console has shown to be pasted into a shell; tells what it printed. */
+export function paste(command: string): string {
+  const here = command.replace(/^python3 /, `${python} `);
+  // Without the proxies of this machine, and its exceptions.
+  const env = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !/_proxy$/i.test(name)),
+  );
+  const done = spawnSync("bash", ["-c", here], { encoding: "utf8", env });
+  if (done.status !== 0) throw new Error(`${here}: ${done.status}\n${done.stderr}`);
+  return done.stdout;
 }
 
 export function stopConnectors() {
@@ -69,6 +83,17 @@ export class Api {
   private constructor(cookie: string, csrf: string) {
     this.#cookie = cookie;
     this.#csrf = csrf;
+  }
+
+  /** As the owner, who chooses a password now if no journey before has. */
+  static async asOwner(): Promise<Api> {
+    const secret = new URL(setUpLink).hash.slice(1);
+    await fetch(`${base}/api/v1/setup`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ secret, password: OWNER.password }),
+    });
+    return Api.signIn(OWNER.email, OWNER.password);
   }
 
   static async signIn(email: string, password: string): Promise<Api> {

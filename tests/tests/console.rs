@@ -36,6 +36,7 @@ async fn the_console_serves_its_journeys() {
         .env("POSTERN_SET_UP_LINK", set_up)
         .env("POSTERN_ORIGIN", origin.url(""))
         .env("POSTERN_CONNECTOR", program("postern-connector").unwrap())
+        .env("POSTERN_PYTHON", Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/python"))
         .env("POSTERN_PID", postern.id().unwrap().to_string())
         .kill_on_drop(true);
     let done = journeys.output().await.unwrap();

@@ -12,6 +12,16 @@ test("an event leads to what it concerns, and to nothing else", () => {
     ["runs", "w"],
     ["run", "r"],
   ]);
+  const gone = concerned("change", { action: "team.delete", subject: "t" });
+  for (const key of ["teams", "proxy-tokens", "tunnels", "tunnel"]) {
+    expect(gone).toContainEqual([key]);
+  }
+  expect(concerned("change", { action: "team.create", subject: "t" })).not.toContainEqual([
+    "tunnels",
+  ]);
+  expect(concerned("change", { action: "workflow.delete", subject: "w" })).toContainEqual([
+    "proxy-tokens",
+  ]);
   expect(concerned("alive", {})).toEqual([]);
 });
 

@@ -35,11 +35,19 @@ function ofChange(action: unknown, subject: unknown): readonly (readonly string[
     case "tunnel":
       return [...always, ["tunnels"], ["usable-tunnels"], ["tunnel", subject]];
     case "team":
-      return [...always, ["teams"], ["me"], ["usable-tunnels"]];
+      // A team that is deleted leaves access lists, and its tokens are revoked.
+      return [
+        ...always,
+        ["teams"],
+        ["me"],
+        ["usable-tunnels"],
+        ["proxy-tokens"],
+        ...(action === "team.delete" ? [["tunnels"], ["tunnel"]] : []),
+      ];
     case "workflow":
-      return [...always, ["workflows"], ["workflow", subject]];
+      return [...always, ["workflows"], ["workflow", subject], ["proxy-tokens"]];
     case "user":
-      return [...always, ["users"], ["me"], ["sessions"]];
+      return [...always, ["users"], ["teams"], ["me"], ["sessions"]];
     case "session":
       return [...always, ["sessions"]];
     case "api_key":

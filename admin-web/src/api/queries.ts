@@ -169,6 +169,81 @@ export const teams = queryOptions({
   queryFn: () => whole((query) => answer(api.GET("/api/v1/teams", { params: { query } }))),
 });
 
+export const team = (id: string) =>
+  queryOptions({
+    queryKey: ["teams", id],
+    queryFn: () => answer(api.GET("/api/v1/teams/{id}", { params: { path: { id } } })),
+  });
+
+/** For owners. */
+export const users = queryOptions({
+  queryKey: ["users"],
+  queryFn: () => whole((query) => answer(api.GET("/api/v1/users", { params: { query } }))),
+});
+
+export const user = (id: string) =>
+  queryOptions({
+    queryKey: ["users", id],
+    queryFn: () => answer(api.GET("/api/v1/users/{id}", { params: { path: { id } } })),
+  });
+
+export const proxyTokens = queryOptions({
+  queryKey: ["proxy-tokens"],
+  queryFn: () =>
+    whole((page) =>
+      answer(api.GET("/api/v1/proxy-tokens", { params: { query: { state: "all", ...page } } })),
+    ),
+});
+
+export const apiKeys = queryOptions({
+  queryKey: ["api-keys"],
+  queryFn: () =>
+    whole((page) =>
+      answer(api.GET("/api/v1/api-keys", { params: { query: { state: "all", ...page } } })),
+    ),
+});
+
+export const edges = queryOptions({
+  queryKey: ["edges"],
+  queryFn: () => answer(api.GET("/api/v1/edges", { params: { query: { limit: PAGE } } })),
+});
+
+/** For operators. */
+export const joinTokens = queryOptions({
+  queryKey: ["join-tokens"],
+  queryFn: () =>
+    whole((page) =>
+      answer(
+        api.GET("/api/v1/edges/join-tokens", { params: { query: { state: "all", ...page } } }),
+      ),
+    ),
+});
+
+export type AuditFilter = {
+  readonly action?: string;
+  readonly actor?: string;
+  readonly subject?: string;
+  /** RFC 3339, as `until`. */
+  readonly from?: string;
+  readonly until?: string;
+};
+
+/** For owners. */
+export const audit = (filter: AuditFilter) =>
+  infiniteQueryOptions({
+    queryKey: ["audit", filter],
+    initialPageParam: firstPage(),
+    queryFn: ({ pageParam: cursor }) =>
+      answer(api.GET("/api/v1/audit", { params: { query: { ...filter, cursor } } })),
+    getNextPageParam: (page) => page.next ?? undefined,
+  });
+
+/** Follows the whole chain: no event makes it old, people ask for it. */
+export const auditVerdict = queryOptions({
+  queryKey: ["audit-verdict"],
+  queryFn: () => answer(api.GET("/api/v1/audit/verify")),
+});
+
 export type Run = Awaited<ReturnType<NonNullable<ReturnType<typeof run>["queryFn"]>>>;
 
 export type Me = Awaited<ReturnType<NonNullable<(typeof me)["queryFn"]>>>;

@@ -1,6 +1,7 @@
 /** Who may use a tunnel: any team, or chosen ones. */
 import { MultiSelect, Radio, Stack, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
+import type { ReactNode } from "react";
 import type { Schemas } from "@/api/client";
 import { teams } from "@/api/queries";
 import { ProblemAlert } from "@/ui/states";
@@ -9,9 +10,12 @@ export type Access = Schemas["AccessBody"];
 
 export function AccessForm({
   value,
+  error,
   onChange,
 }: {
   value: Access;
+  /** What is wrong with the teams. */
+  error?: ReactNode;
   onChange: (access: Access) => void;
 }) {
   const all = useQuery(teams);
@@ -42,6 +46,7 @@ export function AccessForm({
             searchable
             data={(all.data ?? []).map((team) => ({ value: team.id, label: team.name }))}
             value={value.teams}
+            error={error}
             onChange={(chosen) => onChange({ mode: "teams", teams: chosen })}
             nothingFoundMessage="There is no such team"
           />

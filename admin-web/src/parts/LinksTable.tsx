@@ -1,7 +1,7 @@
-import { Table, Text } from "@mantine/core";
+import { Text } from "@mantine/core";
 import type { Schemas } from "@/api/client";
 import { microseconds } from "@/lib/time";
-import { Scroll } from "@/ui/Scroll";
+import { Rows } from "@/ui/Rows";
 import { When } from "@/ui/When";
 import { transport } from "./LinkDots";
 
@@ -20,41 +20,24 @@ export function LinksTable({ connectors }: { connectors: readonly Schemas["Conne
     );
   }
   return (
-    <Scroll label="Links">
-      <Table>
-        <Table.Thead>
-          <Table.Tr>
-            <Table.Th>Slot</Table.Th>
-            <Table.Th>Connector</Table.Th>
-            <Table.Th>Region</Table.Th>
-            <Table.Th>Edge</Table.Th>
-            <Table.Th>Transport</Table.Th>
-            <Table.Th ta="right">Round trip</Table.Th>
-            <Table.Th>Up since</Table.Th>
-            <Table.Th>From</Table.Th>
-          </Table.Tr>
-        </Table.Thead>
-        <Table.Tbody>
-          {rows.map((link) => (
-            <Table.Tr key={`${link.host} ${link.edge} ${link.slot} ${link.since}`}>
-              <Table.Td>{link.slot}</Table.Td>
-              <Table.Td>{link.host || "–"}</Table.Td>
-              <Table.Td>{link.region ?? "–"}</Table.Td>
-              <Table.Td>
-                <code title={link.edge}>{link.edge.slice(-6)}</code>
-              </Table.Td>
-              <Table.Td>{transport(link.transport)}</Table.Td>
-              <Table.Td ta="right" className="nowrap">
-                {link.rtt_us == null ? "not yet" : microseconds(link.rtt_us)}
-              </Table.Td>
-              <Table.Td>
-                <When at={link.since} />
-              </Table.Td>
-              <Table.Td className="nowrap">{link.remote}</Table.Td>
-            </Table.Tr>
-          ))}
-        </Table.Tbody>
-      </Table>
-    </Scroll>
+    <Rows
+      label="Links"
+      kind="tunnel-link"
+      items={rows}
+      itemKey={(link) => `${link.host} ${link.edge} ${link.slot} ${link.since}`}
+      columns={[
+        { label: "Link", cell: ({ slot }) => `Slot ${slot}` },
+        { label: "Connector", cell: ({ host }) => host || "–" },
+        { label: "Region", cell: ({ region }) => region ?? "–" },
+        { label: "Edge", cell: ({ edge }) => <code title={edge}>{edge.slice(-6)}</code> },
+        { label: "Transport", cell: (link) => transport(link.transport) },
+        {
+          label: "Round trip",
+          cell: ({ rtt_us: rtt }) => (rtt == null ? "not yet" : microseconds(rtt)),
+        },
+        { label: "Up since", cell: ({ since }) => <When at={since} /> },
+        { label: "From", cell: ({ remote }) => remote },
+      ]}
+    />
   );
 }

@@ -1,14 +1,9 @@
-/**
- * A secret that is shown once, inside the commands that start a connector with it. Masked until
- * *Show*, since somebody may be looking on; *Copy* copies the real one.
- */
-import { Alert, Button, Group, Stack, Tabs, Text, Title } from "@mantine/core";
+/** A secret that is shown once, inside the commands that start a connector with it. */
+import { Stack, Tabs, Text, Title } from "@mantine/core";
 import { useState } from "react";
 import { Code } from "@/ui/Code";
-import { Copy } from "@/ui/Copy";
 import { RECIPES } from "./recipes";
-
-const MASK = "•".repeat(24);
+import { MASK, ShownOnce } from "./ShownOnce";
 
 export function SecretSteps({
   secret,
@@ -24,29 +19,15 @@ export function SecretSteps({
   const [isShown, setShown] = useState(false);
   return (
     <Stack>
-      <Alert color="yellow" title="The secret is shown only now">
-        <Text size="sm" mb="sm">
-          Postern keeps no copy. If it gets lost, make another one on the tunnel's page.
-        </Text>
-        <Group gap="xs">
-          <Button
-            size="xs"
-            variant="default"
-            onClick={() => setShown(!isShown)}
-            aria-pressed={isShown}
-          >
-            {isShown ? "Hide the secret" : "Show the secret"}
-          </Button>
-          <Copy text={secret} label="Copy the secret" />
-          <Button
-            size="xs"
-            variant="default"
-            onClick={() => download(`${tunnel}-secret.txt`, secret)}
-          >
-            Download the secret
-          </Button>
-        </Group>
-      </Alert>
+      <ShownOnce
+        secret={secret}
+        what="secret"
+        file={`${tunnel}-secret.txt`}
+        isShown={isShown}
+        onShown={setShown}
+      >
+        If it gets lost, make another one on the tunnel's page.
+      </ShownOnce>
       <Tabs value={recipe} onChange={(id) => id && onRecipe(id)} keepMounted={false}>
         <Tabs.List>
           {RECIPES.map(({ id, label }) => (
@@ -79,12 +60,4 @@ export function SecretSteps({
       </Tabs>
     </Stack>
   );
-}
-
-function download(name: string, text: string) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([`${text}\n`], { type: "text/plain" }));
-  link.download = name;
-  link.click();
-  URL.revokeObjectURL(link.href);
 }

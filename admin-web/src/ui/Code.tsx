@@ -11,8 +11,12 @@ export function Code({ text, shown, label }: { text: string; shown?: string; lab
         </MantineCode>
       </section>
       <Group justify="flex-end" mt={6}>
-        <Copy text={text} label={`Copy ${label.toLowerCase()}`} />
+        <Copy text={text} label={`Copy ${inSentence(label)}`} />
       </Group>
     </Box>
   );
 }
+
+/** In the midst of a sentence; what is all capitals stays so. */
+const inSentence = (label: string) =>
+  label.replace(/^[A-Z](?![A-Z])/, (first) => first.toLowerCase());

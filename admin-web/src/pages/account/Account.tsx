@@ -1,15 +1,5 @@
 /** Your own account: password and sessions. */
-import {
-  Badge,
-  Button,
-  Card,
-  Group,
-  PasswordInput,
-  Stack,
-  Table,
-  Text,
-  Title,
-} from "@mantine/core";
+import { Badge, Button, Card, Group, PasswordInput, Stack, Text, Title } from "@mantine/core";
 import { useForm } from "@mantine/form";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useRouteContext } from "@tanstack/react-router";
@@ -19,7 +9,7 @@ import { session as live } from "@/api/session";
 import { browser } from "@/lib/text";
 import { notify } from "@/ui/notify";
 import { Page } from "@/ui/Page";
-import { Scroll } from "@/ui/Scroll";
+import { Rows } from "@/ui/Rows";
 import { Loading, ProblemAlert } from "@/ui/states";
 import { When } from "@/ui/When";
 
@@ -62,48 +52,38 @@ function Sessions() {
       {error && <ProblemAlert error={error} onRetry={() => void refetch()} />}
       {end.error && <ProblemAlert error={end.error} />}
       {data && (
-        <Scroll label="Sessions">
-          <Table>
-            <Table.Thead>
-              <Table.Tr>
-                <Table.Th>Where</Table.Th>
-                <Table.Th>From</Table.Th>
-                <Table.Th>Signed in</Table.Th>
-                <Table.Th>Last used</Table.Th>
-                <Table.Th>Action</Table.Th>
-              </Table.Tr>
-            </Table.Thead>
-            <Table.Tbody>
-              {data.map((session) => (
-                <Table.Tr key={session.id}>
-                  <Table.Td title={session.user_agent}>{browser(session.user_agent)}</Table.Td>
-                  <Table.Td className="nowrap">{session.address || "–"}</Table.Td>
-                  <Table.Td>
-                    <When at={session.created_at} />
-                  </Table.Td>
-                  <Table.Td>
-                    <When at={session.last_used_at} />
-                  </Table.Td>
-                  <Table.Td>
-                    {session.is_current ? (
-                      <Badge variant="default">This one</Badge>
-                    ) : (
-                      <Button
-                        size="xs"
-                        variant="default"
-                        loading={end.isPending && end.variables === session.id}
-                        onClick={() => end.mutate(session.id)}
-                        aria-label={`End the session of ${browser(session.user_agent)}`}
-                      >
-                        End
-                      </Button>
-                    )}
-                  </Table.Td>
-                </Table.Tr>
-              ))}
-            </Table.Tbody>
-          </Table>
-        </Scroll>
+        <Rows
+          label="Sessions"
+          kind="session"
+          items={data}
+          itemKey={({ id }) => id}
+          columns={[
+            {
+              label: "Where",
+              cell: ({ user_agent }) => <span title={user_agent}>{browser(user_agent)}</span>,
+            },
+            { label: "From", cell: ({ address }) => address || "–" },
+            { label: "Signed in", cell: ({ created_at }) => <When at={created_at} /> },
+            { label: "Last used", cell: ({ last_used_at }) => <When at={last_used_at} /> },
+            {
+              label: "Action",
+              cell: ({ id, is_current, user_agent }) =>
+                is_current ? (
+                  <Badge variant="default">This one</Badge>
+                ) : (
+                  <Button
+                    size="xs"
+                    variant="default"
+                    loading={end.isPending && end.variables === id}
+                    onClick={() => end.mutate(id)}
+                    aria-label={`End the session of ${browser(user_agent)}`}
+                  >
+                    End
+                  </Button>
+                ),
+            },
+          ]}
+        />
       )}
     </Card>
   );

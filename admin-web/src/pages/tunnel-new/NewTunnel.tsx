@@ -4,20 +4,31 @@
  */
 import { Button, Card, Group, Radio, Stack, Stepper, Text, TextInput } from "@mantine/core";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
-import { useBlocker, useRouteContext } from "@tanstack/react-router";
+import { useRouteContext } from "@tanstack/react-router";
 import { type FormEvent, useState } from "react";
 import { answer, api, type Schemas } from "@/api/client";
-import { Problem } from "@/api/problem";
 import { managesTunnels, tunnels } from "@/api/queries";
 import { slug } from "@/lib/text";
 import { type Access, AccessForm } from "@/parts/AccessForm";
+import { ApiCall } from "@/parts/ApiCall";
 import { RECIPES } from "@/parts/recipes";
+import { useSecretGuard } from "@/parts/ShownOnce";
 import { GoButton } from "@/ui/Go";
 import { Page } from "@/ui/Page";
+import { type Faults, fieldAtFault, isConflict, names, Refusal } from "@/ui/refusal";
 import { Empty, ProblemAlert } from "@/ui/states";
 import { Waiting } from "./Waiting";
 
 const NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+
+/** What the API may refuse, and where to mend it. */
+const FAULTS: Faults<Field> = {
+  displayName: names(/display/),
+  access: names(/no team/),
+  name: (problem) => isConflict(problem) || names(/name/)(problem),
+};
+type Field = "displayName" | "name" | "access";
+const STEP_OF = { displayName: 0, name: 0, access: 1 } as const;
 
 export function NewTunnel() {
   const { user } = useRouteContext({ from: "/framed" });
@@ -44,32 +55,28 @@ function Wizard() {
   const [nameError, setNameError] = useState<string>();
   const [isKept, setKept] = useState(false);
   const name = ownName ?? slug(displayName);
+  const body = { name, display_name: displayName.trim() || name, access };
   const create = useMutation({
-    mutationFn: () =>
-      answer(
-        api.POST("/api/v1/admin/tunnel", {
-          body: { name, display_name: displayName.trim() || name, access },
-        }),
-      ),
+    mutationFn: () => answer(api.POST("/api/v1/admin/tunnel", { body })),
     onSuccess: () => {
       setStep(3);
       void queries.invalidateQueries(tunnels);
     },
     onError: (error) => {
-      if (error instanceof Problem && error.code === "conflict") {
-        setNameError(`There is a tunnel called ${name} already`);
-        setStep(0);
-      }
+      const field = fieldAtFault(error, FAULTS);
+      setNameError(undefined);
+      if (field) setStep(STEP_OF[field]);
     },
   });
   const created: Schemas["CreatedTunnel"] | undefined = create.data;
-  const isSecretAtRisk = created !== undefined && !isKept;
-  useBlocker({
-    shouldBlockFn: () =>
-      isSecretAtRisk &&
-      !window.confirm("The secret will not be shown again. Leave without having copied it?"),
-    enableBeforeUnload: isSecretAtRisk,
-  });
+  const fault = fieldAtFault(create.error, FAULTS);
+  const refusal = (field: Field) =>
+    fault === field ? <Refusal error={create.error} /> : undefined;
+  useSecretGuard(created !== undefined && !isKept, "secret");
+  const forgetErrors = () => {
+    setNameError(undefined);
+    create.reset();
+  };
   const next = (event: FormEvent) => {
     event.preventDefault();
     if (step === 0 && !NAME.test(name)) {
@@ -99,7 +106,7 @@ function Wizard() {
         ) : (
           <form onSubmit={next} noValidate aria-label="Create a tunnel">
             <Stack maw={620}>
-              {create.error && !nameError && <ProblemAlert error={create.error} />}
+              {create.error && !fault && <ProblemAlert error={create.error} />}
               {step === 0 && (
                 <>
                   <TextInput
@@ -108,9 +115,10 @@ function Wizard() {
                     data-autofocus
                     maxLength={128}
                     value={displayName}
+                    error={refusal("displayName")}
                     onChange={(event) => {
                       setDisplayName(event.currentTarget.value);
-                      setNameError(undefined);
+                      forgetErrors();
                     }}
                   />
                   <TextInput
@@ -120,15 +128,24 @@ function Wizard() {
                     spellCheck={false}
                     autoCapitalize="none"
                     value={name}
-                    error={nameError}
+                    error={nameError ?? refusal("name")}
                     onChange={(event) => {
                       setOwnName(event.currentTarget.value);
-                      setNameError(undefined);
+                      forgetErrors();
                     }}
                   />
                 </>
               )}
-              {step === 1 && <AccessForm value={access} onChange={setAccess} />}
+              {step === 1 && (
+                <AccessForm
+                  value={access}
+                  error={refusal("access")}
+                  onChange={(next) => {
+                    setAccess(next);
+                    create.reset();
+                  }}
+                />
+              )}
               {step === 2 && (
                 <Radio.Group
                   label="How will the connector run?"
@@ -161,9 +178,12 @@ function Wizard() {
                 </Button>
               </Group>
               {step === 2 && (
-                <Text size="sm" c="dimmed">
-                  The tunnel's secret comes next. It is shown once.
-                </Text>
+                <>
+                  <Text size="sm" c="dimmed">
+                    The tunnel's secret comes next. It is shown once.
+                  </Text>
+                  <ApiCall method="POST" path="/api/v1/admin/tunnel" body={body} />
+                </>
               )}
             </Stack>
           </form>

@@ -6,9 +6,13 @@ import { answer, api } from "@/api/client";
 import { tunnel as tunnelQuery, tunnels } from "@/api/queries";
 import { isStale, useVersion } from "@/api/version";
 import { type Access, AccessForm } from "@/parts/AccessForm";
+import { ApiCall } from "@/parts/ApiCall";
 import { RolloutNote } from "@/parts/RolloutNote";
+import { type Faults, fieldAtFault, names, Refusal } from "@/ui/refusal";
 import { ProblemAlert } from "@/ui/states";
 import { useTunnel } from "./useTunnel";
+
+const FAULTS: Faults<"teams"> = { teams: names(/no team/) };
 
 export function AccessTab() {
   const tunnel = useTunnel();
@@ -40,6 +44,7 @@ export function AccessTab() {
       version.end();
     },
   });
+  const fault = fieldAtFault(save.error, FAULTS);
   const choose = (next: Access) => {
     version.begin();
     setDraft(next);
@@ -55,12 +60,16 @@ export function AccessTab() {
         }}
       >
         <Stack maw={620}>
-          <AccessForm value={access} onChange={choose} />
+          <AccessForm
+            value={access}
+            error={fault && <Refusal error={save.error} />}
+            onChange={choose}
+          />
           <Text size="sm" c="dimmed">
             Access is checked on every request. When it is taken away, streams that are no longer
             allowed are cut.
           </Text>
-          {save.error && <ProblemAlert error={save.error} />}
+          {save.error && !fault && <ProblemAlert error={save.error} />}
           {save.data && !isChanged && <RolloutNote rollout={save.data.rollout} title="Saved" />}
           <Group>
             <Button type="submit" loading={save.isPending} disabled={!isChanged}>
@@ -80,6 +89,7 @@ export function AccessTab() {
               </Button>
             )}
           </Group>
+          <ApiCall method="PUT" path={`/api/v1/admin/tunnel/${tunnel.name}/access`} body={access} />
         </Stack>
       </form>
     </Card>

@@ -1,8 +1,8 @@
 /** What was changed of the tunnel, by whom. */
-import { Button, Card, Group } from "@mantine/core";
+import { Button, Group, Stack } from "@mantine/core";
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { tunnelAudit } from "@/api/queries";
-import { AuditTable } from "@/parts/AuditTable";
+import { AuditRows } from "@/parts/AuditRows";
 import { Loading, ProblemAlert } from "@/ui/states";
 import { useTunnel } from "./useTunnel";
 
@@ -12,10 +12,10 @@ export function AuditTab() {
   if (log.isPending) return <Loading label="Loading the audit log" />;
   if (log.isError) return <ProblemAlert error={log.error} onRetry={() => void log.refetch()} />;
   return (
-    <Card withBorder className="card" p="lg">
-      <AuditTable entries={log.data.pages.flatMap((page) => page.items)} />
+    <Stack>
+      <AuditRows entries={log.data.pages.flatMap((page) => page.items)} />
       {log.hasNextPage && (
-        <Group mt="md">
+        <Group>
           <Button
             variant="default"
             loading={log.isFetchingNextPage}
@@ -25,6 +25,6 @@ export function AuditTab() {
           </Button>
         </Group>
       )}
-    </Card>
+    </Stack>
   );
 }

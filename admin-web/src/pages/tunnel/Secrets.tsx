@@ -1,5 +1,5 @@
 /** The tunnel's secrets: which are live, who uses which, how to replace one. */
-import { Badge, Button, Card, Group, List, Stack, Table, Text, Title } from "@mantine/core";
+import { Badge, Button, Card, Group, List, Stack, Text, Title } from "@mantine/core";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { answer, api, type Schemas } from "@/api/client";
@@ -9,7 +9,7 @@ import { RolloutNote } from "@/parts/RolloutNote";
 import { RECIPES } from "@/parts/recipes";
 import { SecretSteps } from "@/parts/SecretSteps";
 import { Confirm } from "@/ui/Confirm";
-import { Scroll } from "@/ui/Scroll";
+import { Dim, Rows } from "@/ui/Rows";
 import { ProblemAlert } from "@/ui/states";
 import { When } from "@/ui/When";
 import { useTunnel } from "./useTunnel";
@@ -177,56 +177,48 @@ function SecretsTable({
   onRevoke: (secret: Secret) => void;
 }) {
   return (
-    <Scroll label="Secrets">
-      <Table>
-        <Table.Thead>
-          <Table.Tr>
-            <Table.Th>Secret</Table.Th>
-            <Table.Th>State</Table.Th>
-            <Table.Th ta="right">Links</Table.Th>
-            <Table.Th>Made</Table.Th>
-            <Table.Th>Last used</Table.Th>
-            <Table.Th>Action</Table.Th>
-          </Table.Tr>
-        </Table.Thead>
-        <Table.Tbody>
-          {[...secrets].reverse().map((secret) => (
-            <Table.Tr key={secret.key}>
-              <Table.Td>
-                <code title={secret.key}>{short(secret)}</code>
-              </Table.Td>
-              <Table.Td className="nowrap">
-                {secret.revoked_at ? (
-                  <Text span size="sm" c="dimmed">
-                    Revoked <When at={secret.revoked_at} />
-                  </Text>
-                ) : (
-                  <Badge variant="default">Live</Badge>
-                )}
-              </Table.Td>
-              <Table.Td ta="right">{secret.links}</Table.Td>
-              <Table.Td>
-                <When at={secret.created_at} />
-              </Table.Td>
-              <Table.Td>
-                {secret.last_used_at ? <When at={secret.last_used_at} /> : "never"}
-              </Table.Td>
-              <Table.Td>
-                {!secret.revoked_at && (
-                  <Button
-                    size="xs"
-                    variant="default"
-                    onClick={() => onRevoke(secret)}
-                    aria-label={`Revoke secret ${short(secret)}`}
-                  >
-                    Revoke
-                  </Button>
-                )}
-              </Table.Td>
-            </Table.Tr>
-          ))}
-        </Table.Tbody>
-      </Table>
-    </Scroll>
+    <Rows
+      label="Secrets"
+      kind="secret"
+      items={[...secrets].reverse()}
+      itemKey={({ key }) => key}
+      columns={[
+        {
+          label: "Secret",
+          cell: (secret) => <code title={secret.key}>{short(secret)}</code>,
+        },
+        {
+          label: "State",
+          cell: ({ revoked_at: at }) =>
+            at ? (
+              <Dim>
+                Revoked <When at={at} />
+              </Dim>
+            ) : (
+              <Badge variant="default">Live</Badge>
+            ),
+        },
+        { label: "Links", cell: ({ links }) => links },
+        { label: "Made", cell: ({ created_at }) => <When at={created_at} /> },
+        {
+          label: "Last used",
+          cell: ({ last_used_at: at }) => (at ? <When at={at} /> : "never"),
+        },
+        {
+          label: "Action",
+          cell: (secret) =>
+            !secret.revoked_at && (
+              <Button
+                size="xs"
+                variant="default"
+                onClick={() => onRevoke(secret)}
+                aria-label={`Revoke secret ${short(secret)}`}
+              >
+                Revoke
+              </Button>
+            ),
+        },
+      ]}
+    />
   );
 }

@@ -8,8 +8,10 @@ import { Problem } from "@/api/problem";
 import { tunnel as tunnelQuery, tunnels } from "@/api/queries";
 import { isStale, useVersion } from "@/api/version";
 import { count } from "@/lib/text";
+import { ApiCall } from "@/parts/ApiCall";
 import { Confirm } from "@/ui/Confirm";
 import { notify } from "@/ui/notify";
+import { type Faults, fieldAtFault, names, Refusal } from "@/ui/refusal";
 import { ProblemAlert } from "@/ui/states";
 import { useTunnel } from "./useTunnel";
 
@@ -21,6 +23,8 @@ export function Settings() {
     </Stack>
   );
 }
+
+const FAULTS: Faults<"name"> = { name: names(/display/) };
 
 function DisplayName() {
   const tunnel = useTunnel();
@@ -52,6 +56,7 @@ function DisplayName() {
       version.end();
     },
   });
+  const fault = fieldAtFault(save.error, FAULTS);
   return (
     <Card withBorder className="card" p="lg">
       <Title order={2} mb="sm">
@@ -69,22 +74,28 @@ function DisplayName() {
             label="What people call it"
             maxLength={128}
             value={text}
-            error={text.trim() ? undefined : "Give the tunnel a name"}
+            error={text.trim() ? fault && <Refusal error={save.error} /> : "Give the tunnel a name"}
             onChange={(event) => {
               version.begin();
               setDraft(event.currentTarget.value);
+              save.reset();
             }}
           />
           <Text size="sm" c="dimmed">
             Its name <code>{tunnel.name}</code> stands in URLs and in proxy credentials and never
             changes.
           </Text>
-          {save.error && <ProblemAlert error={save.error} />}
+          {save.error && !fault && <ProblemAlert error={save.error} />}
           <Group>
             <Button type="submit" disabled={!isChanged || !text.trim()} loading={save.isPending}>
               Save
             </Button>
           </Group>
+          <ApiCall
+            method="PATCH"
+            path={`/api/v1/admin/tunnel/${tunnel.name}`}
+            body={{ display_name: text.trim() }}
+          />
         </Stack>
       </form>
     </Card>

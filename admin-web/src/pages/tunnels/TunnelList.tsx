@@ -1,5 +1,5 @@
 /** All tunnels: which work, which do not and why. */
-import { Button, Card, Group, Select, Text, TextInput, VisuallyHidden } from "@mantine/core";
+import { Button, Card, Group, Select, Text, TextInput } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useRouteContext, useSearch } from "@tanstack/react-router";
 import { useWindowVirtualizer } from "@tanstack/react-virtual";
@@ -11,6 +11,7 @@ import { HEALTH_WORDS, HealthMark } from "@/parts/Health";
 import { LinkDots, SLOTS } from "@/parts/LinkDots";
 import { Go, GoButton } from "@/ui/Go";
 import { Page } from "@/ui/Page";
+import { Cells, type Column, RowHead } from "@/ui/Rows";
 import { Empty, Loading, ProblemAlert } from "@/ui/states";
 import { When } from "@/ui/When";
 import { fitting, type ListSearch, regions } from "./search";
@@ -153,6 +154,7 @@ function Rows({ tunnels }: { tunnels: Tunnel[] }) {
   });
   return (
     <Card withBorder className="card" p={0}>
+      <RowHead kind="tunnel" columns={COLUMNS} />
       <ul
         ref={list}
         className="rows"
@@ -184,43 +186,66 @@ function Rows({ tunnels }: { tunnels: Tunnel[] }) {
   );
 }
 
-const Row = memo(function Row({ tunnel }: { tunnel: Tunnel }) {
-  const { health, links } = tunnel;
-  const inUse = [...new Set(links.map((link) => link.region ?? "unknown"))].sort();
-  const wanted = (tunnel.connectors + tunnel.missing_connectors) * SLOTS;
-  return (
-    <div className="row row-tunnel">
-      <div>
-        <Go to="/admin/tunnel/$name" params={{ name: tunnel.name }} className="row-link" fw={600}>
-          {tunnel.display_name}
+const COLUMNS: readonly Column<Tunnel>[] = [
+  {
+    label: "Tunnel",
+    cell: ({ name, display_name }) => (
+      <>
+        <Go to="/admin/tunnel/$name" params={{ name }} className="row-link" fw={600}>
+          {display_name}
         </Go>
-        {tunnel.display_name !== tunnel.name && (
+        {display_name !== name && (
           <Text size="xs" c="dimmed">
-            {tunnel.name}
+            {name}
           </Text>
         )}
-      </div>
-      <div>
+      </>
+    ),
+  },
+  {
+    label: "Health",
+    cell: ({ health }) => (
+      <>
         <HealthMark health={health.health} />
         <Text size="xs" c="dimmed" lineClamp={2}>
           {health.reason}
         </Text>
-      </div>
-      <div>
-        <LinkDots links={links} wanted={wanted} />
+      </>
+    ),
+  },
+  {
+    label: "Links",
+    cell: ({ links, connectors, missing_connectors: missing }) => (
+      <>
+        <LinkDots links={links} wanted={(connectors + missing) * SLOTS} />
         <Text size="xs" c="dimmed">
-          {tunnel.connectors + tunnel.missing_connectors > 0 &&
-            count(tunnel.connectors, "connector")}
+          {connectors + missing > 0 && count(connectors, "connector")}
         </Text>
-      </div>
+      </>
+    ),
+  },
+  {
+    label: "Regions",
+    cell: ({ links }) => (
       <Text size="sm" c="dimmed">
-        <VisuallyHidden>Regions: </VisuallyHidden>
-        {inUse.join(", ") || "–"}
+        {[...new Set(links.map((link) => link.region ?? "unknown"))].sort().join(", ") || "–"}
       </Text>
+    ),
+  },
+  {
+    label: "So since",
+    cell: ({ health }) => (
       <Text size="sm" c="dimmed">
-        <VisuallyHidden>{health.health} since </VisuallyHidden>
         <When at={health.since} />
       </Text>
+    ),
+  },
+];
+
+const Row = memo(function Row({ tunnel }: { tunnel: Tunnel }) {
+  return (
+    <div className="row row-tunnel">
+      <Cells columns={COLUMNS} item={tunnel} />
     </div>
   );
 });

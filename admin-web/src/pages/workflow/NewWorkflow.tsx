@@ -29,12 +29,7 @@ function Form({ team }: { team: string }) {
   const navigate = useNavigate();
   const [initial] = useState<Draft>(() => ({ name: "", team, actions: [newAction(1)] }));
   const create = useMutation({
-    mutationFn: ({ name, team, actions }: Draft) =>
-      answer(
-        api.POST("/api/v1/workflows", {
-          body: { name: name.trim(), team, actions: actions.map(toAction) },
-        }),
-      ),
+    mutationFn: (draft: Draft) => answer(api.POST("/api/v1/workflows", { body: toBody(draft) })),
     onSuccess: () => queries.invalidateQueries(workflows),
   });
   const save = async (draft: Draft) => {
@@ -49,7 +44,14 @@ function Form({ team }: { team: string }) {
       action="Create the workflow"
       isPending={create.isPending}
       error={create.error}
+      call={(draft) => ({ method: "POST", path: "/api/v1/workflows", body: toBody(draft) })}
       onSave={save}
     />
   );
 }
+
+const toBody = ({ name, team, actions }: Draft) => ({
+  name: name.trim(),
+  team,
+  actions: actions.map(toAction),
+});

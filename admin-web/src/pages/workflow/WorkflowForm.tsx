@@ -4,6 +4,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useBlocker, useRouteContext } from "@tanstack/react-router";
 import { type FormEvent, useRef, useState } from "react";
 import { teams } from "@/api/queries";
+import { ApiCall } from "@/parts/ApiCall";
 import { ProblemAlert } from "@/ui/states";
 import { ActionForm } from "./ActionForm";
 import { type ActionDraft, type Draft, faults, isFaultless, newAction } from "./draft";
@@ -16,6 +17,7 @@ export function WorkflowForm({
   action,
   isPending,
   error,
+  call,
   onSave,
   children,
 }: {
@@ -25,6 +27,8 @@ export function WorkflowForm({
   action: string;
   isPending: boolean;
   error: unknown;
+  /** What saving sends. */
+  call: (draft: Draft) => Parameters<typeof ApiCall>[0];
   /** Resolves to true once it is saved. */
   onSave: (draft: Draft) => Promise<boolean>;
   children?: React.ReactNode;
@@ -110,6 +114,7 @@ export function WorkflowForm({
           </Button>
         </Group>
         {error != null && <ProblemAlert error={error} />}
+        {isComplete && <ApiCall {...call(draft)} />}
         <Group>
           <Button type="submit" loading={isPending} disabled={!isNew && !isChanged}>
             {action}

@@ -1,5 +1,5 @@
 /** One workflow: its runs, and its actions to edit. */
-import { Button, Card, Group, Stack, Tabs, Text } from "@mantine/core";
+import { Button, Stack, Tabs } from "@mantine/core";
 import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
@@ -13,6 +13,7 @@ import { Confirm } from "@/ui/Confirm";
 import { Go } from "@/ui/Go";
 import { notify, notifyProblem } from "@/ui/notify";
 import { Page } from "@/ui/Page";
+import { Dim, Rows } from "@/ui/Rows";
 import { Empty, Loading, ProblemAlert } from "@/ui/states";
 import { When } from "@/ui/When";
 import { NotFound } from "../frame/NotFound";
@@ -85,37 +86,42 @@ function Runs({ id }: { id: string }) {
     );
   }
   return (
-    <Card withBorder className="card" p={0}>
-      <ul className="rows" aria-label="Runs">
-        {all.map((run) => (
-          <li key={run.id} className="row row-run">
+    <Rows
+      label="Runs"
+      kind="run"
+      items={all}
+      itemKey={(run) => run.id}
+      columns={[
+        {
+          label: "Run",
+          cell: (run) => (
             <Go to="/workflows/$id/runs/$run" params={{ id, run: run.id }} className="row-link">
               <RunMark status={run.status} />
             </Go>
-            <Text size="sm" c="dimmed">
-              {refusal(run) ?? answers(run)}
-            </Text>
-            <Text size="sm" c="dimmed">
-              {run.finished_at && `Took ${length(run)}`}
-            </Text>
-            <Text size="sm" c="dimmed">
+          ),
+        },
+        { label: "Answers", cell: (run) => <Dim>{refusal(run) ?? answers(run)}</Dim> },
+        { label: "Took", cell: (run) => <Dim>{run.finished_at ? length(run) : "–"}</Dim> },
+        {
+          label: "Started",
+          cell: (run) => (
+            <Dim>
               <When at={run.created_at} />
-            </Text>
-          </li>
-        ))}
-      </ul>
+            </Dim>
+          ),
+        },
+      ]}
+    >
       {list.hasNextPage && (
-        <Group p="md">
-          <Button
-            variant="default"
-            loading={list.isFetchingNextPage}
-            onClick={() => void list.fetchNextPage()}
-          >
-            Look further back
-          </Button>
-        </Group>
+        <Button
+          variant="default"
+          loading={list.isFetchingNextPage}
+          onClick={() => void list.fetchNextPage()}
+        >
+          Look further back
+        </Button>
       )}
-    </Card>
+    </Rows>
   );
 }
 
@@ -144,11 +150,11 @@ function Edit({ workflow }: { workflow: Workflow }) {
   const [start, setStart] = useState(initial);
   const [etag, setEtag] = useState(workflow.etag);
   const save = useMutation({
-    mutationFn: ({ name, team, actions }: Draft) =>
+    mutationFn: (draft: Draft) =>
       answer(
         api.PUT("/api/v1/workflows/{id}", {
           params: { path: { id: workflow.id }, header: { "If-Match": etag } },
-          body: { team, name: name.trim(), actions: actions.map(toAction) },
+          body: toBody(draft),
         }),
       ),
     onSuccess: (saved) => {
@@ -181,6 +187,11 @@ function Edit({ workflow }: { workflow: Workflow }) {
         action="Save"
         isPending={save.isPending}
         error={save.error}
+        call={(draft) => ({
+          method: "PUT",
+          path: `/api/v1/workflows/${workflow.id}`,
+          body: toBody(draft),
+        })}
         onSave={(draft) =>
           save.mutateAsync(draft).then(
             () => true,
@@ -207,3 +218,8 @@ function Edit({ workflow }: { workflow: Workflow }) {
     </Stack>
   );
 }
+
+const toBody = ({ name, actions }: Draft) => ({
+  name: name.trim(),
+  actions: actions.map(toAction),
+});

@@ -1,11 +1,12 @@
 /** The workflows of the caller's teams. */
-import { Card, Group, Select, Text, TextInput, VisuallyHidden } from "@mantine/core";
+import { Group, Select, TextInput } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { teams, workflows } from "@/api/queries";
 import { count } from "@/lib/text";
 import { Go, GoButton } from "@/ui/Go";
 import { Page } from "@/ui/Page";
+import { Dim, Rows } from "@/ui/Rows";
 import { Empty, Loading, ProblemAlert } from "@/ui/states";
 import { When } from "@/ui/When";
 
@@ -70,28 +71,40 @@ export function WorkflowList() {
         </Empty>
       )}
       {shown.length > 0 && (
-        <Card withBorder className="card" p={0}>
-          <ul className="rows" aria-label="Workflows">
-            {shown.map((workflow) => (
-              <li key={workflow.id} className="row row-workflow">
-                <Go to="/workflows/$id" params={{ id: workflow.id }} className="row-link" fw={600}>
-                  {workflow.name}
+        <Rows
+          label="Workflows"
+          kind="workflow"
+          items={shown}
+          itemKey={({ id }) => id}
+          columns={[
+            {
+              label: "Workflow",
+              cell: ({ id, name }) => (
+                <Go to="/workflows/$id" params={{ id }} className="row-link" fw={600}>
+                  {name}
                 </Go>
-                <Text size="sm" c="dimmed">
-                  <VisuallyHidden>Team: </VisuallyHidden>
-                  {workflow.team_name}
-                </Text>
-                <Text size="sm" c="dimmed">
-                  {count(workflow.action_count, "action")}
-                  {workflow.tunnels.length > 0 && ` through ${workflow.tunnels.join(", ")}`}
-                </Text>
-                <Text size="sm" c="dimmed">
-                  Made <When at={workflow.created_at} />
-                </Text>
-              </li>
-            ))}
-          </ul>
-        </Card>
+              ),
+            },
+            { label: "Team", cell: ({ team_name }) => <Dim>{team_name}</Dim> },
+            {
+              label: "Actions",
+              cell: ({ action_count, tunnels }) => (
+                <Dim>
+                  {count(action_count, "action")}
+                  {tunnels.length > 0 && ` through ${tunnels.join(", ")}`}
+                </Dim>
+              ),
+            },
+            {
+              label: "Made",
+              cell: ({ created_at }) => (
+                <Dim>
+                  <When at={created_at} />
+                </Dim>
+              ),
+            },
+          ]}
+        />
       )}
     </Page>
   );

@@ -1,0 +1,43 @@
+/** What pages change, an operation each. Each rejects with a `Problem`. */
+import { answer, api, done, type Schemas } from "./client";
+
+type Body<Name extends keyof Schemas> = Schemas[Name];
+
+const byId = (id: string) => ({ params: { path: { id } } });
+
+export const createTeam = (body: Body<"CreateTeam">) => answer(api.POST("/api/v1/teams", { body }));
+
+export const deleteTeam = (id: string) => done(api.DELETE("/api/v1/teams/{id}", byId(id)));
+
+type Membership = { team: string; user: string };
+
+export const addMember = ({ team, user }: Membership) =>
+  done(api.PUT("/api/v1/teams/{id}/members/{user}", { params: { path: { id: team, user } } }));
+
+export const removeMember = ({ team, user }: Membership) =>
+  done(api.DELETE("/api/v1/teams/{id}/members/{user}", { params: { path: { id: team, user } } }));
+
+export const createUser = (body: Body<"CreateUser">) => answer(api.POST("/api/v1/users", { body }));
+
+export const updateUser = (id: string, body: Body<"UpdateUser">) =>
+  answer(api.PATCH("/api/v1/users/{id}", { ...byId(id), body }));
+
+export const deleteUser = (id: string) => done(api.DELETE("/api/v1/users/{id}", byId(id)));
+
+export const createProxyToken = (body: Body<"CreateProxyToken">) =>
+  answer(api.POST("/api/v1/proxy-tokens", { body }));
+
+export const revokeProxyToken = (id: string) =>
+  answer(api.DELETE("/api/v1/proxy-tokens/{id}", byId(id)));
+
+export const createApiKey = (body: Body<"CreateApiKey">) =>
+  answer(api.POST("/api/v1/api-keys", { body }));
+
+export const revokeApiKey = (id: string) => done(api.DELETE("/api/v1/api-keys/{id}", byId(id)));
+
+export const createJoinToken = () => answer(api.POST("/api/v1/edges/join-tokens"));
+
+export const revokeJoinToken = (id: string) =>
+  done(api.DELETE("/api/v1/edges/join-tokens/{id}", byId(id)));
+
+export const removeEdge = (id: string) => done(api.DELETE("/api/v1/edges/{id}", byId(id)));
