@@ -101,6 +101,8 @@ export class Visitor {
 
   /** Looks at the page as it is, in both themes and at three widths; takes pictures if asked. */
   async inspect(name: string) {
+    // What the mouse points at may show a tooltip, which is part of no landmark.
+    await this.page.mouse.move(0, 0);
     for (const width of IS_QUICK ? [1440] : WIDTHS) {
       await this.page.setViewportSize({ width, height: 900 });
       for (const theme of IS_QUICK ? (["light"] as const) : THEMES) {

@@ -114,7 +114,7 @@ fn refusals(
     match (is_open, is_change) {
         (true, _) => {}
         (false, false) => {
-            refusals.extend([("401", "`unauthenticated`"), ("403", "`forbidden`, `disabled`")])
+            refusals.extend([("401", "`unauthenticated`"), ("403", "`forbidden`, `disabled`")]);
         }
         (false, true) => refusals
             .extend([("401", "`unauthenticated`"), ("403", "`forbidden`, `disabled`, `bad_csrf`")]),

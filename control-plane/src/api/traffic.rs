@@ -1,6 +1,6 @@
 //! What went through a tunnel, and what was refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use axum::extract::State;
 use protocol::{
@@ -204,12 +204,14 @@ async fn list_failures(
     let mut names = BTreeMap::new();
     let mut items = Vec::new();
     for failure in store::traffic::failures(&mut db, tunnel.id).await? {
-        if !names.contains_key(&failure.team) {
-            let team = store::team::find(&mut db, tunnel.tenant, failure.team).await?;
-            names.insert(failure.team, team.map(|team| team.name));
-        }
-        let team_name = names[&failure.team].clone();
-        items.push(view(failure, team_name));
+        let team_name = match names.entry(failure.team) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let team = store::team::find(&mut db, tunnel.tenant, failure.team).await?;
+                new.insert(team.map(|team| team.name))
+            }
+        };
+        items.push(view(failure, team_name.clone()));
     }
     Ok(Json(Failures { items }))
 }

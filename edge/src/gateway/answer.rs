@@ -33,11 +33,8 @@ use crate::{
 pub(crate) struct Account {
     core: Arc<Core>,
     pub(crate) outcome: Outcome,
-    used: Option<Used>,
-    /// What is particular about a refusal.
-    detail: String,
-    /// Of an answer that is a refusal.
-    phases: Phases,
+    /// In a box: an account is handed on many times.
+    used: Option<Box<Used>>,
 }
 
 /// Which tunnel is used, by whom, and what for.
@@ -46,19 +43,17 @@ struct Used {
     grant: Grant,
     destination: Option<Authority>,
     counters: Arc<Counters>,
+    /// What is particular about a refusal.
+    detail: String,
+    /// Of an answer that is a refusal.
+    phases: Phases,
 }
 
 impl Account {
     pub(crate) fn open(core: Arc<Core>) -> Self {
         core.metrics.in_flight.increment(1.0);
         // Until there is an answer, only the client can end the request.
-        Self {
-            core,
-            outcome: Outcome::ClientGone,
-            used: None,
-            detail: String::new(),
-            phases: Phases::default(),
-        }
+        Self { core, outcome: Outcome::ClientGone, used: None }
     }
 
     /// The request turns out to use a tunnel, or to be forbidden to.
@@ -68,7 +63,8 @@ impl Account {
         destination: Option<Authority>,
         counters: Arc<Counters>,
     ) {
-        self.used = Some(Used { grant, destination, counters });
+        let (detail, phases) = (String::new(), Phases::default());
+        self.used = Some(Box::new(Used { grant, destination, counters, detail, phases }));
     }
 
     /// The tunnel's counters.
@@ -79,28 +75,11 @@ impl Account {
     /// The answer has begun, after these phases.
     pub(crate) fn answered(&mut self, outcome: Outcome, phases: Phases) {
         self.outcome = outcome;
+        let Some(used) = &mut self.used else { return };
         match outcome {
-            Outcome::Refused(_) => self.phases = phases,
-            Outcome::Ok | Outcome::ClientGone => {
-                self.counters().into_iter().for_each(|c| c.answered(phases.total()));
-            }
+            Outcome::Refused(_) => used.phases = phases,
+            Outcome::Ok | Outcome::ClientGone => used.counters.answered(phases.total()),
         }
-    }
-
-    /// What is told of a request that was refused.
-    fn failure(&mut self, code: Code) -> Option<Failure> {
-        let Used { grant, destination, .. } = self.used.as_ref()?;
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        Some(Failure {
-            at_ms: now.map_or(0, |now| now.as_millis() as u64),
-            code: code.as_str().to_owned(),
-            detail: std::mem::take(&mut self.detail),
-            destination: destination.as_ref().map(Authority::to_string).unwrap_or_default(),
-            team: grant.caller.team,
-            workflow: grant.caller.workflow,
-            token: grant.token,
-            phases: self.phases.to_string(),
-        })
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -108,17 +87,32 @@ impl Account {
     }
 }
 
+impl Used {
+    /// What is told of a request that was refused.
+    fn failure(&mut self, code: Code) -> Failure {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Failure {
+            at_ms: now.map_or(0, |now| now.as_millis() as u64),
+            code: code.as_str().to_owned(),
+            detail: std::mem::take(&mut self.detail),
+            destination: self.destination.as_ref().map(Authority::to_string).unwrap_or_default(),
+            team: self.grant.caller.team,
+            workflow: self.grant.caller.workflow,
+            token: self.grant.token,
+            phases: self.phases.to_string(),
+        }
+    }
+}
+
 impl Drop for Account {
     fn drop(&mut self) {
         self.core.metrics.in_flight.decrement(1.0);
         self.core.metrics.request(self.outcome);
-        let failure = match self.outcome {
-            Outcome::Refused(code) => self.failure(code),
-            Outcome::Ok | Outcome::ClientGone => None,
-        };
-        if let Some(used) = &self.used {
-            used.counters.ended(self.outcome);
-            failure.into_iter().for_each(|failure| used.counters.failed(failure));
+        let Some(used) = &mut self.used else { return };
+        used.counters.ended(self.outcome);
+        if let Outcome::Refused(code) = self.outcome {
+            let failure = used.failure(code);
+            used.counters.failed(failure);
         }
     }
 }
@@ -276,7 +270,9 @@ impl Drop for Stream {
 pub(crate) fn refuse(refusal: &Refusal, mut account: Account) -> Response<Answer> {
     let code = refusal.code;
     account.outcome = Outcome::Refused(code);
-    account.detail.clone_from(&refusal.detail);
+    if let Some(used) = &mut account.used {
+        used.detail.clone_from(&refusal.detail);
+    }
     let problem = Bytes::from(refusal.to_problem().to_string());
     let mut response = Response::new(Answer::Whole(Some(problem)));
     *response.status_mut() = code.status();
