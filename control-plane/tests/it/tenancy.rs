@@ -42,6 +42,8 @@ async fn whatever_belongs_to_another_tenant_does_not_exist() {
         ("/api/v1/api-keys/{id}", vec![("id", text(&api_key["id"]))]),
         ("/api/v1/admin/tunnel/{name}", vec![("name", "office".into())]),
         ("/api/v1/admin/tunnel/{name}/access", vec![("name", "office".into())]),
+        ("/api/v1/admin/tunnel/{name}/traffic", vec![("name", "office".into())]),
+        ("/api/v1/admin/tunnel/{name}/failures", vec![("name", "office".into())]),
         ("/api/v1/admin/tunnel/{name}/usage", vec![("name", "office".into())]),
         ("/api/v1/admin/tunnel/{name}/health", vec![("name", "office".into())]),
         ("/api/v1/admin/tunnel/{name}/health/history", vec![("name", "office".into())]),

@@ -71,6 +71,14 @@ export function UseToken({ token }: { token: Schemas["CreatedProxyToken"] }) {
             onChange={(event) => setUrl(event.currentTarget.value)}
           />
         </Group>
+        {isTls && (
+          <Text size="sm" mb="md">
+            This edge's gateway speaks TLS. Unless a public authority has signed its certificate,
+            programs must trust the deployment's <code>ca.crt</code>: curl by{" "}
+            <code>--proxy-cacert ca.crt</code>, Python by <code>SSL_CERT_FILE=ca.crt</code>, Node by{" "}
+            <code>NODE_EXTRA_CA_CERTS=ca.crt</code>.
+          </Text>
+        )}
         <Tabs value={recipe} onChange={(id) => id && setRecipe(id)} keepMounted={false}>
           <Tabs.List>
             {TOKEN_RECIPES.map(({ id, label }) => (
