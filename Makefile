@@ -64,7 +64,7 @@ screenshots: $(CONSOLE) ## Take pictures of every page, in both themes and three
 
 .PHONY: demo
 demo: $(CONSOLE) ## Build, start everything here and run a workflow through a tunnel (DEMO_ONCE=1: then end)
-	@test -e target/trial/demo || echo 'Building what the demo needs: some five minutes on two cores, the first time.'
+	@test -e target/trial/demo || echo 'Building what the demo needs: some ten minutes on two cores, the first time.'
 	cargo build --locked --profile trial --workspace --bin postern --bin postern-connector --bin demo
 	target/trial/demo
 
