@@ -79,8 +79,8 @@ pub fn recorder() -> Result<PrometheusRecorder, BuildError> {
     Ok(PrometheusBuilder::new().set_buckets(&PHASE_BUCKETS)?.build_recorder())
 }
 
-/// How often samples are counted into their histograms, and the oldest request is looked for. Each sample takes memory until then, and counting many at
-/// once would hold requests up.
+/// How often samples are counted into their histograms, and the oldest request is looked for. Each sample takes
+/// memory until then, and counting many at once would hold requests up.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 
 /// Keeps samples from piling up where nobody scrapes, and the age of the oldest request up to date, until the
