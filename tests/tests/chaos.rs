@@ -30,7 +30,7 @@ const EVENTS: [Event; 8] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_but_what_was_under_way_at_a_death_over_quic() {
-    // Over HTTP/2 an edge that was stopped is for `make chaos` alone.
+    // Missing over HTTP/2: an edge that was stopped may still send a POST over a link that its connector has given up.
     let events = [&EVENTS[..], &[Event::EdgeStopped]].concat();
     nothing_is_lost_but_what_was_under_way_at_a_death(Transport::Quic, &events).await;
 }
