@@ -568,6 +568,17 @@ impl Registry {
         }
     }
 
+    /// A link to the tunnel comes up in a moment: requests wait for it.
+    pub(crate) fn await_link(&self, id: TunnelId) {
+        let mut tunnels = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
+        let tunnel = tunnels.entry(id).or_insert_with(|| self.tunnel(id));
+        if !tunnel.has_links() {
+            let now = Some(Instant::now());
+            *tunnel.missing_since.lock().unwrap_or_else(PoisonError::into_inner) = now;
+            self.missing.forget_later(id);
+        }
+    }
+
     /// Takes a link. One that the same connector holds in the same slot gives its place up, and finishes
     /// what is under way.
     pub(crate) fn insert(&self, link: &Arc<Link>, unreported: &Unreported) {
