@@ -462,9 +462,9 @@ impl Registry {
         self.changed.notify_one();
     }
 
-    /// Does any link take requests?
-    pub(crate) fn is_serving(&self) -> bool {
-        self.links().iter().any(|link| !link.is_leaving())
+    /// How many links take requests.
+    pub(crate) fn serving(&self) -> usize {
+        self.links().iter().filter(|link| !link.is_leaving()).count()
     }
 
     /// Links that go from now on do not come back here: nobody waits for them.
