@@ -2,6 +2,7 @@
 //! processes on a loopback address of the world's own.
 
 use std::{
+    cell::Cell,
     ffi::OsString,
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
@@ -245,6 +246,23 @@ impl World {
         let status = self.postern.ended().await?;
         ensure!(status.success(), "postern up: {status}\n{}", self.postern.said());
         self.start_postern().await
+    }
+
+    /// Has `postern up` start anew in its place, and waits until it is up.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub async fn restart_postern_in_place(&self) -> anyhow::Result<()> {
+        let is_up = |line: &str| line.starts_with("Postern is up.");
+        let before = self.postern.said_on_stdout().lines().filter(|line| is_up(line)).count();
+        self.postern.signal(Signal::SIGUSR2)?;
+        let seen = Cell::new(0);
+        self.postern
+            .find(|line| {
+                seen.set(seen.get() + usize::from(is_up(line)));
+                (seen.get() > before).then_some(())
+            })
+            .await
     }
 
     /// Ends its processes in good order.
