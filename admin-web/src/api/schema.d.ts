@@ -11,7 +11,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Tells the version, to whoever is logged in. */
+        /** Tells the version and the deployment's authority, to whoever is logged in. */
         get: operations["about"];
         put?: never;
         post?: never;
@@ -790,6 +790,11 @@ export interface components {
     schemas: {
         /** @description What runs here. */
         About: {
+            /**
+             * @description Certificate (PEM) of the deployment's own authority, which signs for edges, and for console and
+             *     gateways where they have no certificate in a file.
+             */
+            authority: string;
             /** @description Of the control plane. */
             version: string;
         };

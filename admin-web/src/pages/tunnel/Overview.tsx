@@ -58,7 +58,7 @@ export function Overview() {
 }
 
 function History({ name, createdAt }: { name: string; createdAt: string }) {
-  const { range } = useSearch({ from: "/framed/admin/tunnel/$name/" });
+  const { range } = useSearch({ from: "/framed/tunnels/admin/tunnel/$name/" });
   const navigate = useNavigate();
   const history = useQuery(healthHistory(name));
   const now = useNow().getTime();

@@ -20,7 +20,7 @@ const TABS = [
 ] as const;
 
 export function TunnelPage() {
-  const { name } = useParams({ from: "/framed/admin/tunnel/$name" });
+  const { name } = useParams({ from: "/framed/tunnels/admin/tunnel/$name" });
   const { data, error, isPending, refetch } = useQuery(tunnel(name));
   const navigate = useNavigate();
   const { pathname } = useLocation();

@@ -2,7 +2,7 @@
 import { Badge, Button, Checkbox, Group, PasswordInput, TextInput } from "@mantine/core";
 import { useForm } from "@mantine/form";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { useNavigate, useRouteContext, useSearch } from "@tanstack/react-router";
+import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useState } from "react";
 import { createUser } from "@/api/changes";
 import type { Schemas } from "@/api/client";
@@ -21,26 +21,14 @@ import { When } from "@/ui/When";
 import { isEmail, isPassword, MANAGES_TUNNELS, MIN_PASSWORD } from "./rules";
 
 export function UserList() {
-  const { user } = useRouteContext({ from: "/framed" });
-  if (!user.is_owner) {
-    return (
-      <Page title="Users">
-        <Empty title="You may not see users">Owners of your tenant look after them.</Empty>
-      </Page>
-    );
-  }
-  return <List />;
-}
-
-function List() {
-  const { q } = useSearch({ from: "/framed/users" });
+  const { q } = useSearch({ from: "/framed/users/users" });
   const navigate = useNavigate();
   const list = useQuery(users);
   const allTeams = useQuery(teams);
   const [isAsked, setAsked] = useState(false);
   const all = list.data ?? [];
   const shown = all
-    .filter((user) => fits(user.email, q))
+    .filter((user) => fits(`${user.email} ${user.name}`, q))
     .sort((a, b) => a.email.localeCompare(b.email));
   const teamsOf = (id: string) =>
     (allTeams.data ?? []).filter(({ members }) => members.includes(id)).map(({ name }) => name);
@@ -73,10 +61,14 @@ function List() {
           columns={[
             {
               label: "User",
-              cell: ({ id, email }) => (
-                <Go to="/users/$id" params={{ id }} className="row-link" fw={600}>
-                  {email}
-                </Go>
+              cell: ({ id, email, name, disabled_at }) => (
+                <>
+                  <Go to="/users/$id" params={{ id }} className="row-link" fw={600}>
+                    {email}
+                  </Go>
+                  {name && <Dim>{name}</Dim>}
+                  {disabled_at && <Badge variant="default">Disabled</Badge>}
+                </>
               ),
             },
             { label: "May", cell: (user) => <Rights user={user} /> },

@@ -219,7 +219,8 @@ function Edit({ workflow }: { workflow: Workflow }) {
   );
 }
 
-const toBody = ({ name, actions }: Draft) => ({
+const toBody = ({ name, team, actions }: Draft) => ({
   name: name.trim(),
+  team,
   actions: actions.map(toAction),
 });
