@@ -1,5 +1,7 @@
 /** The journeys of owners and members: teams, users, tokens, keys, edges, the audit log. */
+import type { ChildProcess } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { hostname } from "node:os";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { conflict, launch, Visitor } from "./browser";
@@ -18,13 +20,16 @@ const ANN = { email: "ann@example.com", password: "ann's first password" };
 
 let browser: Browser;
 let api: Api;
+let connector: ChildProcess;
 let owner: Visitor;
 let page: Page;
 
 beforeAll(async () => {
   api = await Api.asOwner();
   const tunnel = await api.call("POST", "/api/v1/admin/tunnel", { name: "depot" });
-  startConnector(`TUNNEL_SECRET='${tunnel.secret}' ./target/release/postern-connector`);
+  connector = startConnector(
+    `TUNNEL_LOGLEVEL_FROM_CLOUD=true TUNNEL_SECRET='${tunnel.secret}' ./target/release/postern-connector`,
+  );
   browser = await launch();
   owner = await Visitor.come(browser, base);
   page = owner.page;
@@ -301,7 +306,7 @@ test("an API key works from the command that is shown once, until it is revoked"
   await button("Revoke Nightly").click();
   await dialog("Revoke key Nightly").getByRole("textbox").fill("Nightly");
   await page.keyboard.press("Enter");
-  await page.getByText("No API keys").waitFor();
+  await page.getByText("No key fits").waitFor();
   expect(paste(command)).toContain("unauthenticated");
 });
 
@@ -320,6 +325,40 @@ test("edges are listed with what firewalls must let out; an operator invites ano
   const before = await tokens.count();
   await tokens.first().click();
   await expect.poll(() => tokens.count()).toBe(before - 1);
+});
+
+test("a link is drained, another cut, the log level changed; a vanished connector is forgotten", async () => {
+  const since = async (slot: number): Promise<string | undefined> => {
+    const shown = await api.call("GET", "/api/v1/admin/tunnel/depot");
+    const links: { slot: number; since: string }[] = shown.connectors[0]?.links ?? [];
+    return links.length === 4 ? links.find((link) => link.slot === slot)?.since : undefined;
+  };
+  const isAnother = (slot: number, before: string | undefined) =>
+    expect
+      .poll(async () => {
+        const now = await since(slot);
+        return now !== undefined && now !== before;
+      })
+      .toBe(true);
+  await page.goto("/admin/tunnel/depot/connectors");
+  const level = page.getByRole("combobox", { name: "Log level", exact: true });
+  expect(await level.inputValue()).toBe("info");
+  await level.click();
+  await page.getByRole("option", { name: "debug", exact: true }).click();
+  await expect.poll(() => level.inputValue()).toBe("debug");
+  const first = await since(0);
+  await button("Drain slot 0").click();
+  await isAnother(0, first);
+  const second = await since(1);
+  await button("Cut slot 1").click();
+  await dialog("Cut the link in slot 1").getByRole("textbox").fill(hostname());
+  await page.keyboard.press("Enter");
+  await isAnother(1, second);
+  connector.kill("SIGKILL");
+  await page.getByText(/^Vanished/).waitFor();
+  await owner.inspect("tunnel-connectors-vanished");
+  await button(`Forget ${hostname()}`).click();
+  await page.getByText("No connector", { exact: true }).waitFor();
 });
 
 test("the audit log is whole, and its filters stand in the URL", async () => {

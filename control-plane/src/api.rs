@@ -34,6 +34,7 @@ mod about;
 mod access;
 mod api_keys;
 mod audit;
+mod connectors;
 mod document;
 mod edges;
 mod edit;
@@ -96,6 +97,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(teams::routes())
         .merge(tunnels::routes())
         .merge(access::routes())
+        .merge(connectors::routes())
         .merge(usage::routes())
         .merge(secrets::routes())
         .merge(health::routes())

@@ -50,3 +50,32 @@ export const revokeJoinToken = (id: string) =>
   done(api.DELETE("/api/v1/edges/join-tokens/{id}", byId(id)));
 
 export const removeEdge = (id: string) => done(api.DELETE("/api/v1/edges/{id}", byId(id)));
+
+type InTunnel = { tunnel: string; connector: string };
+
+const ofConnector = ({ tunnel, connector }: InTunnel) => ({
+  params: { path: { name: tunnel, connector } },
+});
+
+const ofLink = ({ tunnel, connector, slot }: InTunnel & { slot: number }) => ({
+  params: { path: { name: tunnel, connector, slot } },
+});
+
+export const forgetConnector = (of: InTunnel) =>
+  done(api.DELETE("/api/v1/admin/tunnel/{name}/connectors/{connector}", ofConnector(of)));
+
+export const setLogLevel = ({ level, ...of }: InTunnel & { level: Body<"LogLevelBody"> }) =>
+  answer(
+    api.PUT("/api/v1/admin/tunnel/{name}/connectors/{connector}/log-level", {
+      ...ofConnector(of),
+      body: { level },
+    }),
+  );
+
+export const drainLink = (of: InTunnel & { slot: number }) =>
+  answer(
+    api.POST("/api/v1/admin/tunnel/{name}/connectors/{connector}/links/{slot}/drain", ofLink(of)),
+  );
+
+export const cutLink = (of: InTunnel & { slot: number }) =>
+  answer(api.DELETE("/api/v1/admin/tunnel/{name}/connectors/{connector}/links/{slot}", ofLink(of)));

@@ -1,4 +1,5 @@
 import { Text } from "@mantine/core";
+import type { ReactNode } from "react";
 import type { Schemas } from "@/api/client";
 import { microseconds } from "@/lib/time";
 import { Rows } from "@/ui/Rows";
@@ -6,7 +7,14 @@ import { When } from "@/ui/When";
 import { transport } from "./LinkDots";
 
 /** The links of some connectors, a row each. */
-export function LinksTable({ connectors }: { connectors: readonly Schemas["ConnectorBody"][] }) {
+export function LinksTable({
+  connectors,
+  actions,
+}: {
+  connectors: readonly Schemas["ConnectorBody"][];
+  /** What can be done about each link. */
+  actions?: (link: Schemas["LinkBody"]) => ReactNode;
+}) {
   const rows = connectors.flatMap((connector) =>
     [...connector.links]
       .sort((a, b) => a.slot - b.slot)
@@ -22,7 +30,7 @@ export function LinksTable({ connectors }: { connectors: readonly Schemas["Conne
   return (
     <Rows
       label="Links"
-      kind="tunnel-link"
+      kind={actions ? "tunnel-link-act" : "tunnel-link"}
       items={rows}
       itemKey={(link) => `${link.host} ${link.edge} ${link.slot} ${link.since}`}
       columns={[
@@ -37,6 +45,7 @@ export function LinksTable({ connectors }: { connectors: readonly Schemas["Conne
         },
         { label: "Up since", cell: ({ since }) => <When at={since} /> },
         { label: "From", cell: ({ remote }) => remote },
+        ...(actions ? [{ label: "Actions", cell: actions }] : []),
       ]}
     />
   );
