@@ -105,6 +105,7 @@ test("the wizard leads to a tunnel that turns green by itself", async () => {
   await page.getByText("The tunnel is connected").waitFor();
   await page.getByText("4 links of 4").waitFor();
   await expectSamePage(page);
+  await page.getByRole("button", { name: "Hide the secret" }).click();
   await owner.inspect("wizard-connected");
   await page.getByRole("link", { name: "Go to the tunnel" }).click();
   await heading("Office network").waitFor();
