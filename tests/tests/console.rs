@@ -47,11 +47,7 @@ async fn the_console_serves_its_journeys() {
         .env("POSTERN_PID", postern.id().unwrap().to_string())
         .kill_on_drop(true);
     let done = journeys.output().await.unwrap();
-    assert!(
-        done.status.success(),
-        "{}{}\n{}",
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr),
-        postern.said(),
-    );
+    // Of a list of a thousand tunnels it says what each change costs.
+    println!("{}", String::from_utf8_lossy(&done.stdout));
+    assert!(done.status.success(), "{}\n{}", String::from_utf8_lossy(&done.stderr), postern.said(),);
 }
