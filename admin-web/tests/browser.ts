@@ -141,6 +141,7 @@ export class Visitor {
         expect(await this.#violations(rules), where).toEqual([]);
         if (PICTURES) {
           mkdirSync(PICTURES, { recursive: true });
+          await this.page.evaluate(() => window.scrollTo(0, 0));
           await this.page.screenshot({ path: join(PICTURES, `${name}-${theme}-${width}.png`) });
         }
       }

@@ -126,7 +126,6 @@ test("a tunnel that loses its links says why, and turns green again, without a r
   await expect.poll(() => rows.filter({ hasText: "Down" }).count()).toBe(1);
   await page.getByText("The connector holds all 4 links.").first().waitFor();
   await expectSamePage(page);
-  await owner.inspect("tunnel-overview-after");
 });
 
 test("the list shows each tunnel with its links, and search stands in the URL", async () => {

@@ -238,7 +238,7 @@ function Rename({ team }: { team: Team }) {
   const isChanged = name.trim() !== team.name;
   const fault = fieldAtFault(save.error, FAULTS);
   return (
-    <Section title="Name">
+    <Section title="Rename">
       <form
         aria-label="Name"
         onSubmit={(event) => {
