@@ -6,6 +6,8 @@ import { Rows } from "@/ui/Rows";
 import { When } from "@/ui/When";
 import { transport } from "./LinkDots";
 
+type Row = Schemas["LinkBody"] & { host: string };
+
 /** The links of some connectors, a row each. */
 export function LinksTable({
   connectors,
@@ -34,8 +36,16 @@ export function LinksTable({
       items={rows}
       itemKey={(link) => `${link.host} ${link.edge} ${link.slot} ${link.since}`}
       columns={[
-        { label: "Link", cell: ({ slot }) => `Slot ${slot}` },
-        { label: "Connector", cell: ({ host }) => host || "–" },
+        {
+          label: "Link",
+          cell: ({ slot }) => (
+            <Text size="sm" fw={600}>
+              Slot {slot}
+            </Text>
+          ),
+        },
+        // Where links are acted on, all are one connector's.
+        ...(actions ? [] : [{ label: "Connector", cell: ({ host }: Row) => host || "–" }]),
         { label: "Region", cell: ({ region }) => region ?? "–" },
         { label: "Edge", cell: ({ edge }) => <code title={edge}>{edge.slice(-6)}</code> },
         { label: "Transport", cell: (link) => transport(link.transport) },
