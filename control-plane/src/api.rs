@@ -5,11 +5,13 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    body::Body,
     extract::{DefaultBodyLimit, Request},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use http_body_util::BodyExt as _;
 use https::Port;
 use hyper::{
     body::Incoming,
@@ -23,6 +25,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -34,6 +37,7 @@ mod about;
 mod access;
 mod api_keys;
 mod audit;
+mod connectors;
 mod document;
 mod edges;
 mod edit;
@@ -76,6 +80,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("postern-request-id");
 const MAX_CONNECTIONS: usize = 1_024;
 /// Requests at a time on one HTTP/2 connection: a console with many pages open has some ten.
 const MAX_STREAMS: u32 = 64;
+/// A connection on which nothing has been asked for so long is closed: a browser opens another one when it needs it.
+const IDLE: Duration = Duration::from_secs(120);
 /// An HTTP/2 connection that does not answer pings is closed.
 const PING_EVERY: Duration = Duration::from_secs(20);
 
@@ -96,6 +102,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(teams::routes())
         .merge(tunnels::routes())
         .merge(access::routes())
+        .merge(connectors::routes())
         .merge(usage::routes())
         .merge(secrets::routes())
         .merge(health::routes())
@@ -224,15 +231,26 @@ async fn speak<S>(
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_EVERY);
     let service = TowerToHyperService::new(router);
+    let requests = watch::Sender::new(0usize);
+    let mut under_way = requests.subscribe();
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        service.call(request)
+        let counted = Counted::new(&requests);
+        let answer = service.call(request);
+        async move {
+            // Until the last byte of the answer, which a stream of events may keep waiting.
+            let hold = move |frame| {
+                let _ = &counted;
+                frame
+            };
+            answer.await.map(|response| response.map(|body| Body::new(body.map_frame(hold))))
+        }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
+        _ = stop.run_until_cancelled(idle(&mut under_way)) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -242,7 +260,64 @@ async fn speak<S>(
     }
 }
 
+/// A request under way on a connection.
+struct Counted(watch::Sender<usize>);
+
+impl Counted {
+    fn new(requests: &watch::Sender<usize>) -> Self {
+        requests.send_modify(|count| *count += 1);
+        Self(requests.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// Resolves when no request has been under way for [`IDLE`].
+async fn idle(under_way: &mut watch::Receiver<usize>) {
+    loop {
+        let is_busy = *under_way.borrow_and_update() > 0;
+        // A request that has come and gone is a change as well.
+        let changed = under_way.changed();
+        let changed = match is_busy {
+            true => changed.await,
+            false => match tokio::time::timeout(IDLE, changed).await {
+                Ok(changed) => changed,
+                Err(_) => return,
+            },
+        };
+        if changed.is_err() {
+            // The connection ends by itself.
+            return std::future::pending().await;
+        }
+    }
+}
+
 /// A status without a body.
 fn no_content() -> Result<StatusCode, Problem> {
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_once_nothing_was_asked_for_long_enough() {
+        let requests = watch::Sender::new(0);
+        let mut under_way = requests.subscribe();
+        let stream = Counted::new(&requests);
+        let began = tokio::time::Instant::now();
+        let ends = async {
+            tokio::time::sleep(10 * IDLE).await;
+            drop(stream);
+            tokio::time::sleep(IDLE / 2).await;
+            drop(Counted::new(&requests));
+        };
+        tokio::join!(idle(&mut under_way), ends);
+        assert_eq!(began.elapsed(), 10 * IDLE + IDLE / 2 + IDLE);
+    }
 }

@@ -9,6 +9,7 @@ use crate::{
     ca::Authority,
     clock::Clock,
     events::Events,
+    listener::Streams,
     peers::Peers,
     presence::Presence,
     random,
@@ -40,6 +41,8 @@ pub(crate) struct App {
     pub(crate) authority: Authority,
     pub(crate) signer: Signer,
     pub(crate) runner: Runner,
+    /// Requests that go on though their client has gone.
+    pub(crate) requests: Streams,
     /// TLS towards gateways.
     pub(crate) to_gateways: Arc<rustls::ClientConfig>,
     pub(crate) edge_address: HostPort,

@@ -18,6 +18,7 @@ use crate::{
     files, first_run,
     first_run::FirstRun,
     https::{Https, Source},
+    listener::{GRACE, Streams},
     options::Options,
     peers::Peers,
     presence::Presence,
@@ -120,6 +121,7 @@ impl ControlPlane {
             authority,
             signer,
             runner: Runner::new(),
+            requests: Streams::default(),
             to_gateways,
             edge_address,
             allow_private_destinations: options.allow_private_destinations,
@@ -194,6 +196,7 @@ impl ControlPlane {
             api::serve(app.clone(), api, port, shutdown.clone()),
             edge_port::run(app.clone(), edges, tls, shutdown),
         );
+        app.requests.close(GRACE).await;
         app.runner.close(RUNS_GRACE).await;
         workers_stop.cancel();
         workers.join_all().await;

@@ -14,9 +14,9 @@ use tokio_util::{
 
 /// When accepting fails, as it does without free file descriptors, the next try waits that long.
 const BREATH: Duration = Duration::from_millis(100);
-/// Connections that are told to stop have that long; with the runs' grace it is less than the ten
+/// Connections that are told to stop, and what goes on without one, have that long; with the runs' grace it is less than the ten
 /// seconds after which container engines kill.
-const GRACE: Duration = Duration::from_secs(3);
+pub(crate) const GRACE: Duration = Duration::from_secs(3);
 
 /// Serves until told to stop. `serve` gets each connection with a token that asks it to finish.
 pub(crate) async fn run<F>(
@@ -59,7 +59,7 @@ pub(crate) async fn run<F>(
     }
 }
 
-/// Lets hyper spawn the streams of one connection, and ends them with it.
+/// Tasks with one owner, who ends them: hyper's streams of one connection, and what must go on without it.
 #[derive(Clone, Default)]
 pub(crate) struct Streams {
     tasks: TaskTracker,
@@ -67,6 +67,25 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
+    /// Runs a future to its end, even if whoever waits for it here goes away; `None` if it was ended before.
+    pub(crate) async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let kill = self.kill.clone();
+        let task = self.tasks.spawn(async move { kill.run_until_cancelled(work).await });
+        task.await.ok().flatten()
+    }
+
+    /// Waits until all have ended; ends those that take longer than `grace`.
+    pub(crate) async fn close(&self, grace: Duration) {
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+            self.kill.cancel();
+            self.tasks.wait().await;
+        }
+    }
+
     pub(crate) fn end_on_drop(&self) -> DropGuard {
         self.kill.clone().drop_guard()
     }

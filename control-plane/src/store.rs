@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, watch};
 
 pub(crate) mod api_key;
 pub(crate) mod audit;
+pub(crate) mod connector_order;
 pub(crate) mod control_plane;
 mod dialect;
 pub(crate) mod edge;

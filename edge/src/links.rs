@@ -201,9 +201,13 @@ impl Links {
         let core = &self.core;
         core.registry.insert(link, &core.unreported);
         // The secret may have been revoked since it was judged; whoever revokes from now on finds
-        // the link in the registry.
-        if core.knowledge.read().link_key(link.key.tunnel, link.secret).is_err() {
-            link.revoke();
+        // the link in the registry. So does whoever asks something of it.
+        {
+            let known = core.knowledge.read();
+            if known.link_key(link.key.tunnel, link.secret).is_err() {
+                link.revoke();
+            }
+            link.obey(known.orders(link.key.tunnel));
         }
         tracing::info!(
             tunnel.id = %link.key.tunnel,

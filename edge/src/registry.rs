@@ -18,12 +18,13 @@ use link::{CloseReason, Session, workers::WorkerId};
 use protocol::{
     control::{Facts, Hello},
     id::{ConnectorId, KeyId, TunnelId},
+    order::{LogLevel, Order, Task},
     presence::{LinkPresence, Transport},
     refusal::Refusal,
 };
 
 use tokio::{
-    sync::{Notify, Semaphore, SemaphorePermit, futures::Notified},
+    sync::{Notify, Semaphore, SemaphorePermit, futures::Notified, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -93,7 +94,16 @@ pub(crate) struct Link {
     said_goodbye: AtomicBool,
     replaced: CancellationToken,
     rtt_us: AtomicU64,
+    asked: watch::Sender<Asked>,
     pub(crate) trust: Trust,
+}
+
+/// What an admin wants the connector to be told on a link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) drain: bool,
+    /// With the order's number.
+    pub(crate) log_level: Option<(u64, LogLevel)>,
 }
 
 impl Link {
@@ -116,7 +126,37 @@ impl Link {
             said_goodbye: AtomicBool::new(false),
             replaced: CancellationToken::new(),
             rtt_us: AtomicU64::new(0),
+            asked: watch::Sender::default(),
         }
+    }
+
+    /// Does what has been asked of it among all that was asked of its tunnel's connectors.
+    pub(crate) fn obey(&self, orders: &[Order]) {
+        let mut asked = Asked::default();
+        for order in orders.iter().filter(|order| order.connector == self.key.connector) {
+            let is_this = |slot, since_ms| (slot, since_ms) == (self.key.slot, self.since_ms);
+            match order.task {
+                Task::DrainLink { slot, since_ms } => asked.drain |= is_this(slot, since_ms),
+                Task::CutLink { slot, since_ms } if is_this(slot, since_ms) => {
+                    self.session.close(CloseReason::Cut);
+                }
+                Task::LogLevel { level } => {
+                    let newest = asked.log_level.map_or(0, |(number, _)| number);
+                    if order.number > newest {
+                        asked.log_level = Some((order.number, level));
+                    }
+                }
+                Task::CutLink { .. } | Task::Unknown => {}
+            }
+        }
+        self.asked.send_if_modified(|before| std::mem::replace(before, asked) != asked);
+    }
+
+    /// What the connector is to be told; what was asked before counts as news.
+    pub(crate) fn asked(&self) -> watch::Receiver<Asked> {
+        let mut asked = self.asked.subscribe();
+        asked.mark_changed();
+        asked
     }
 
     /// Takes no more requests, and closes once none is under way.

@@ -29,6 +29,7 @@ use shared::Heard;
 use tracked::{Connector, Tracked};
 
 use crate::store::{
+    connector_order::Forgotten,
     edge_presence::LinksVersion,
     presence::{ConnectorRow, HealthRow, TunnelPresence},
 };
@@ -373,6 +374,20 @@ impl State {
         self.dirty.remove(&tunnel);
         for edge in self.edges.values_mut() {
             edge.links.retain(|key, _| key.0 != tunnel);
+        }
+    }
+
+    /// Forgets a connector that had vanished when somebody said so.
+    pub(crate) fn forget_connector(&mut self, forgotten: Forgotten, now_ms: u64) {
+        let Forgotten { tunnel, connector, at_ms } = forgotten;
+        let Some(tracked) = self.tunnels.get_mut(&tunnel) else { return };
+        // Others may have noticed a lease later, and their clocks differ.
+        let was_gone = |c: &Connector| c.vanished_ms.is_some_and(|at| at <= at_ms + LEASE_MS);
+        if tracked.connectors.get(&connector).is_some_and(was_gone) {
+            tracked.connectors.remove(&connector);
+            self.dirty.insert(tunnel);
+            self.touched.insert(tunnel);
+            self.judge(HashSet::from([tunnel]), now_ms);
         }
     }
 

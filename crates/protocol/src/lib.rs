@@ -2,7 +2,7 @@
 //!
 //! Everything that two parts of Postern say to each other is defined here, once: what a tunnel's
 //! secret looks like ([`secret`]), what travels on a link ([`frame`], [`head`], [`control`]), what
-//! the control plane tells an edge and hears back ([`feed`], [`presence`], [`join`]), who may use a
+//! the control plane tells an edge and hears back ([`feed`], [`order`], [`presence`], [`join`]), who may use a
 //! tunnel ([`access`]) and what may be reached through it ([`policy`]), how well it is ([`health`]) and
 //! how a "no" is said ([`refusal`]).
 //!
@@ -25,6 +25,7 @@ pub mod id;
 pub mod join;
 pub mod key;
 pub mod name;
+pub mod order;
 pub mod phases;
 pub mod policy;
 pub mod presence;

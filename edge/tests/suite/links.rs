@@ -5,16 +5,17 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use protocol::{
     control::{Facts, FromConnector, FromEdge},
-    feed::{FeedEdge, Item},
-    id::{EdgeId, KeyId, TunnelId},
+    feed::{FeedEdge, FeedTunnel, Item},
+    id::{ConnectorId, EdgeId, KeyId, TunnelId},
     key::Seed,
+    order::{LogLevel, Order, Task},
 };
 use tokio::net::TcpStream;
 
 use crate::{
     client::{self, Whole, empty, fetch, get, send},
     connector::{CARRIERS, Connector, carriers_and_workers},
-    world::{KEY, World, patiently, seed},
+    world::{KEY, TUNNEL, World, patiently, seed, tunnel},
 };
 
 #[tokio::test]
@@ -115,6 +116,46 @@ async fn facts_that_change_are_reported() {
         let has_digest =
             |link: &protocol::presence::LinkPresence| link.facts.policy.as_ref() == Some(&digest);
         world.control_plane.until(|heard| heard.links.values().any(has_digest)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_an_admin_asks_of_a_link_concerns_no_other() {
+    let world = World::new().await;
+    for carrier in CARRIERS {
+        let connector = Connector::new(&world, 1);
+        let mut drained = connector.hold(&world, carrier, 0).await;
+        let mut cut = connector.hold(&world, carrier, 1).await;
+        let mut kept = connector.hold(&world, carrier, 2).await;
+        let id = ConnectorId::from_bytes([1; 16]);
+        let heard = world.control_plane.until(|heard| heard.links.len() == 3).await;
+        let since = |slot| heard.links[&(TUNNEL, id, slot)].since_ms;
+        let level = Task::LogLevel { level: LogLevel::Debug };
+        let tasks = [
+            (1, Task::DrainLink { slot: 0, since_ms: since(0) }),
+            (2, Task::CutLink { slot: 1, since_ms: since(1) }),
+            // A link that was there before.
+            (3, Task::CutLink { slot: 2, since_ms: since(2) - 1 }),
+            (4, Task::LogLevel { level: LogLevel::Trace }),
+            (5, level),
+        ];
+        let orders = tasks.map(|(number, task)| Order { number, connector: id, task }).to_vec();
+        world.control_plane.put(Item::Tunnel(FeedTunnel { orders, ..tunnel() })).await;
+        let debug = FromEdge::LogLevel { level: LogLevel::Debug, order: 5 };
+        cut.gone().await;
+        assert_eq!(kept.hear().await, debug);
+        assert_eq!(drained.hear().await, debug);
+        assert!(matches!(drained.hear().await, FromEdge::Drain { reconnect_in_ms: 0, .. }));
+        // A link that comes later hears of the level.
+        let mut later = connector.hold(&world, carrier, 1).await;
+        assert_eq!(later.hear().await, debug);
+        kept.sender.send(&FromConnector::Ping { sequence: 1, rtt_us: None }).await.unwrap();
+        assert_eq!(kept.hear().await, FromEdge::Pong { sequence: 1 }, "it has heard nothing else");
+        world.control_plane.put(Item::Tunnel(tunnel())).await;
+        for held in [drained, kept, later] {
+            held.break_down().await;
+        }
+        world.control_plane.until(|heard| heard.links.is_empty()).await;
     }
 }
 
