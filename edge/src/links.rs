@@ -20,13 +20,11 @@ use protocol::{
     LINK_VERSION, SLOTS,
     control::{Hello, LinkRefusal, LinkRefusalCode},
     key::PublicKey,
+    presence::Transport,
 };
 use rand::RngExt as _;
-use tokio::{
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use room::Room;
+use tokio::{runtime::Handle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{accept::AcceptTrouble, core::Core, knowledge::State, registry::Link, tasks::Tasks};
@@ -36,9 +34,10 @@ use control::Control;
 mod control;
 pub(crate) mod monitor;
 
-/// Handshakes under way at once. One that stalls is gone after 5 s, so even a thousand stalled ones
-/// let 200 a second through; each holds some 50 KiB at most.
+/// Handshakes under way at once, over each transport; each holds some 50 KiB at most. Sources share them.
 const HALF_OPEN: usize = 1024;
+/// A link is up by then, or has been refused: the handshake, news of its tunnel, and the answer's way.
+const UP_WITHIN: Duration = Duration::from_secs(15);
 /// How long the edge's answer to a hello may take to leave.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long a tunnel or key that nobody has heard of may be on its way here.
@@ -55,7 +54,8 @@ pub(crate) struct Links {
     /// hash by which the system shares out connections would often have it.
     spread: Spread<IpAddr>,
     runtimes: Vec<Handle>,
-    half_open: Arc<Semaphore>,
+    half_open_quic: Arc<Room>,
+    half_open_http2: Arc<Room>,
     draining: CancellationToken,
     /// Links that there were when draining began.
     drained: AtomicUsize,
@@ -71,10 +71,21 @@ impl Links {
     ) -> Arc<Self> {
         let spread = Spread::new(workers);
         let runtimes = workers.iter().map(|worker| worker.runtime.clone()).collect();
-        let half_open = Arc::new(Semaphore::new(HALF_OPEN));
+        let half_open_quic = Room::of_strangers("links over QUIC", HALF_OPEN);
+        let half_open_http2 = Room::of_strangers("links over HTTP/2", HALF_OPEN);
         let draining = CancellationToken::new();
         let drained = AtomicUsize::new(0);
-        Arc::new(Self { core, tasks, spread, runtimes, half_open, draining, drained, grace })
+        Arc::new(Self {
+            core,
+            tasks,
+            spread,
+            runtimes,
+            half_open_quic,
+            half_open_http2,
+            draining,
+            drained,
+            grace,
+        })
     }
 
     /// Asks every connector to go elsewhere, and takes no new links.
@@ -113,55 +124,73 @@ impl Links {
         }
     }
 
-    fn begin(self: &Arc<Self>, pending: Pending, place: Place<IpAddr>) {
-        let Ok(permit) = self.half_open.clone().try_acquire_owned() else {
+    fn begin(self: &Arc<Self>, pending: Pending, worker: Place<IpAddr>) {
+        let half_open = match pending.transport() {
+            Transport::Quic => &self.half_open_quic,
+            Transport::Http2 => &self.half_open_http2,
+        };
+        let Some(half_open) = half_open.try_enter(pending.remote().ip()) else {
             self.core.metrics.handshakes_dropped.increment(1);
             return;
         };
         let links = self.clone();
-        self.tasks.spawn_on(&self.runtimes[place.worker().index()], async move {
-            let remote = pending.remote();
-            let (edge, region) = (links.core.edge, links.core.region.clone());
-            match Box::pin(pending.handshake(edge, region)).await {
-                Ok(candidate) => Box::pin(links.admit(candidate, permit, &place)).await,
-                Err(error) => {
-                    let error = &error as &dyn Error;
-                    tracing::debug!(%remote, error, "a handshake came to nothing");
-                }
+        self.tasks.spawn_on(&self.runtimes[worker.worker().index()], async move {
+            let registered = half_open.hold(UP_WITHIN, Box::pin(links.meet(pending, &worker)));
+            let Some(registered) = registered.await else {
+                return links.core.metrics.handshakes_dropped.increment(1);
+            };
+            drop(half_open);
+            if let Some((link, control)) = registered {
+                links.serve(&link, control).await;
             }
         });
+    }
+
+    /// Takes a link, if its connector proves the secret.
+    async fn meet(&self, pending: Pending, worker: &Place<IpAddr>) -> Option<(Arc<Link>, Control)> {
+        let remote = pending.remote();
+        let (edge, region) = (self.core.edge, self.core.region.clone());
+        match Box::pin(pending.handshake(edge, region)).await {
+            Ok(candidate) => Box::pin(self.admit(candidate, worker)).await,
+            Err(error) => {
+                let error = &error as &dyn Error;
+                tracing::debug!(%remote, error, "a handshake came to nothing");
+                None
+            }
+        }
     }
 
     async fn admit(
         &self,
         candidate: Candidate,
-        permit: OwnedSemaphorePermit,
-        place: &Place<IpAddr>,
-    ) {
+        worker: &Place<IpAddr>,
+    ) -> Option<(Arc<Link>, Control)> {
         let proven = self.judge(candidate.hello()).await.and_then(|key| {
             candidate.is_proven_by(&key).then_some(()).ok_or(LinkRefusalCode::BadProof)
         });
         if let Err(code) = proven {
-            return self.turn_away(candidate, code).await;
+            self.turn_away(candidate, code).await;
+            return None;
         }
         let mut directory = self.core.directory.subscribe();
         let known = directory.borrow_and_update().clone();
         let (remote, hello) = (candidate.remote(), candidate.hello().clone());
         let registered = timeout(ANSWER_WITHIN, candidate.register(known)).await;
-        drop(permit);
         match registered.unwrap_or(Err(LinkError::TimedOut)) {
             Ok((session, ..)) if hello.probe => {
                 // The connector closes once it has read the answer; one that does not is cut.
                 let _ = timeout(ANSWER_WITHIN, session.closed()).await;
                 session.close(CloseReason::Drained);
+                None
             }
             Ok((session, sender, receiver)) => {
-                let link = Arc::new(Link::new(&hello, session, place.worker(), SystemTime::now()));
-                self.serve(&link, Control { sender, receiver, directory }).await;
+                let link = Link::new(&hello, session, worker.worker(), SystemTime::now());
+                Some((Arc::new(link), Control { sender, receiver, directory }))
             }
             Err(error) => {
                 let error = &error as &dyn Error;
                 tracing::debug!(%remote, error, "a link broke while it came up");
+                None
             }
         }
     }

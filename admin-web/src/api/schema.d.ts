@@ -858,14 +858,15 @@ export interface components {
         AuditEntry: {
             /** @description What was done, such as `tunnel.create`. */
             action: string;
-            /** @description Who: a user, an edge or the deployment itself. */
+            /** @description Who: a user, an edge, somebody who could not come in, or the deployment itself. */
             actor: Record<string, never>;
             at: components["schemas"]["Timestamp"];
             /** @description What is particular about it. */
             detail: unknown;
             /**
              * Format: int64
-             * @description The deployment's generation that the change made.
+             * @description The deployment's generation that the change made; of what edges need not hear of, such as a session, the
+             *     one that there was.
              */
             generation: number;
             /** @description SHA-256 over the hash before and this entry, base64url. */
@@ -1217,14 +1218,15 @@ export interface components {
             items: {
                 /** @description What was done, such as `tunnel.create`. */
                 action: string;
-                /** @description Who: a user, an edge or the deployment itself. */
+                /** @description Who: a user, an edge, somebody who could not come in, or the deployment itself. */
                 actor: Record<string, never>;
                 at: components["schemas"]["Timestamp"];
                 /** @description What is particular about it. */
                 detail: unknown;
                 /**
                  * Format: int64
-                 * @description The deployment's generation that the change made.
+                 * @description The deployment's generation that the change made; of what edges need not hear of, such as a session, the
+                 *     one that there was.
                  */
                 generation: number;
                 /** @description SHA-256 over the hash before and this entry, base64url. */
@@ -3529,7 +3531,7 @@ export interface operations {
                 action?: string;
                 /** @description The whole subject. */
                 subject?: string;
-                /** @description Part of the actor's e-mail address; `system` for the deployment itself. */
+                /** @description Part of the actor's e-mail or network address; `system` for the deployment itself. */
                 actor?: string;
                 /** @description From this time on. */
                 from?: string;
@@ -4202,6 +4204,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `busy` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
@@ -4808,6 +4819,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `busy` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
@@ -5056,6 +5076,15 @@ export interface operations {
             };
             /** @description `too_many_logins` */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `busy` */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5883,6 +5912,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `busy` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
@@ -6098,6 +6136,15 @@ export interface operations {
             };
             /** @description `invalid`, `key_reused` */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `busy` */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6355,6 +6402,15 @@ export interface operations {
             };
             /** @description `invalid`, `key_reused` */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `busy` */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
