@@ -31,7 +31,7 @@ const HOSTILE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 66, 6, 6));
 const PACE: Duration = Duration::from_secs(3);
 /// So many visitors pass an open door, one after another, within [`PATIENCE`]. A door that opens only when a deadline ends
 /// what the crowd holds would let a few of them in.
-const VISITORS: usize = 20;
+const VISITORS: usize = 40;
 
 /// So many connections from the hostile address, which say something and then nothing, and read nothing. Whichever
 /// ends begins again. They end when this is dropped.
