@@ -34,12 +34,16 @@ use control::Control;
 mod control;
 pub(crate) mod monitor;
 
-/// Handshakes under way at once, over each transport; each holds some 50 KiB at most. Sources share them.
+/// Handshakes under way at once, over each transport; each holds some 50 KiB at most. Sources share them. As many again
+/// may have proven their secret, and are about to be links.
 const HALF_OPEN: usize = 1024;
-/// A link is up by then, or has been refused: the handshake, news of its tunnel, and the answer's way.
-const UP_WITHIN: Duration = Duration::from_secs(15);
+/// A connector has proven its secret by then, or has been refused: the handshake, news of its tunnel, and the refusal's
+/// way.
+const PROVEN_WITHIN: Duration = Duration::from_secs(15);
 /// How long the edge's answer to a hello may take to leave.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a connector that is admitted may take to say its first word.
+const FIRST_WORD_WITHIN: Duration = Duration::from_secs(5);
 /// How long a tunnel or key that nobody has heard of may be on its way here.
 const NEWS_WITHIN: Duration = Duration::from_secs(1);
 /// A feed that has been silent for longer may not know the newest tunnels.
@@ -71,8 +75,8 @@ impl Links {
     ) -> Arc<Self> {
         let spread = Spread::new(workers);
         let runtimes = workers.iter().map(|worker| worker.runtime.clone()).collect();
-        let half_open_quic = Room::of_strangers("links over QUIC", HALF_OPEN);
-        let half_open_http2 = Room::of_strangers("links over HTTP/2", HALF_OPEN);
+        let half_open_quic = Room::new("links over QUIC", 2 * HALF_OPEN, HALF_OPEN);
+        let half_open_http2 = Room::new("links over HTTP/2", 2 * HALF_OPEN, HALF_OPEN);
         let draining = CancellationToken::new();
         let drained = AtomicUsize::new(0);
         Arc::new(Self {
@@ -135,7 +139,8 @@ impl Links {
         };
         let links = self.clone();
         self.tasks.spawn_on(&self.runtimes[worker.worker().index()], async move {
-            let registered = half_open.hold(UP_WITHIN, Box::pin(links.meet(pending, &worker)));
+            let meet = Box::pin(links.meet(pending, &half_open, &worker));
+            let registered = half_open.hold(PROVEN_WITHIN, meet);
             let Some(registered) = registered.await else {
                 return links.core.metrics.handshakes_dropped.increment(1);
             };
@@ -147,11 +152,16 @@ impl Links {
     }
 
     /// Takes a link, if its connector proves the secret.
-    async fn meet(&self, pending: Pending, worker: &Place<IpAddr>) -> Option<(Arc<Link>, Control)> {
+    async fn meet(
+        &self,
+        pending: Pending,
+        half_open: &room::Place,
+        worker: &Place<IpAddr>,
+    ) -> Option<(Arc<Link>, Control)> {
         let remote = pending.remote();
         let (edge, region) = (self.core.edge, self.core.region.clone());
         match Box::pin(pending.handshake(edge, region)).await {
-            Ok(candidate) => Box::pin(self.admit(candidate, worker)).await,
+            Ok(candidate) => Box::pin(self.admit(candidate, half_open, worker)).await,
             Err(error) => {
                 let error = &error as &dyn Error;
                 tracing::debug!(%remote, error, "a handshake came to nothing");
@@ -163,6 +173,7 @@ impl Links {
     async fn admit(
         &self,
         candidate: Candidate,
+        half_open: &room::Place,
         worker: &Place<IpAddr>,
     ) -> Option<(Arc<Link>, Control)> {
         let proven = self.judge(candidate.hello()).await.and_then(|key| {
@@ -172,9 +183,14 @@ impl Links {
             self.turn_away(candidate, code).await;
             return None;
         }
+        half_open.prove();
         let mut directory = self.core.directory.subscribe();
         let known = directory.borrow_and_update().clone();
         let (remote, hello) = (candidate.remote(), candidate.hello().clone());
+        if !hello.probe {
+            // The connector counts its link as up once it is told, which is sooner than this edge does.
+            self.core.registry.await_link(hello.tunnel);
+        }
         let registered = timeout(ANSWER_WITHIN, candidate.register(known)).await;
         match registered.unwrap_or(Err(LinkError::TimedOut)) {
             Ok((session, ..)) if hello.probe => {
@@ -183,9 +199,20 @@ impl Links {
                 session.close(CloseReason::Drained);
                 None
             }
-            Ok((session, sender, receiver)) => {
+            Ok((session, sender, mut receiver)) => {
+                // A connector that dials again before it was answered keeps one link of those that come up, and pings
+                // on that one at once. The others must neither take requests nor a place.
+                let first_word = tokio::select! {
+                    word = timeout(FIRST_WORD_WITHIN, receiver.receive()) => word,
+                    _ = session.closed() => return None,
+                };
+                let Ok(Ok(Some(first_word))) = first_word else {
+                    session.close(CloseReason::Unresponsive);
+                    return None;
+                };
                 let link = Link::new(&hello, session, worker.worker(), SystemTime::now());
-                Some((Arc::new(link), Control { sender, receiver, directory }))
+                let first_word = Some(first_word);
+                Some((Arc::new(link), Control { sender, receiver, directory, first_word }))
             }
             Err(error) => {
                 let error = &error as &dyn Error;

@@ -149,7 +149,7 @@ impl Link {
     }
 
     /// True once the connection has ended. The link is removed a moment later.
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.session.closed().now_or_never().is_some()
     }
 
@@ -499,8 +499,7 @@ impl Registry {
 
     fn suspect_all(&self, now: Instant) {
         for link in self.links() {
-            link.trust.suspect();
-            link.trust.question(now);
+            link.trust.doubt(now, &link.session);
         }
     }
 
@@ -566,6 +565,17 @@ impl Registry {
                 }
                 is_over
             });
+        }
+    }
+
+    /// A link to the tunnel comes up in a moment: requests wait for it.
+    pub(crate) fn await_link(&self, id: TunnelId) {
+        let mut tunnels = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
+        let tunnel = tunnels.entry(id).or_insert_with(|| self.tunnel(id));
+        if !tunnel.has_links() {
+            let now = Some(Instant::now());
+            *tunnel.missing_since.lock().unwrap_or_else(PoisonError::into_inner) = now;
+            self.missing.forget_later(id);
         }
     }
 

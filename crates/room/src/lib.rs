@@ -275,7 +275,7 @@ impl Place {
     pub async fn lost(&self, within: Duration) {
         let put_out = self.put_out.cancelled();
         if tokio::time::timeout(within, put_out).await.is_err() && self.is_proven() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
