@@ -1,7 +1,7 @@
 //! The HTTP API. One file for each group of operations holds the documents and the handlers; the
 //! OpenAPI document is made from them ([`openapi`]).
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -22,6 +22,7 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
+use room::{Room, Timely};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -70,6 +71,8 @@ use problem::Problem;
 
 /// Largest body of a request, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
+/// The same of logins and the like, which strangers send.
+const MAX_LOGIN: usize = 16 * 1024;
 /// A request must be answered by then; waiting for a run takes at most a minute.
 const TIMEOUT: Duration = Duration::from_secs(75);
 /// A request's head must be there by then.
@@ -78,6 +81,12 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_ID: HeaderName = HeaderName::from_static("postern-request-id");
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 1_024;
+/// Those of them on which nobody has shown a session or an API key.
+const MAX_STRANGERS: usize = 768;
+/// Without either, a connection has that long.
+const STRANGER: Duration = Duration::from_secs(60);
+/// A client that takes nothing of its answer for that long is let go.
+const WRITE: Duration = Duration::from_secs(30);
 /// Requests at a time on one HTTP/2 connection: a console with many pages open has some ten.
 const MAX_STREAMS: u32 = 64;
 /// A connection on which nothing has been asked for so long is closed: a browser opens another one when it needs it.
@@ -93,8 +102,8 @@ pub fn openapi() -> OpenApi {
 fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(document::base())
         .merge(about::routes())
-        .merge(session::routes())
-        .merge(setup::routes())
+        .merge(session::routes().layer(DefaultBodyLimit::max(MAX_LOGIN)))
+        .merge(setup::routes().layer(DefaultBodyLimit::max(MAX_LOGIN)))
         .merge(events::routes())
         .merge(api_keys::routes())
         .merge(tenants::routes())
@@ -169,8 +178,10 @@ pub(crate) async fn serve(
     let router = router(app);
     let insecure =
         Router::new().fallback(|request: Request| async move { instead_of_plain(&request) });
-    let serve = |stream, peer, stop| {
+    let room = Room::new("API", MAX_CONNECTIONS, MAX_STRANGERS);
+    let serve = |stream, peer, place, stop| {
         let (router, insecure, https) = (router.clone(), insecure.clone(), https.clone());
+        let peer = Peer::new(peer, place);
         async move {
             match https {
                 None => speak(router, stream, false, peer, stop).await,
@@ -178,7 +189,7 @@ pub(crate) async fn serve(
             }
         }
     };
-    crate::listener::run(listener, MAX_CONNECTIONS, stop, serve).await;
+    crate::listener::run(listener, room, STRANGER, stop, serve).await;
 }
 
 /// Serves the API to whoever speaks TLS. Others are told that they should.
@@ -187,7 +198,7 @@ async fn secure(
     insecure: Router,
     https: &Port,
     stream: TcpStream,
-    peer: SocketAddr,
+    peer: Peer,
     stop: CancellationToken,
 ) {
     let handshake = async {
@@ -205,18 +216,13 @@ async fn secure(
         Some(Ok(Err(stream))) => speak(insecure, stream, false, peer, stop).await,
         Some(Err(error)) => {
             let error: std::io::Error = error;
-            tracing::debug!(peer = %peer, %error, "a TLS handshake with the API failed");
+            tracing::debug!(peer = %peer.address, %error, "a TLS handshake with the API failed");
         }
     }
 }
 
-async fn speak<S>(
-    router: Router,
-    stream: S,
-    is_http2: bool,
-    peer: SocketAddr,
-    stop: CancellationToken,
-) where
+async fn speak<S>(router: Router, stream: S, is_http2: bool, peer: Peer, stop: CancellationToken)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let streams = Streams::default();
@@ -231,10 +237,11 @@ async fn speak<S>(
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_EVERY);
     let service = TowerToHyperService::new(router);
+    let address = peer.address;
     let requests = watch::Sender::new(0usize);
     let mut under_way = requests.subscribe();
     let service = service_fn(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(peer.clone());
         let counted = Counted::new(&requests);
         let answer = service.call(request);
         async move {
@@ -246,7 +253,8 @@ async fn speak<S>(
             answer.await.map(|response| response.map(|body| Body::new(body.map_frame(hold))))
         }
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let stream = TokioIo::new(Timely::new(stream, WRITE));
+    let connection = builder.serve_connection(stream, service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -256,7 +264,7 @@ async fn speak<S>(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(peer = %peer, error, "a connection to the API broke");
+        tracing::debug!(peer = %address, error, "a connection to the API broke");
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     clock::Clock,
     edge_port,
     events::Events,
+    failures::Failures,
     files, first_run,
     first_run::FirstRun,
     https::{Https, Source},
@@ -118,6 +119,7 @@ impl ControlPlane {
             events: Events::new(),
             passwords,
             logins: Backoff::default(),
+            failures: Failures::default(),
             authority,
             signer,
             runner: Runner::new(),
@@ -169,6 +171,10 @@ impl ControlPlane {
         workers.spawn({
             let (app, stop) = (app.clone(), workers_stop.clone());
             async move { app.traffic.work(&app.store, &app.clock, stop).await }
+        });
+        workers.spawn({
+            let (app, stop) = (app.clone(), workers_stop.clone());
+            async move { app.failures.work(&app, stop).await }
         });
         workers.spawn({
             let (app, stop) = (app.clone(), workers_stop.clone());

@@ -5,7 +5,7 @@ use std::{
     cell::Cell,
     ffi::OsString,
     net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU8, Ordering},
 };
 
@@ -110,7 +110,18 @@ impl World {
     /// # Errors
     /// If anything does not come up.
     pub async fn start_at(host: IpAddr) -> anyhow::Result<Self> {
-        let dir = tempfile::tempdir()?;
+        Self::start_in(host, tempfile::tempdir()?).await
+    }
+
+    /// Starts everything but a connector, with its data on a given volume.
+    ///
+    /// # Errors
+    /// If anything does not come up.
+    pub async fn start_on(volume: &Path) -> anyhow::Result<Self> {
+        Self::start_in(own_address(), tempfile::tempdir_in(volume)?).await
+    }
+
+    async fn start_in(host: IpAddr, dir: TempDir) -> anyhow::Result<Self> {
         let (postern, base) = start::postern(dir.path(), host, &[]).await?;
         let api = Api::log_in(&base, OWNER, OWNER_PASSWORD).await?;
         Self::furnish(host, dir, postern, Vec::new(), api).await

@@ -942,14 +942,15 @@ export interface components {
         AuditEntry: {
             /** @description What was done, such as `tunnel.create`. */
             action: string;
-            /** @description Who: a user, an edge or the deployment itself. */
+            /** @description Who: a user, an edge, somebody who could not come in, or the deployment itself. */
             actor: Record<string, never>;
             at: components["schemas"]["Timestamp"];
             /** @description What is particular about it. */
             detail: unknown;
             /**
              * Format: int64
-             * @description The deployment's generation that the change made.
+             * @description The deployment's generation that the change made; of what edges need not hear of, such as a session, the
+             *     one that there was.
              */
             generation: number;
             /** @description SHA-256 over the hash before and this entry, base64url. */
@@ -1311,14 +1312,15 @@ export interface components {
             items: {
                 /** @description What was done, such as `tunnel.create`. */
                 action: string;
-                /** @description Who: a user, an edge or the deployment itself. */
+                /** @description Who: a user, an edge, somebody who could not come in, or the deployment itself. */
                 actor: Record<string, never>;
                 at: components["schemas"]["Timestamp"];
                 /** @description What is particular about it. */
                 detail: unknown;
                 /**
                  * Format: int64
-                 * @description The deployment's generation that the change made.
+                 * @description The deployment's generation that the change made; of what edges need not hear of, such as a session, the
+                 *     one that there was.
                  */
                 generation: number;
                 /** @description SHA-256 over the hash before and this entry, base64url. */
@@ -3975,7 +3977,7 @@ export interface operations {
                 action?: string;
                 /** @description The whole subject. */
                 subject?: string;
-                /** @description Part of the actor's e-mail address; `system` for the deployment itself. */
+                /** @description Part of the actor's e-mail or network address; `system` for the deployment itself. */
                 actor?: string;
                 /** @description From this time on. */
                 from?: string;
@@ -4648,6 +4650,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `busy` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
@@ -5254,6 +5265,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `busy` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
@@ -5502,6 +5522,15 @@ export interface operations {
             };
             /** @description `too_many_logins` */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `busy` */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6329,6 +6358,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `busy` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
@@ -6544,6 +6582,15 @@ export interface operations {
             };
             /** @description `invalid`, `key_reused` */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `busy` */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6801,6 +6848,15 @@ export interface operations {
             };
             /** @description `invalid`, `key_reused` */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `busy` */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -96,6 +96,7 @@ fn admit(
         }
         denied.refusal
     })?;
+    client.connection().standing.prove();
     let tunnel = gateway.core.registry.get(grant.tunnel);
     let counters = match &tunnel {
         Some(tunnel) => tunnel.counters.clone(),
