@@ -284,7 +284,7 @@ impl Edge {
         });
         background.spawn({
             let core = core.clone();
-            async move { core.metrics.tidy().await }
+            async move { core.metrics.tidy(&core.registry).await }
         });
         background.spawn(monitor::run(core.clone()));
         if let (Some(https), Some(files)) = (https, files) {

@@ -1,7 +1,7 @@
 //! What the edge counts. Every edge has a recorder of its own, so that several can run in one
 //! process, and every label comes from a closed enum, or is a worker's number.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use link::workers::WorkerId;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
@@ -14,6 +14,8 @@ use protocol::{
     presence::Transport,
     refusal::Code,
 };
+
+use crate::{registry::Registry, streams::Ages};
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +67,7 @@ const LINK_REFUSALS: [LinkRefusalCode; 10] = [
 const BUCKETS: [f64; 12] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
 
-/// How often samples are counted into their histograms. Each takes memory until then, and counting many at
+/// How often samples are counted into their histograms, and requests under way looked at. Each sample takes memory until then, and counting many at
 /// once would hold requests up.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 
@@ -81,8 +83,8 @@ pub(crate) struct Metrics {
     pub(crate) handshakes_dropped: Counter,
     /// Requests under way.
     pub(crate) in_flight: Gauge,
-    /// Age of the oldest of them; set when somebody asks.
-    pub(crate) oldest_request: Gauge,
+    oldest_request: Gauge,
+    longest_stall: Gauge,
     /// Bytes of request bodies, and from client to origin through tunnels.
     pub(crate) bytes_up: Counter,
     /// Bytes of response bodies, and from origin to client through tunnels.
@@ -135,6 +137,7 @@ impl Metrics {
             handshakes_dropped: r.counter("postern_edge_handshakes_dropped_total", "", ""),
             in_flight: r.gauge("postern_edge_requests_in_flight", &[]),
             oldest_request: r.gauge("postern_edge_oldest_request_seconds", &[]),
+            longest_stall: r.gauge("postern_edge_longest_stall_seconds", &[]),
             bytes_up: r.counter("postern_edge_bytes_total", "direction", "up"),
             bytes_down: r.counter("postern_edge_bytes_total", "direction", "down"),
             retries: r.counter("postern_edge_retries_total", "", ""),
@@ -167,10 +170,20 @@ impl Metrics {
         at.into_iter().for_each(|at| self.link_refusals[at].increment(1));
     }
 
-    /// Keeps samples from piling up where nobody scrapes, until the future is dropped.
-    pub(crate) async fn tidy(&self) {
+    /// Shows the ages of what is under way.
+    pub(crate) fn ages(&self, ages: Option<Ages>, now: Instant) {
+        let seconds = |at| now.saturating_duration_since(at).as_secs_f64();
+        self.oldest_request.set(ages.map_or(0.0, |ages| seconds(ages.oldest)));
+        self.longest_stall.set(ages.map_or(0.0, |ages| seconds(ages.moved_at)));
+    }
+
+    /// Keeps samples from piling up where nobody scrapes, and what is under way looked at, until the future is
+    /// dropped.
+    pub(crate) async fn tidy(&self, registry: &Registry) {
         loop {
             tokio::time::sleep(TIDY_EVERY).await;
+            let now = Instant::now();
+            self.ages(registry.ages(now), now);
             self.handle.run_upkeep();
         }
     }
@@ -198,7 +211,7 @@ impl Metrics {
     }
 }
 
-const DESCRIPTIONS: [(&str, &str); 12] = [
+const DESCRIPTIONS: [(&str, &str); 13] = [
     ("postern_edge_requests_total", "Requests by what became of them."),
     ("postern_edge_link_refusals_total", "Links that were refused, by reason."),
     (
@@ -212,6 +225,10 @@ const DESCRIPTIONS: [(&str, &str); 12] = [
     ("postern_edge_worker_clients", "Connections of clients that each worker serves."),
     ("postern_edge_requests_in_flight", "Requests under way."),
     ("postern_edge_oldest_request_seconds", "Age of the oldest request under way, 0 without any."),
+    (
+        "postern_edge_longest_stall_seconds",
+        "How long the request that stands still for longest has moved nothing, 0 without any.",
+    ),
     ("postern_edge_feed_generation", "Newest generation of the feed that is in force."),
     ("postern_edge_feed_age_seconds", "Time since the feed was last heard."),
 ];

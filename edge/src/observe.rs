@@ -2,7 +2,11 @@
 //! `/ready` (it can serve, and after a restart the tunnels that it served have links again). Nothing here is
 //! secret.
 
-use std::{convert::Infallible, sync::Arc, time::SystemTime};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -58,9 +62,8 @@ fn respond(core: &Core, request: &Request<Incoming>, is_stopping: bool) -> Respo
             let generation = core.knowledge.read().feed().generation;
             let links = core.registry.links();
             let links = links.iter().map(|link| (link.transport, link.worker));
-            let oldest =
-                core.registry.oldest_request().map_or(0.0, |at| at.elapsed().as_secs_f64());
-            core.metrics.oldest_request.set(oldest);
+            let now_exactly = Instant::now();
+            core.metrics.ages(core.registry.ages(now_exactly), now_exactly);
             let text = core.metrics.render(links, generation, core.knowledge.age(now));
             answer(StatusCode::OK, "text/plain; version=0.0.4", text)
         }

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     control_plane::presence::Unreported,
     knowledge::Grant,
-    streams::{Live, Sharers, Streams},
+    streams::{Ages, Live, Sharers, Streams},
     traffic::{Counters, Traffic},
 };
 
@@ -426,9 +426,9 @@ impl Registry {
         tunnels.values().cloned().collect()
     }
 
-    /// When the oldest request that is still under way began.
-    pub(crate) fn oldest_request(&self) -> Option<std::time::Instant> {
-        self.all().iter().filter_map(|tunnel| tunnel.streams.oldest()).min()
+    /// Looks at every request under way.
+    pub(crate) fn ages(&self, now: std::time::Instant) -> Option<Ages> {
+        self.all().iter().filter_map(|tunnel| tunnel.streams.look(now)).reduce(Ages::and)
     }
 
     /// Every link of the edge.

@@ -72,6 +72,7 @@ async fn every_metric_is_there_and_none_is_secret() {
         "postern_connector_link_up_total{transport=\"http2\",purpose=\"fill\"}",
         "postern_connector_requests_in_flight",
         "postern_connector_oldest_request_seconds",
+        "postern_connector_longest_stall_seconds",
         "postern_connector_requests_total{outcome=\"answered\"}",
         "postern_connector_requests_total{outcome=\"origin_dns\"}",
         "postern_connector_request_bytes_total",

@@ -111,6 +111,7 @@ fn admit(
         false => no_link(),
     })?;
     let live = tunnel.begin(grant, Sharers::new(&grant, &head.uri), began_at)?;
+    source.moves(live.stream());
     // Access may have been taken away since it was judged; whoever takes it from now on finds the
     // stream among the live ones.
     knowledge.read().judge(&grant)?;

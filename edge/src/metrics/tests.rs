@@ -52,7 +52,9 @@ async fn samples_do_not_pile_up_where_nobody_scrapes() {
     const SAMPLES: usize = 250_000;
     let metrics = std::sync::Arc::new(Metrics::new(1).unwrap());
     let kept = metrics.clone();
-    let tidying = AbortOnDropHandle::new(tokio::spawn(async move { kept.tidy().await }));
+    let tidying = AbortOnDropHandle::new(tokio::spawn(async move {
+        kept.tidy(&Registry::new(1, 1)).await;
+    }));
     let before = resident();
     // A thread of another test that is stopped in the middle of counting keeps samples from being freed
     // until it runs again.
