@@ -33,18 +33,20 @@ mod whole;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::future::Either;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header, request::Parts,
 };
 use http_body::Body as _;
+use http_body_util::Empty;
 use hyper::{body::Incoming, client::conn::TrySendError};
 use hyper_util::rt::TokioIo;
 use link::{Exchange, LinkError, Reply, boxed};
 use protocol::{
     fields, framing,
-    head::{self, Protocol},
+    head::{self, PROBE_AUTHORITY, Protocol},
     phases::{Phase, Phases},
     refusal::{Code, Refusal},
 };
@@ -185,6 +187,9 @@ impl Origin {
     /// What takes much room and is not needed from first to last has a box of its own: many requests are under
     /// way together, and the less of a request's memory is touched, the more of them a core has at hand.
     pub(crate) async fn serve(&self, exchange: Box<Exchange>) {
+        if exchange.request.uri().authority().is_some_and(|to| to.as_str() == PROBE_AUTHORITY) {
+            return answer_probe(exchange.reply).await;
+        }
         let in_flight = self.table.enter();
         let mark = &in_flight.mark;
         let outcome = if exchange.request.method() == Method::CONNECT {
@@ -578,6 +583,14 @@ fn settle<B>(response: &mut Response<B>, call: &Call) -> Result<(), Refusal> {
 
 fn add_phases<B>(response: &mut Response<B>, phases: &Phases) {
     response.headers_mut().insert(fields::PHASES, phases.to_value());
+}
+
+/// Shows the edge that requests get through. Nobody has asked for anything, so nothing is counted.
+async fn answer_probe(reply: Reply) {
+    let mut response = Response::new(Empty::<Bytes>::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    // An edge that does not wait any more has what it wanted.
+    let _ = reply.send(response).await;
 }
 
 async fn refuse(refusal: Refusal, reply: Reply) -> Outcome {

@@ -11,7 +11,7 @@ use metrics_exporter_prometheus::{
 use protocol::{
     control::LinkRefusalCode,
     phases::{Phase, Phases},
-    presence::Transport,
+    presence::{Strain, Transport},
     refusal::Code,
 };
 
@@ -51,6 +51,7 @@ impl Outcome {
 
 const PHASES: [Phase; 3] = [Phase::Policy, Phase::Edge, Phase::Link];
 const TRANSPORTS: [Transport; 2] = [Transport::Quic, Transport::Http2];
+const STRAINS: [Strain; 2] = [Strain::Crowded, Strain::Stuck];
 const LINK_REFUSALS: [LinkRefusalCode; 10] = [
     LinkRefusalCode::UnknownTunnel,
     LinkRefusalCode::UnknownKey,
@@ -77,6 +78,7 @@ pub(crate) struct Metrics {
     requests: Vec<Counter>,
     phases: [Histogram; 3],
     links: [Gauge; 2],
+    strained_links: [Gauge; 2],
     workers: Vec<ByWorker>,
     link_refusals: [Counter; 10],
     /// Handshakes that were dropped because too many were under way.
@@ -131,6 +133,9 @@ impl Metrics {
             },
             phases: PHASES.map(|p| r.histogram("postern_edge_phase_seconds", "phase", p.as_str())),
             links: TRANSPORTS.map(|t| r.gauge("postern_edge_links", &[("transport", t.as_str())])),
+            strained_links: STRAINS.map(|strain| {
+                r.gauge("postern_edge_strained_links", &[("strain", strain.as_str())])
+            }),
             workers: (0..workers).map(|n| r.worker(&n.to_string())).collect(),
             link_refusals: LINK_REFUSALS
                 .map(|code| r.counter("postern_edge_link_refusals_total", "code", code.as_str())),
@@ -191,18 +196,22 @@ impl Metrics {
     /// Everything as text, in the Prometheus format; what is not counted but known is given.
     pub(crate) fn render(
         &self,
-        links: impl Iterator<Item = (Transport, WorkerId)>,
+        links: impl Iterator<Item = (Transport, WorkerId, Option<Strain>)>,
         feed_generation: u64,
         feed_age: Duration,
     ) -> String {
         let mut by_transport = [0u32; 2];
         let mut by_worker = vec![0u32; self.workers.len()];
-        for (transport, worker) in links {
+        let mut by_strain = [0u32; STRAINS.len()];
+        for (transport, worker, strain) in links {
             by_transport[transport as usize] += 1;
             by_worker[worker.index()] += 1;
+            let strain = STRAINS.iter().position(|known| strain == Some(*known));
+            strain.into_iter().for_each(|at| by_strain[at] += 1);
         }
+        let by_strain = self.strained_links.iter().zip(by_strain);
         let by_worker = self.workers.iter().map(|worker| &worker.links).zip(by_worker);
-        let gauges = self.links.iter().zip(by_transport).chain(by_worker);
+        let gauges = self.links.iter().zip(by_transport).chain(by_strain).chain(by_worker);
         gauges.for_each(|(gauge, count)| gauge.set(count));
         self.feed_generation.set(feed_generation as f64);
         self.feed_age.set(feed_age.as_secs_f64());
@@ -211,7 +220,7 @@ impl Metrics {
     }
 }
 
-const DESCRIPTIONS: [(&str, &str); 13] = [
+const DESCRIPTIONS: [(&str, &str); 14] = [
     ("postern_edge_requests_total", "Requests by what became of them."),
     ("postern_edge_link_refusals_total", "Links that were refused, by reason."),
     (
@@ -221,6 +230,7 @@ const DESCRIPTIONS: [(&str, &str); 13] = [
     ("postern_edge_bytes_total", "Body and tunnel bytes, up to the origin and down to the client."),
     ("postern_edge_retries_total", "Requests sent again over another link."),
     ("postern_edge_links", "Links that are up."),
+    ("postern_edge_strained_links", "Links that are up while requests do not get through."),
     ("postern_edge_worker_links", "Links that each worker has."),
     ("postern_edge_worker_clients", "Connections of clients that each worker serves."),
     ("postern_edge_requests_in_flight", "Requests under way."),

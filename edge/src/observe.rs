@@ -61,7 +61,7 @@ fn respond(core: &Core, request: &Request<Incoming>, is_stopping: bool) -> Respo
         "/metrics" => {
             let generation = core.knowledge.read().feed().generation;
             let links = core.registry.links();
-            let links = links.iter().map(|link| (link.transport, link.worker));
+            let links = links.iter().map(|link| (link.transport, link.worker, link.strain()));
             let now_exactly = Instant::now();
             core.metrics.ages(core.registry.ages(now_exactly), now_exactly);
             let text = core.metrics.render(links, generation, core.knowledge.age(now));

@@ -18,7 +18,7 @@ use link::{CloseReason, Session, workers::WorkerId};
 use protocol::{
     control::{Facts, Hello},
     id::{ConnectorId, KeyId, TunnelId},
-    presence::{LinkPresence, Transport},
+    presence::{LinkPresence, Strain, Transport},
     refusal::Refusal,
 };
 
@@ -37,11 +37,13 @@ use crate::{
 
 use missing::Missing;
 use pulse::Pulse;
+use strain::{Crowding, Strained};
 
 pub(crate) use self::trust::{Finding, Trust};
 
 mod missing;
 mod pulse;
+pub(crate) mod strain;
 mod trust;
 
 /// How much busier a worker's own links may be than others before one of those gets its request, which
@@ -94,6 +96,7 @@ pub(crate) struct Link {
     replaced: CancellationToken,
     rtt_us: AtomicU64,
     pub(crate) trust: Trust,
+    strained: Strained,
 }
 
 impl Link {
@@ -109,6 +112,7 @@ impl Link {
             remote: session.remote(),
             transport: session.transport(),
             trust: Trust::new(session.vitals()),
+            strained: Strained::new(),
             capacity: session.capacity(),
             session,
             worker,
@@ -190,7 +194,18 @@ impl Link {
             rtt_us: (rtt_us > 0).then_some(rtt_us),
             remote: self.remote,
             facts: self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            strain: self.strain(),
         }
+    }
+
+    /// The connector has answered a request.
+    pub(crate) fn answers(&self) {
+        self.strained.answers();
+    }
+
+    /// Why requests do not get through.
+    pub(crate) fn strain(&self) -> Option<Strain> {
+        self.strained.get()
     }
 
     /// What a request on `worker` would pay for this link: the least is the best.
@@ -254,6 +269,7 @@ pub(crate) struct Tunnel {
     /// Requests that all its links take together.
     room: AtomicUsize,
     turn: AtomicUsize,
+    crowd: Mutex<Crowding>,
     /// Since when no link takes requests, as far as anybody has looked.
     missing_since: Mutex<Option<Instant>>,
     arrived: Notify,
@@ -267,6 +283,7 @@ impl Tunnel {
             links: RwLock::default(),
             room: AtomicUsize::new(usize::MAX),
             turn: AtomicUsize::new(0),
+            crowd: Mutex::default(),
             missing_since: Mutex::new(None),
             arrived: Notify::new(),
         }

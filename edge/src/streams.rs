@@ -114,6 +114,11 @@ impl Streams {
         Ok(Live { stream, key, streams: self.clone() })
     }
 
+    /// Are at least half of the streams under way that may be, where the tunnel's links take `room`?
+    pub(crate) fn is_half_full(&self, room: usize) -> bool {
+        lock(&self.all).live.len() >= self.max.min(room).div_ceil(2)
+    }
+
     /// Looks at every stream. One that has moved since the last look has moved just now, so the lengths of
     /// stalls are as exact as this is called often.
     pub(crate) fn look(&self, now: Instant) -> Option<Ages> {

@@ -207,6 +207,7 @@ pub fn link(tunnel: TunnelId, key: KeyId, connector: u8, slot: u8) -> LinkPresen
             platform: "linux/x86_64".to_owned(),
             policy: Some("0123456789abcdef".repeat(4)),
         },
+        strain: None,
     }
 }
 

@@ -259,6 +259,7 @@ impl Exchange {
         sent_at: Instant,
     ) -> Response<Answer> {
         let Self { head: request, live, client, mut account, clock, .. } = *self;
+        in_flight.link().answers();
         let (mut head, body) = response.into_parts();
         finish(&mut head.headers, clock, sent_at, &mut account);
         let is_bodyless = request.method == Method::HEAD

@@ -101,6 +101,7 @@ pub(crate) async fn open(
             }
             Ok(Opened::Tunnel(response, origin)) => {
                 let Exchange { upgrade, live, client, mut account, clock, .. } = *exchange;
+                in_flight.link().answers();
                 let mut response = response.map(|()| Answer::Whole(None));
                 let headers = response.headers_mut();
                 finish(headers, clock, sent_at, &mut account);
