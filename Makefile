@@ -153,8 +153,8 @@ soak: ## Run what takes too long for `make test`: many property cases, thousands
 	PROPTEST_CASES=20000 cargo test --locked --release -p postern-protocol -p postern-link -p postern-connector
 	cargo build --locked --release --bins
 	POSTERN_CYCLES=20000 cargo test --locked --release -p postern-tests --test endurance -- --nocapture
-	POSTERN_EXCHANGES=25000 cargo test --locked --release -p postern-tests --test ledger -- --ignored --nocapture
-	POSTERN_LEDGER_MINUTES=60 cargo test --locked --release -p postern-tests --test ledger -- --ignored --nocapture
+	POSTERN_EXCHANGES=25000 cargo test --locked --release -p postern-tests --test ledger -- --nocapture
+	POSTERN_LEDGER_MINUTES=60 cargo test --locked --release -p postern-tests --test ledger -- --nocapture
 	$(MAKE) fuzz FUZZ_SECONDS=1800
 
 .PHONY: fuzz-tools

@@ -41,6 +41,8 @@ pub(crate) mod monitor;
 const HALF_OPEN: usize = 1024;
 /// How long the edge's answer to a hello may take to leave.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a connector that is admitted may take to say its first word.
+const FIRST_WORD_WITHIN: Duration = Duration::from_secs(5);
 /// How long a tunnel or key that nobody has heard of may be on its way here.
 const NEWS_WITHIN: Duration = Duration::from_secs(1);
 /// A feed that has been silent for longer may not know the newest tunnels.
@@ -148,16 +150,27 @@ impl Links {
         let known = directory.borrow_and_update().clone();
         let (remote, hello) = (candidate.remote(), candidate.hello().clone());
         let registered = timeout(ANSWER_WITHIN, candidate.register(known)).await;
-        drop(permit);
         match registered.unwrap_or(Err(LinkError::TimedOut)) {
             Ok((session, ..)) if hello.probe => {
+                drop(permit);
                 // The connector closes once it has read the answer; one that does not is cut.
                 let _ = timeout(ANSWER_WITHIN, session.closed()).await;
                 session.close(CloseReason::Drained);
             }
-            Ok((session, sender, receiver)) => {
+            Ok((session, sender, mut receiver)) => {
+                // A connector that dials again before it was answered keeps one link of those that come up, and pings
+                // on that one at once. The others must neither take requests nor a place.
+                let first_word = tokio::select! {
+                    word = timeout(FIRST_WORD_WITHIN, receiver.receive()) => word,
+                    _ = session.closed() => return,
+                };
+                drop(permit);
+                let Ok(Ok(Some(first_word))) = first_word else {
+                    return session.close(CloseReason::Unresponsive);
+                };
                 let link = Arc::new(Link::new(&hello, session, place.worker(), SystemTime::now()));
-                self.serve(&link, Control { sender, receiver, directory }).await;
+                let first_word = Some(first_word);
+                self.serve(&link, Control { sender, receiver, directory, first_word }).await;
             }
             Err(error) => {
                 let error = &error as &dyn Error;

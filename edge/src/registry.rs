@@ -153,7 +153,7 @@ impl Link {
     }
 
     /// True once the connection has ended. The link is removed a moment later.
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.session.closed().now_or_never().is_some()
     }
 
@@ -516,8 +516,7 @@ impl Registry {
 
     fn suspect_all(&self, now: Instant) {
         for link in self.links() {
-            link.trust.suspect();
-            link.trust.question(now);
+            link.trust.doubt(now, &link.session);
         }
     }
 

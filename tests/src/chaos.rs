@@ -122,7 +122,7 @@ pub async fn play(
                 // One that is no longer wanted ends first.
                 other => {
                     drop(other);
-                    (Stage::set(facts.deployment, carrier, length).await?, facts.deployment)
+                    (Stage::set(facts.deployment, carrier, length, &[]).await?, facts.deployment)
                 }
             };
             let began = Instant::now();

@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -52,7 +52,7 @@ struct Http2 {
     requests: h2::client::SendRequest<Bytes>,
     traffic: Arc<Traffic>,
     pace: http2::Pace,
-    pings: Mutex<h2::PingPong>,
+    probes: Mutex<Probes>,
     /// Told once the connector has proven itself.
     proven: Arc<Notify>,
     /// Holds why this end closed the link, once it did.
@@ -61,6 +61,24 @@ struct Http2 {
     is_over: watch::Receiver<bool>,
     /// Moves the connection's bytes.
     _driver: AbortOnDropHandle<()>,
+}
+
+/// HTTP/2 PINGs, one under way at a time.
+#[derive(Debug)]
+struct Probes {
+    pings: h2::PingPong,
+    sent: u64,
+    answered: u64,
+}
+
+impl Probes {
+    /// Takes an answer, if one has come.
+    fn settle(&mut self) {
+        let answer = self.pings.poll_pong(&mut Context::from_waker(Waker::noop()));
+        if matches!(answer, Poll::Ready(Ok(_))) {
+            self.answered = self.sent;
+        }
+    }
 }
 
 /// The answer to a CONNECT or an upgrade.
@@ -92,7 +110,7 @@ impl Session {
             requests,
             traffic,
             pace,
-            pings: Mutex::new(pings),
+            probes: Mutex::new(Probes { pings, sent: 0, answered: 0 }),
             proven,
             closing,
             is_over,
@@ -213,11 +231,26 @@ impl Session {
     /// acknowledges all that it is sent, so any message is a probe, and this does nothing.
     pub fn probe(&self) {
         let Carrier::Http2(link) = &self.carrier else { return };
-        let mut pings = link.pings.lock().unwrap_or_else(PoisonError::into_inner);
-        // One at a time: takes the last answer away, if there is one.
-        let _ = pings.poll_pong(&mut Context::from_waker(Waker::noop()));
+        let mut probes = link.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        probes.settle();
         // Fails if the last one has not been answered yet. TCP sends it again.
-        let _ = pings.send_ping(h2::Ping::opaque());
+        if probes.pings.send_ping(h2::Ping::opaque()).is_ok() {
+            probes.sent += 1;
+        }
+    }
+
+    /// The number of the next [`probe`](Self::probe); `None` over QUIC.
+    pub fn next_probe(&self) -> Option<u64> {
+        let Carrier::Http2(link) = &self.carrier else { return None };
+        Some(link.probes.lock().unwrap_or_else(PoisonError::into_inner).sent + 1)
+    }
+
+    /// Has the other end answered that probe, or a later one?
+    pub fn has_answered(&self, probe: u64) -> bool {
+        let Carrier::Http2(link) = &self.carrier else { return false };
+        let mut probes = link.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        probes.settle();
+        probes.answered >= probe
     }
 
     /// Resolves when the link is gone, and tells why.

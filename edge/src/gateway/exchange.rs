@@ -411,7 +411,9 @@ impl Tries {
         self.tried.push(in_flight.link().clone());
         // Another link leads to the same origin.
         let may_follow = !error.is_incomplete() && (is_not_delivered && is_whole || may_repeat);
-        self.is_over = !may_follow || self.tried.len() >= MAX_TRIES;
+        // After this edge was stopped all of a tunnel's links may have ended. To find that out is no try.
+        let tries = self.tried.iter().filter(|link| !link.has_ended()).count();
+        self.is_over = !may_follow || tries >= MAX_TRIES;
     }
 
     /// Resolves when the link has become suspect, and another one is well: a request that may be repeated

@@ -36,6 +36,8 @@ const OVERLAP: Duration = Duration::from_millis(1_500);
 pub(super) struct Control {
     pub(super) sender: ControlSender<FromEdge>,
     pub(super) receiver: ControlReceiver<FromConnector>,
+    /// What the connector has said before the link was up.
+    pub(super) first_word: Option<FromConnector>,
     /// Its current value is known to the connector.
     pub(super) directory: watch::Receiver<Vec<DirectoryEdge>>,
 }
@@ -78,6 +80,10 @@ impl Control {
         draining: &CancellationToken,
         grace: Duration,
     ) -> Result<(), LinkError> {
+        let first_word = self.first_word.take();
+        if let Some(answer) = first_word.and_then(|word| answer(core, link, word)) {
+            self.sender.send(&answer).await?;
+        }
         let (mut was_drained, mut was_superseded) = (false, false);
         loop {
             let message = tokio::select! {

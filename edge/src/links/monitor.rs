@@ -104,7 +104,7 @@ fn look_at(tunnel: &Tunnel, now: Instant) {
 
 /// Looks at one of the tunnel's links.
 fn find(tunnel: &Tunnel, link: &Arc<Link>, now: Instant) -> Option<Suspect> {
-    match link.trust.look(now) {
+    match link.trust.look(now, &link.session) {
         Finding::Well => {
             if link.trust.restore() {
                 tunnel.link_is_well();

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use link::{Look, Vitals};
+use link::{Look, Session, Vitals};
 use tokio::{sync::Notify, time::Instant};
 
 /// What is known of one link's silence.
@@ -36,6 +36,18 @@ struct Watch {
 pub(crate) struct Silence {
     since: Option<Instant>,
     probed_at: Option<Instant>,
+    owed: Option<Owed>,
+}
+
+/// What a link owes this edge when the edge was stopped. What arrived meanwhile waits in the socket, perhaps with the
+/// link's end behind it, and is no sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Owed {
+    /// The probe that must be answered: [`Session::has_answered`]. Without one, over QUIC, something must arrive once
+    /// what waited has been read.
+    probe: Option<u64>,
+    /// By the first look, what waited has been read.
+    is_looked_at: bool,
 }
 
 /// What a look at a link has found.
@@ -69,6 +81,15 @@ impl Trust {
         self.is_in_question.load(Ordering::Relaxed)
     }
 
+    /// Suspects the link, for this edge was stopped: until the other end has answered, whatever arrives.
+    pub(crate) fn doubt(&self, now: Instant, session: &Session) {
+        self.suspect();
+        let owed = Owed { probe: session.next_probe(), is_looked_at: false };
+        let silence = Silence { owed: Some(owed), ..Silence::asked(now) };
+        self.watch().silence = silence;
+        self.probe();
+    }
+
     pub(crate) fn suspect(&self) {
         self.is_suspect.store(true, Ordering::Relaxed);
         self.is_in_question.store(true, Ordering::Relaxed);
@@ -83,16 +104,17 @@ impl Trust {
     /// Asks a link for a sign of life that has given no reason of its own.
     pub(crate) fn question(&self, now: Instant) {
         self.is_in_question.store(true, Ordering::Relaxed);
-        self.watch().silence.begin(now);
+        self.watch().silence = Silence::asked(now);
         self.probe();
     }
 
-    pub(crate) fn look(&self, now: Instant) -> Finding {
+    pub(crate) fn look(&self, now: Instant, session: &Session) -> Finding {
         let mut watch = self.watch();
         let look = watch.vitals.look();
         if look.lives {
             watch.lived_at = now;
         }
+        let look = watch.silence.look_for_owed(look, |probe| session.has_answered(probe));
         watch.silence.judge(now, look)
     }
 
@@ -121,14 +143,30 @@ impl Silence {
     /// One that has been silent for less is not probed: most answers come sooner.
     pub(crate) const PROBE_AFTER: Duration = Duration::from_millis(250);
 
-    fn begin(&mut self, now: Instant) {
-        *self = Self { since: Some(now), probed_at: Some(now) };
+    /// A link that is asked at this moment.
+    fn asked(now: Instant) -> Self {
+        Self { since: Some(now), probed_at: Some(now), owed: None }
+    }
+
+    /// What a look means where something is owed: without it the link is silent.
+    fn look_for_owed(&mut self, look: Look, has_answered: impl Fn(u64) -> bool) -> Look {
+        let Some(owed) = &mut self.owed else { return look };
+        let lives = match owed.probe {
+            Some(probe) => has_answered(probe),
+            None => owed.is_looked_at && look.lives,
+        };
+        if lives {
+            self.owed = None;
+            return Look { lives, ..look };
+        }
+        owed.is_looked_at = true;
+        Look { lives: false, waits: true, ..look }
     }
 
     fn judge(&mut self, now: Instant, look: Look) -> Finding {
         if look.lives || !look.waits {
             // What was sent after the sign of life has been sent by now.
-            *self = Self { since: look.waits.then_some(now), probed_at: None };
+            *self = Self { since: look.waits.then_some(now), ..Self::default() };
             return Finding::Well;
         }
         let length = now - *self.since.get_or_insert(now);
@@ -177,5 +215,24 @@ mod tests {
         assert_eq!(judge(&looks)[6], due(0, false), "a sign of life ends it");
         let asked_again = [Look { waits: true, ..LIFE }, WAIT];
         assert_eq!(judge(&asked_again), [None, due(250, true)]);
+    }
+
+    #[test]
+    fn what_waited_while_the_edge_was_stopped_is_no_life() {
+        let silence = |probe| {
+            let owed = Owed { probe, is_looked_at: false };
+            Silence { owed: Some(owed), ..Silence::asked(Instant::now()) }
+        };
+        let lives = |silence: &mut Silence, look, answered| {
+            silence.look_for_owed(look, |probe| answered >= probe).lives
+        };
+        let mut asked = silence(Some(7));
+        assert!(!lives(&mut asked, LIFE, 6), "the answer to a probe from before");
+        assert!(lives(&mut asked, NOTHING, 7));
+        assert!(lives(&mut asked, LIFE, 0), "nothing is owed any more");
+        let mut unasked = silence(None);
+        assert!(!lives(&mut unasked, LIFE, 0), "it may have waited");
+        assert!(!lives(&mut unasked, NOTHING, 0));
+        assert!(lives(&mut unasked, LIFE, 0));
     }
 }

@@ -41,6 +41,9 @@ pub enum Length {
     Long,
 }
 
+/// Names and values of environment variables.
+pub type Settings = &'static [(&'static str, &'static str)];
+
 /// The stage. What is used by what follows stands behind it, so that it is dropped last.
 pub struct Stage {
     /// The connectors.
@@ -57,6 +60,8 @@ pub struct Stage {
     pub length: Length,
     /// The value of Proxy-Authorization.
     pub credentials: HeaderValue,
+    /// What connectors are told besides, as environment variables.
+    settings: Settings,
     client: Arc<Client>,
     /// Runs what stands beside the connectors.
     pub inside: Inside,
@@ -73,6 +78,7 @@ impl Stage {
         deployment: Deployment,
         carrier: Option<Transport>,
         length: Length,
+        settings: Settings,
     ) -> anyhow::Result<Self> {
         let network = Network::new()?;
         let host = network.host();
@@ -99,6 +105,7 @@ impl Stage {
             carrier,
             length,
             credentials,
+            settings,
             client: Arc::new(client),
             inside,
             network: Arc::new(network),
@@ -181,6 +188,7 @@ impl Stage {
         let transport = self.carrier.map_or("auto", Transport::as_str);
         let mut command = self.network.enter(self.world.connector(transport)?);
         command.env("TUNNEL_METRICS_PORT", (STATUS_PORT + n as u16).to_string());
+        command.envs(self.settings.iter().copied());
         Process::start("connector", command)
     }
 }
