@@ -198,7 +198,7 @@ mod tests {
         let gone = ConnectorState { is_crowded: true, stuck_links: 1, ..connector(0, None) };
         let verdict = |connectors: &[ConnectorState]| derive(true, connectors, 1);
         assert_eq!(verdict(&[well.clone(), gone]).health, Health::Healthy, "its links are gone");
-        let one = verdict(&[well.clone(), crowded.clone()]);
+        let one = verdict(&[well, crowded.clone()]);
         assert_eq!((one.health, one.causes), (Health::Degraded, vec![Cause::Crowded]));
         assert!(one.reason.contains("too many are under way"), "{}", one.reason);
         let several = verdict(&[crowded, stuck, connector(3, None), connector(2, None)]);
