@@ -345,7 +345,7 @@ impl Edge {
         links.drain();
         let others = core.directory.borrow().iter().any(|other| other.edge != core.edge);
         let replaced = async {
-            while others && core.registry.is_serving() {
+            while others && core.registry.serving() > 0 {
                 core.registry.changed().await;
             }
         };

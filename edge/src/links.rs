@@ -149,6 +149,10 @@ impl Links {
         let mut directory = self.core.directory.subscribe();
         let known = directory.borrow_and_update().clone();
         let (remote, hello) = (candidate.remote(), candidate.hello().clone());
+        if !hello.probe {
+            // The connector counts its link as up once it is told, which is sooner than this edge does.
+            self.core.registry.await_link(hello.tunnel);
+        }
         let registered = timeout(ANSWER_WITHIN, candidate.register(known)).await;
         match registered.unwrap_or(Err(LinkError::TimedOut)) {
             Ok((session, ..)) if hello.probe => {

@@ -76,6 +76,7 @@ fn respond(core: &Core, request: &Request<Incoming>, is_stopping: bool) -> Respo
                 "edge": core.edge,
                 "region": core.region,
                 "links": core.registry.count(),
+                "serving_links": core.registry.serving(),
                 "awaited_tunnels": awaited,
                 "feed_generation": core.knowledge.read().feed().generation,
                 "feed_age_s": core.knowledge.age(now).as_secs(),

@@ -283,9 +283,9 @@ impl Registry {
         self.changed.notify_one();
     }
 
-    /// Does any link take requests?
-    pub(crate) fn is_serving(&self) -> bool {
-        self.links().iter().any(|link| !link.is_leaving())
+    /// How many links take requests.
+    pub(crate) fn serving(&self) -> usize {
+        self.links().iter().filter(|link| !link.is_leaving()).count()
     }
 
     /// Links that go from now on do not come back here: nobody waits for them.
@@ -386,6 +386,17 @@ impl Registry {
                 }
                 is_over
             });
+        }
+    }
+
+    /// A link to the tunnel comes up in a moment: requests wait for it.
+    pub(crate) fn await_link(&self, id: TunnelId) {
+        let mut tunnels = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
+        let tunnel = tunnels.entry(id).or_insert_with(|| self.tunnel(id));
+        if !tunnel.has_links() {
+            let now = Some(Instant::now());
+            *tunnel.missing_since.lock().unwrap_or_else(PoisonError::into_inner) = now;
+            self.missing.forget_later(id);
         }
     }
 

@@ -7,7 +7,13 @@ use link::{
     dial::{Dialer, Dialled, Identity, Target},
     tls::Trust,
 };
-use protocol::{SLOTS, control::Facts, id::ConnectorId, presence::Transport, secret::TunnelSecret};
+use protocol::{
+    SLOTS,
+    control::{Facts, FromConnector},
+    id::ConnectorId,
+    presence::Transport,
+    secret::TunnelSecret,
+};
 use tokio::net::{TcpStream, lookup_host};
 
 use crate::world::REGIONS;
@@ -52,7 +58,7 @@ impl Crowd {
         for _ in 0..DIALS {
             let dial = self.dialer.dial(&target, &identity);
             match tokio::time::timeout(ANSWER_WITHIN, dial).await {
-                Ok(Ok(dialled)) => return Ok(dialled),
+                Ok(Ok(dialled)) => return greet(dialled, identity.facts).await,
                 Ok(Err(error)) => last = error.into(),
                 Err(_) => {}
             }
@@ -67,7 +73,9 @@ impl Crowd {
     /// If the edge says no.
     pub async fn dial_on(&self, stream: TcpStream, n: u32) -> anyhow::Result<Dialled> {
         let Target { server_name, slot, .. } = self.target(n);
-        Ok(self.dialer.dial_on(stream, &server_name, slot, &self.identity(n)).await?)
+        let identity = self.identity(n);
+        let dialled = self.dialer.dial_on(stream, &server_name, slot, &identity).await?;
+        greet(dialled, identity.facts).await
     }
 
     /// Where the edge takes links.
@@ -89,4 +97,10 @@ impl Crowd {
             facts: Facts::default(),
         }
     }
+}
+
+/// A link is up with its first message.
+async fn greet(mut link: Dialled, facts: Facts) -> anyhow::Result<Dialled> {
+    link.control_sender.send(&FromConnector::Facts(facts)).await?;
+    Ok(link)
 }

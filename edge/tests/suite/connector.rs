@@ -98,7 +98,10 @@ impl Connector {
         let (address, server_name) = (self.address, "127.0.0.1".to_owned());
         let [lane, ..] = *self.identity.connector.as_bytes();
         let target = Target { transport, address, server_name, slot, lane };
-        let dialled = patiently(self.dialer.dial(&target, &self.identity)).await?;
+        let mut dialled = patiently(self.dialer.dial(&target, &self.identity)).await?;
+        // The link is up with its first message.
+        let first = FromConnector::Facts(self.identity.facts.clone());
+        dialled.control_sender.send(&first).await.unwrap();
         let served = Arc::new(Served {
             begun: Semaphore::new(0),
             cancelled: Semaphore::new(0),
