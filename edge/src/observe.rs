@@ -5,7 +5,7 @@
 use std::{
     convert::Infallible,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -70,10 +70,9 @@ fn respond(core: &Core, request: &Request<Incoming>, is_stopping: bool) -> Respo
         "/metrics" => {
             let generation = core.knowledge.read().feed().generation;
             let links = core.registry.links();
-            let links = links.iter().map(|link| (link.transport, link.worker));
-            let oldest =
-                core.registry.oldest_request().map_or(0.0, |at| at.elapsed().as_secs_f64());
-            core.metrics.oldest_request.set(oldest);
+            let links = links.iter().map(|link| (link.transport, link.worker, link.strain()));
+            let now_exactly = Instant::now();
+            core.metrics.ages(core.registry.ages(now_exactly), now_exactly);
             let text = core.metrics.render(links, generation, core.knowledge.age(now));
             answer(StatusCode::OK, "text/plain; version=0.0.4", text)
         }

@@ -990,6 +990,11 @@ export interface components {
              */
             secret: string;
         };
+        /**
+         * @description What makes a tunnel anything but healthy.
+         * @enum {string}
+         */
+        CauseCode: "never_connected" | "no_connector" | "connector_vanished" | "links_missing" | "crowded" | "stuck" | "unknown";
         /** @description A change of one's own password. */
         ChangePassword: {
             /**
@@ -1193,6 +1198,11 @@ export interface components {
         };
         /** @description One of four words, with its reason. */
         HealthView: {
+            /**
+             * @description The same for machines; empty while the word is `Healthy`, and for changes that were stored before
+             *     there were codes.
+             */
+            causes: components["schemas"]["CauseCode"][];
             /** @description `Healthy`, `Degraded`, `Inactive` or `Down`. */
             health: components["schemas"]["HealthWord"];
             /** @description What is so, and what to do about it. */
@@ -1368,6 +1378,11 @@ export interface components {
         /** @description One page of a list. */
         List_HealthView: {
             items: {
+                /**
+                 * @description The same for machines; empty while the word is `Healthy`, and for changes that were stored before
+                 *     there were codes.
+                 */
+                causes: components["schemas"]["CauseCode"][];
                 /** @description `Healthy`, `Degraded`, `Inactive` or `Down`. */
                 health: components["schemas"]["HealthWord"];
                 /** @description What is so, and what to do about it. */

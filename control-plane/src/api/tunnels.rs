@@ -405,6 +405,6 @@ pub(super) async fn find(
 pub(super) fn health_of(app: &App, tunnel: &Tunnel) -> HealthRow {
     app.presence.state().health(tunnel.id).unwrap_or_else(|| {
         let verdict = health::derive(tunnel.ever_connected, &[], app.clock.now_ms());
-        HealthRow { since_ms: tunnel.created_ms, health: verdict.health, reason: verdict.reason }
+        HealthRow::new(tunnel.created_ms, verdict)
     })
 }

@@ -210,6 +210,7 @@ pub fn link(tunnel: TunnelId, key: KeyId, connector: u8, slot: u8) -> LinkPresen
             log_level_from_cloud: connector == 2,
             ..Facts::default()
         },
+        strain: None,
     }
 }
 

@@ -197,28 +197,34 @@ async fn a_goodbye_lets_requests_finish_and_takes_no_new_ones() {
 }
 
 #[tokio::test]
-async fn the_age_of_the_oldest_request_under_way_is_told() {
+async fn the_ages_of_requests_under_way_are_told() {
     let world = World::new().await;
-    let age = async || {
+    let ages = async || {
         let text = world.observe("/metrics").await.body;
         let text = String::from_utf8_lossy(&text).into_owned();
-        let name = "postern_edge_oldest_request_seconds ";
-        let age = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        age.parse::<f64>().unwrap()
+        ["oldest_request", "longest_stall"].map(|name| {
+            let name = format!("postern_edge_{name}_seconds ");
+            let age = text.lines().find_map(|line| line.strip_prefix(&name)).unwrap();
+            age.parse::<f64>().unwrap()
+        })
     };
     for carrier in CARRIERS {
         let held = Connector::new(&world, 1).hold(&world, carrier, 0).await;
-        assert_eq!(age().await, 0.0);
+        assert_eq!(ages().await, [0.0, 0.0]);
         let response = send(&world, get("http://wiki.corp/stream").body(empty()).unwrap()).await;
         held.begun().await;
+        // What has moved by now is looked at.
+        ages().await;
         assert_eq!(fetch(&world, get("http://wiki.corp/")).await.status.as_u16(), 200);
-        let younger = age().await;
-        let older = age().await;
+        let [younger, still] = ages().await;
+        let [older, stiller] = ages().await;
         assert!(0.0 < younger && younger < older, "{younger} {older}");
+        assert!(0.0 < still && still < stiller, "{still} {stiller}");
+        assert!(stiller < older, "its head has moved");
         held.go_on();
         assert_eq!(Whole::of(response).await.body, "firstsecond");
         world.metric_until("postern_edge_requests_in_flight", 0).await;
-        assert_eq!(age().await, 0.0);
+        assert_eq!(ages().await, [0.0, 0.0]);
     }
 }
 
