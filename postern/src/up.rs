@@ -125,7 +125,7 @@ pub(crate) async fn run(
     }
     let announced = async {
         announce(&console, &regions, &https, &options).await;
-        std::future::pending::<()>().await
+        std::future::pending::<()>().await;
     };
     let is_restart = tokio::select! {
         () = announced => false,
