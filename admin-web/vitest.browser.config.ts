@@ -15,7 +15,7 @@ export default defineConfig({
     include: ["tests/**/*.test.ts"],
     // Bounds only: a machine that compiles at the same time is slow.
     testTimeout: 600_000,
-    hookTimeout: 60_000,
+    hookTimeout: 300_000,
     expect: { poll: { timeout: 60_000 } },
     bail: 1,
     fileParallelism: false,

@@ -75,21 +75,27 @@ const home = createRoute({
   },
 });
 
-const tunnels = createRoute({
+const ofTunnels = createRoute({
   getParentRoute: () => framed,
+  id: "tunnels",
+  component: lazyRouteComponent(() => import("./pages/frame/Gate"), "Tunnels"),
+});
+
+const tunnels = createRoute({
+  getParentRoute: () => ofTunnels,
   path: "/admin/tunnel",
   validateSearch: listSearch,
   component: lazyRouteComponent(() => import("./pages/tunnels/TunnelList"), "TunnelList"),
 });
 
 const newTunnel = createRoute({
-  getParentRoute: () => framed,
+  getParentRoute: () => ofTunnels,
   path: "/admin/tunnel/new",
   component: lazyRouteComponent(() => import("./pages/tunnel-new/NewTunnel"), "NewTunnel"),
 });
 
 const tunnel = createRoute({
-  getParentRoute: () => framed,
+  getParentRoute: () => ofTunnels,
   path: "/admin/tunnel/$name",
   component: lazyRouteComponent(() => import("./pages/tunnel/TunnelPage"), "TunnelPage"),
 });
@@ -175,15 +181,21 @@ const team = createRoute({
   component: lazyRouteComponent(() => import("./pages/teams/TeamPage"), "TeamPage"),
 });
 
-const users = createRoute({
+const ofUsers = createRoute({
   getParentRoute: () => framed,
+  id: "users",
+  component: lazyRouteComponent(() => import("./pages/frame/Gate"), "Users"),
+});
+
+const users = createRoute({
+  getParentRoute: () => ofUsers,
   path: "/users",
   validateSearch: nameSearch,
   component: lazyRouteComponent(() => import("./pages/users/UserList"), "UserList"),
 });
 
 const user = createRoute({
-  getParentRoute: () => framed,
+  getParentRoute: () => ofUsers,
   path: "/users/$id",
   component: lazyRouteComponent(() => import("./pages/users/UserPage"), "UserPage"),
 });
@@ -240,15 +252,17 @@ const routeTree = root.addChildren([
   login,
   framed.addChildren([
     home,
-    tunnels,
-    newTunnel,
-    tunnel.addChildren([
-      tunnelOverview,
-      tunnelConnectors,
-      tunnelAccess,
-      tunnelSecrets,
-      tunnelAudit,
-      tunnelSettings,
+    ofTunnels.addChildren([
+      tunnels,
+      newTunnel,
+      tunnel.addChildren([
+        tunnelOverview,
+        tunnelConnectors,
+        tunnelAccess,
+        tunnelSecrets,
+        tunnelAudit,
+        tunnelSettings,
+      ]),
     ]),
     workflows,
     newWorkflow,
@@ -256,8 +270,7 @@ const routeTree = root.addChildren([
     run,
     teams,
     team,
-    users,
-    user,
+    ofUsers.addChildren([users, user]),
     tokens,
     newToken,
     keys,

@@ -37,6 +37,10 @@ export const theme: MantineThemeOverride = createTheme({
       classNames: { root: "card" },
       styles: { title: { color: "var(--mantine-color-text)" } },
     }),
+    // Words, not shouts.
+    Badge: { defaultProps: { tt: "none" } },
+    Tabs: { classNames: { list: "tabs" } },
+    Stepper: { classNames: { steps: "steps", stepBody: "step-body" } },
     // A dialog's head is no banner of the page.
     Modal: Modal.extend({ defaultProps: { attributes: { header: { role: "none" } } } }),
   },

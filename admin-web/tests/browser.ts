@@ -1,11 +1,14 @@
 /** A browser that fails a test for whatever a user should never meet: errors in the console, violations
  * of the Content-Security-Policy, pages that axe finds fault with. */
-import { mkdirSync, readFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type axe from "axe-core";
 import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
 import { expect } from "vitest";
+import { authority } from "./world";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const WIDTHS = [360, 900, 1440] as const;
@@ -25,8 +28,15 @@ const IS_QUICK = process.env.POSTERN_QUICK === "1";
 /** Where `make screenshots` wants the pictures. */
 const PICTURES = process.env.POSTERN_SCREENSHOTS;
 
+/** A browser that trusts the deployment's authority as a user's would: by the store of their home. */
 export function launch(): Promise<Browser> {
+  const home = mkdtempSync(join(tmpdir(), "postern-browser-"));
+  const store = join(home, ".pki/nssdb");
+  mkdirSync(store, { recursive: true });
+  certutil("-N", "--empty-password", "-d", `sql:${store}`);
+  certutil("-A", "-n", "postern", "-t", "C,,", "-i", authority, "-d", `sql:${store}`);
   return chromium.launch({
+    env: { ...process.env, HOME: home },
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: [
       "--no-sandbox",
@@ -40,12 +50,17 @@ export function launch(): Promise<Browser> {
   });
 }
 
+function certutil(...args: string[]) {
+  const { status, stderr, error } = spawnSync("certutil", args, { encoding: "utf8" });
+  if (status !== 0) throw error ?? new Error(`certutil ${args.join(" ")}: ${stderr}`);
+}
+
 export class Visitor {
   readonly context: BrowserContext;
   readonly page: Page;
   readonly #faults: string[] = [];
-  /** Parts of messages that a journey provokes. */
-  readonly #expected: string[] = ["/api/v1/me"];
+  /** Parts of messages that a journey provokes, or another test that makes network interfaces here. */
+  readonly #expected: string[] = ["/api/v1/me", "net::ERR_NETWORK_CHANGED"];
 
   private constructor(context: BrowserContext, page: Page) {
     this.context = context;
@@ -126,6 +141,7 @@ export class Visitor {
         expect(await this.#violations(rules), where).toEqual([]);
         if (PICTURES) {
           mkdirSync(PICTURES, { recursive: true });
+          await this.page.evaluate(() => window.scrollTo(0, 0));
           await this.page.screenshot({ path: join(PICTURES, `${name}-${theme}-${width}.png`) });
         }
       }
@@ -149,4 +165,37 @@ export class Visitor {
   close() {
     return this.context.close();
   }
+}
+
+type Conflict = {
+  /** The name of the form. */
+  form: string;
+  /** What I change, and save last. */
+  mine: (tab: Page) => Promise<unknown>;
+  /** What I change first. */
+  before?: (tab: Page) => Promise<unknown>;
+  theirs: (tab: Page) => Promise<unknown>;
+};
+
+/** Edits the same thing in two tabs: mine is told of theirs, keeps what was typed, and can be saved then. */
+export async function conflict(
+  mine: Page,
+  theirs: Page,
+  path: string,
+  { form, ...edit }: Conflict,
+) {
+  const save = (tab: Page) =>
+    tab.getByRole("form", { name: form, exact: true }).getByRole("button", { name: "Save" });
+  const saved = (tab: Page) => expect.poll(() => save(tab).isDisabled()).toBe(true);
+  await mine.goto(path);
+  await theirs.goto(path);
+  await (edit.before ?? edit.mine)(mine);
+  await edit.theirs(theirs);
+  await save(theirs).click();
+  await saved(theirs);
+  await edit.mine(mine);
+  await save(mine).click();
+  await mine.getByText(/has changed it since; nothing was changed/).waitFor();
+  await save(mine).click();
+  await saved(mine);
 }

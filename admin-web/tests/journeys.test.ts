@@ -1,7 +1,7 @@
 /** The journeys of people through the console, in the order in which a deployment grows. */
 import type { Browser, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { launch, Visitor } from "./browser";
+import { conflict, launch, Visitor } from "./browser";
 import {
   Api,
   base,
@@ -34,7 +34,10 @@ const heading = (name: string) => page.getByRole("heading", { name, level: 1 });
 const tab = (name: string) => page.getByRole("tab", { name });
 
 test("without a session every page leads to the sign-in, and back", async () => {
-  await page.goto("/admin/tunnel?q=office");
+  const response = await page.goto("/admin/tunnel?q=office");
+  const policy = response?.headers()["content-security-policy"] ?? "";
+  expect(policy).toContain("default-src 'none'");
+  expect(policy).not.toContain("unsafe");
   await heading("Sign in").waitFor();
   expect(new URL(page.url()).searchParams.get("to")).toBe("/admin/tunnel?q=office");
   await owner.inspect("login");
@@ -58,6 +61,10 @@ test("the owner chooses a password by the link that works once", async () => {
   await page.getByLabel("The same password again").fill(OWNER.password);
   await page.getByRole("button", { name: "Set the password" }).click();
   await heading("Tunnels").waitFor();
+  const cookies = await owner.context.cookies();
+  expect(cookies.map(({ name, secure, httpOnly }) => [name, secure, httpOnly])).toEqual([
+    ["__Host-postern", true, true],
+  ]);
   await page.getByText("No tunnels yet").waitFor();
   await owner.inspect("tunnels-empty");
 
@@ -98,6 +105,7 @@ test("the wizard leads to a tunnel that turns green by itself", async () => {
   await page.getByText("The tunnel is connected").waitFor();
   await page.getByText("4 links of 4").waitFor();
   await expectSamePage(page);
+  await page.getByRole("button", { name: "Hide the secret" }).click();
   await owner.inspect("wizard-connected");
   await page.getByRole("link", { name: "Go to the tunnel" }).click();
   await heading("Office network").waitFor();
@@ -118,7 +126,6 @@ test("a tunnel that loses its links says why, and turns green again, without a r
   await expect.poll(() => rows.filter({ hasText: "Down" }).count()).toBe(1);
   await page.getByText("The connector holds all 4 links.").first().waitFor();
   await expectSamePage(page);
-  await owner.inspect("tunnel-overview-after");
 });
 
 test("the list shows each tunnel with its links, and search stands in the URL", async () => {
@@ -199,11 +206,43 @@ test("a workflow with Use tunnel gets the private answer; without access it is r
   await page.getByRole("link", { name: "Office network" }).click();
 });
 
+test("what went through a tunnel, and what failed, stands on its page", async () => {
+  const api = await Api.signIn(OWNER.email, OWNER.password);
+  const [team] = (await api.call("GET", "/api/v1/teams?search=automation")).items;
+  const { hostname } = new URL(origin);
+  const workflow = await api.call("POST", "/api/v1/workflows", {
+    team: team.id,
+    name: "Knock",
+    actions: [{ type: "http", name: "Knock", url: `http://${hostname}:9/`, use_tunnel: "office" }],
+  });
+  const run = await api.call("POST", `/api/v1/workflows/${workflow.id}/runs`);
+  await expect
+    .poll(async () => (await api.call("GET", `/api/v1/runs/${run.id}`)).status)
+    .toBe("failed");
+  await api.call("DELETE", `/api/v1/workflows/${workflow.id}`);
+  const charts = page.getByRole("region", { name: "Traffic", exact: true });
+  await charts.getByRole("img", { name: /^Requests: at most Answered [1-9]/ }).waitFor();
+  await charts.getByRole("img", { name: /^Bytes: at most To clients [1-9]/ }).waitFor();
+  const refusals = charts.getByRole("table", { name: "Refusals by code" });
+  await refusals.getByRole("row", { name: "origin_refused 1" }).waitFor();
+  const failures = page.getByRole("region", { name: "Latest failures", exact: true });
+  const failure = failures.getByRole("listitem").filter({ hasText: "origin_refused" });
+  await failure.getByText("A workflow of automation").waitFor();
+  await failure.getByText(`${hostname}:9`, { exact: true }).waitFor();
+  await failure.getByText("What to do:").waitFor();
+  await owner.inspect("tunnel-overview-traffic");
+});
+
 test("access is saved, and the answer names the edges that obey", async () => {
   await tab("Access").click();
   await page.getByText("Chosen teams").click();
   await page.getByRole("button", { name: "Save" }).click();
   await page.getByText(/2 edges obey it already/).waitFor();
+  const users = page.getByRole("list", { name: "Teams that can use it" }).getByRole("listitem");
+  await users
+    .filter({ hasText: "Read the wiki" })
+    .getByText(/^is refused/)
+    .waitFor();
   await owner.inspect("tunnel-access");
   await page.getByText("Any team", { exact: true }).click();
   await page.getByRole("button", { name: "Save" }).click();
@@ -259,6 +298,79 @@ test("a session that ends in mid-edit asks to sign in again and loses nothing", 
   await heading("Office in Bern").waitFor();
 });
 
+test("two tabs that edit the same see a conflict, and nothing that was typed is lost", async () => {
+  const api = await Api.signIn(OWNER.email, OWNER.password);
+  owner.expectProblem("/api/v1/");
+  const other = await owner.context.newPage();
+  const name = (tab: Page) => tab.getByLabel("What people call it");
+  await conflict(page, other, "/admin/tunnel/office/settings", {
+    form: "Name",
+    mine: (tab) => name(tab).fill("Office in Bern, mine"),
+    theirs: (tab) => name(tab).fill("Office in Bern, theirs"),
+  });
+  await heading("Office in Bern, mine").waitFor();
+  await page.getByLabel("What people call it").fill("Office in Bern");
+  await page.getByRole("button", { name: "Save" }).click();
+  await heading("Office in Bern").waitFor();
+
+  await conflict(page, other, "/admin/tunnel/office/access", {
+    form: "Access",
+    mine: (tab) => tab.getByText("Chosen teams").click(),
+    theirs: async (tab) => {
+      await tab.getByText("Chosen teams").click();
+      await tab.getByRole("combobox", { name: "Teams" }).click();
+      await tab.getByRole("option", { name: "automation" }).click();
+    },
+  });
+  const { access } = await api.call("GET", "/api/v1/admin/tunnel/office");
+  expect(access).toEqual({ mode: "teams", teams: [] });
+  await api.call("PUT", "/api/v1/admin/tunnel/office/access", { mode: "any_team" });
+
+  const [workflow] = (await api.call("GET", "/api/v1/workflows")).items;
+  const title = (tab: Page) => tab.getByRole("textbox", { name: "Name" }).first();
+  await conflict(page, other, `/workflows/${workflow.id}?tab=edit`, {
+    form: "Workflow",
+    mine: (tab) => title(tab).fill("Read the wiki"),
+    theirs: (tab) => title(tab).fill("Read the wiki, theirs"),
+    before: (tab) => title(tab).fill("Read the wiki, mine"),
+  });
+  await other.close();
+  const second = await api.call("POST", "/api/v1/teams", { name: "second shift" });
+  await page.getByRole("combobox", { name: "Team", exact: true }).click();
+  await page.getByRole("option", { name: "second shift" }).click();
+  await page.getByRole("button", { name: "Save" }).click();
+  await expect
+    .poll(async () => (await api.call("GET", `/api/v1/workflows/${workflow.id}`)).team)
+    .toBe(second.id);
+  await api.call("PUT", `/api/v1/workflows/${workflow.id}`, {
+    name: workflow.name,
+    team: workflow.team,
+    actions: (await api.call("GET", `/api/v1/workflows/${workflow.id}`)).actions,
+  });
+});
+
+test("who uses a tunnel is said before it is deleted", async () => {
+  const api = await Api.signIn(OWNER.email, OWNER.password);
+  const [team] = (await api.call("GET", "/api/v1/teams?search=automation")).items;
+  await api.call("POST", "/api/v1/workflows", {
+    team: team.id,
+    name: "Read the thermometer",
+    actions: [
+      { type: "http", name: "Read", method: "GET", url: `${origin}/hello`, use_tunnel: "lab" },
+    ],
+  });
+  await page.goto("/admin/tunnel/lab/settings");
+  await page.getByRole("button", { name: "Delete the tunnel" }).click();
+  const dialog = page.getByRole("dialog", { name: "Delete tunnel lab" });
+  await dialog.getByLabel("Type lab to confirm").fill("lab");
+  await dialog.getByRole("button", { name: "Delete the tunnel" }).click();
+  await dialog.getByRole("listitem").filter({ hasText: "Read the thermometer" }).waitFor();
+  await owner.inspect("dialog-delete-used");
+  await dialog.getByRole("button", { name: "Delete it all the same" }).click();
+  await heading("Tunnels").waitFor();
+  await expect.poll(() => page.getByRole("link", { name: "Laboratory" }).count()).toBe(0);
+});
+
 test("sessions are listed and can be ended; the theme can be switched", async () => {
   await Api.signIn(OWNER.email, OWNER.password);
   await page.goto("/me");
@@ -297,21 +409,53 @@ test("a browser that is offline says so, and heals by itself", async () => {
   await page.getByText("This browser is offline").waitFor({ state: "detached" });
 });
 
-test("a member who may not manage tunnels sees none of them", async () => {
+test("a member who may not manage tunnels sees neither more nor less than they should", async () => {
   const api = await Api.signIn(OWNER.email, OWNER.password);
   const password = "a member's password";
-  await api.call("POST", "/api/v1/users", { email: "member@example.com", password });
+  const user = await api.call("POST", "/api/v1/users", { email: "member@example.com", password });
+  const [team] = (await api.call("GET", "/api/v1/teams?search=automation")).items;
+  await api.call("PUT", `/api/v1/teams/${team.id}/members/${user.id}`);
   const member = await Visitor.come(browser, base);
-  await member.page.goto("/login");
-  await member.page.getByLabel("E-mail address").fill("member@example.com");
-  await member.page.getByLabel("Password", { exact: true }).fill(password);
-  await member.page.keyboard.press("Enter");
-  await member.page.getByRole("heading", { level: 1 }).filter({ hasNotText: "Sign in" }).waitFor();
-  expect(await member.page.getByRole("link", { name: "Tunnels" }).count()).toBe(0);
-  await member.page.goto("/admin/tunnel");
-  await member.page.getByText("You may not manage tunnels").waitFor();
-  expect(await member.page.getByText("Office").count()).toBe(0);
+  member.expectProblem("/api/v1/admin/tunnel");
+  const { page } = member;
+  await page.goto("/login");
+  await page.getByLabel("E-mail address").fill("member@example.com");
+  await page.getByLabel("Password", { exact: true }).fill(password);
+  await page.keyboard.press("Enter");
+  const areas = page.getByRole("navigation", { name: "Areas" }).getByRole("link");
+  await areas.first().waitFor();
+  expect(await areas.allTextContents()).toEqual([
+    "Workflows",
+    "Proxy tokens",
+    "Teams",
+    "API keys",
+    "Your account",
+    "About",
+  ]);
+  for (const [path, words] of [
+    ["/admin/tunnel", "You may not manage tunnels"],
+    ["/admin/tunnel/new", "You may not manage tunnels"],
+    ["/admin/tunnel/office", "You may not manage tunnels"],
+    ["/users", "You may not see users"],
+    ["/edges", "You may not see edges"],
+    ["/audit", "You may not see the audit log"],
+  ] as const) {
+    await page.goto(path);
+    await page.getByText(words).waitFor();
+    expect(await page.getByText("Office").count(), path).toBe(0);
+  }
   await member.inspect("member");
+  await page.getByRole("link", { name: "Workflows" }).click();
+  await page.getByRole("link", { name: "Read the wiki" }).click();
+  await page.getByRole("button", { name: "Run now" }).click();
+  await page.getByText("hello from the private network").waitFor();
+  await page.getByRole("link", { name: "Teams" }).click();
+  await page.getByRole("link", { name: "automation" }).click();
+  await page.getByText("1 member").waitFor();
+  for (const action of ["Delete the team", "Add"]) {
+    expect(await page.getByRole("button", { name: action, exact: true }).count(), action).toBe(0);
+  }
+  member.assertNoFault();
   await member.close();
 });
 

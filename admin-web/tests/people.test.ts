@@ -1,20 +1,35 @@
 /** The journeys of owners and members: teams, users, tokens, keys, edges, the audit log. */
+import type { ChildProcess } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { hostname } from "node:os";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { launch, Visitor } from "./browser";
-import { Api, base, OWNER, origin, paste, startConnector, stopConnectors } from "./world";
+import { conflict, launch, Visitor } from "./browser";
+import {
+  Api,
+  authority,
+  base,
+  OWNER,
+  origin,
+  paste,
+  startConnector,
+  stopConnectors,
+} from "./world";
 
 const ANN = { email: "ann@example.com", password: "ann's first password" };
 
 let browser: Browser;
 let api: Api;
+let connector: ChildProcess;
 let owner: Visitor;
 let page: Page;
 
 beforeAll(async () => {
   api = await Api.asOwner();
   const tunnel = await api.call("POST", "/api/v1/admin/tunnel", { name: "depot" });
-  startConnector(`TUNNEL_SECRET='${tunnel.secret}' ./target/release/postern-connector`);
+  connector = startConnector(
+    `TUNNEL_LOGLEVEL_FROM_CLOUD=true TUNNEL_SECRET='${tunnel.secret}' ./target/release/postern-connector`,
+  );
   browser = await launch();
   owner = await Visitor.come(browser, base);
   page = owner.page;
@@ -121,7 +136,7 @@ test("a user is added with what they may do", async () => {
   await page.getByText("In no team.").waitFor();
   await page.getByRole("checkbox", { name: "Manages tunnels", exact: true }).check();
   await page
-    .getByRole("form", { name: "Permissions" })
+    .getByRole("form", { name: "Particulars" })
     .getByRole("button", { name: "Save", exact: true })
     .click();
   await page.getByText("Saved.").waitFor();
@@ -141,6 +156,52 @@ test("a member is added; what the team owns and may use is told", async () => {
   await link("depot").waitFor();
   await link("0 workflows").waitFor();
   await owner.inspect("team");
+});
+
+test("a team is renamed and a user's particulars change, though another tab did so before", async () => {
+  owner.expectProblem("/api/v1/teams/");
+  owner.expectProblem("/api/v1/users/");
+  const other = await owner.context.newPage();
+  const name = (tab: Page) => tab.getByRole("textbox", { name: "Name", exact: true });
+  await conflict(page, other, new URL(page.url()).pathname, {
+    form: "Name",
+    mine: (tab) => name(tab).fill("Depot people"),
+    theirs: (tab) => name(tab).fill("Depot crew"),
+  });
+  await heading("Depot people").waitFor();
+  await name(page).fill("Depot staff");
+  await button("Save").click();
+  await heading("Depot staff").waitFor();
+
+  await link(ANN.email).click();
+  await heading(ANN.email).waitFor();
+  await conflict(page, other, new URL(page.url()).pathname, {
+    form: "Particulars",
+    mine: (tab) => name(tab).fill("Ann"),
+    theirs: (tab) => name(tab).fill("Anna"),
+  });
+  await other.close();
+  await heading("Ann").waitFor();
+  const email = page.getByRole("textbox", { name: "E-mail address", exact: true });
+  await email.fill(OWNER.email);
+  await button("Save").click();
+  await page.getByText(/There is one of that name already.*Code conflict, request /).waitFor();
+  await email.fill(ANN.email);
+  await page.getByRole("checkbox", { name: "Disabled", exact: true }).check();
+  await button("Save").click();
+  await page.getByText(/^Disabled\. Added/).waitFor();
+  const shut = await Visitor.come(browser, base);
+  shut.expectProblem("/api/v1/session");
+  await shut.page.goto("/login");
+  await shut.page.getByLabel("E-mail address").fill(ANN.email);
+  await shut.page.getByLabel("Password", { exact: true }).fill(ANN.password);
+  await shut.page.keyboard.press("Enter");
+  await shut.page.getByRole("alert").waitFor();
+  shut.assertNoFault();
+  await shut.close();
+  await page.getByRole("checkbox", { name: "Disabled", exact: true }).uncheck();
+  await button("Save").click();
+  await page.getByText(/^Added/).waitFor();
 });
 
 test("a member sees their areas and no others, and hears of changes without a reload", async () => {
@@ -197,6 +258,9 @@ test("a proxy token's recipes work when pasted; a revoked one is refused", async
   await page.getByRole("combobox", { name: "Tunnel", exact: true }).click();
   await page.getByRole("option", { name: "depot", exact: true }).click();
   await page.getByLabel("URL in the private network").fill(`${origin}/hello`);
+  const file = page.waitForEvent("download");
+  await button("Download ca.crt").click();
+  expect(readFileSync(await (await file).path(), "utf8")).toBe(readFileSync(authority, "utf8"));
   await owner.inspect("token-recipes");
   await button("Show the token").click();
   await expect
@@ -242,7 +306,7 @@ test("an API key works from the command that is shown once, until it is revoked"
   await button("Revoke Nightly").click();
   await dialog("Revoke key Nightly").getByRole("textbox").fill("Nightly");
   await page.keyboard.press("Enter");
-  await page.getByText("No API keys").waitFor();
+  await page.getByText("No key fits").waitFor();
   expect(paste(command)).toContain("unauthenticated");
 });
 
@@ -263,6 +327,40 @@ test("edges are listed with what firewalls must let out; an operator invites ano
   await expect.poll(() => tokens.count()).toBe(before - 1);
 });
 
+test("a link is drained, another cut, the log level changed; a vanished connector is forgotten", async () => {
+  const since = async (slot: number): Promise<string | undefined> => {
+    const shown = await api.call("GET", "/api/v1/admin/tunnel/depot");
+    const links: { slot: number; since: string }[] = shown.connectors[0]?.links ?? [];
+    return links.length === 4 ? links.find((link) => link.slot === slot)?.since : undefined;
+  };
+  const isAnother = (slot: number, before: string | undefined) =>
+    expect
+      .poll(async () => {
+        const now = await since(slot);
+        return now !== undefined && now !== before;
+      })
+      .toBe(true);
+  await page.goto("/admin/tunnel/depot/connectors");
+  const level = page.getByRole("combobox", { name: "Log level", exact: true });
+  expect(await level.inputValue()).toBe("info");
+  await level.click();
+  await page.getByRole("option", { name: "debug", exact: true }).click();
+  await expect.poll(() => level.inputValue()).toBe("debug");
+  const first = await since(0);
+  await button("Drain slot 0").click();
+  await isAnother(0, first);
+  const second = await since(1);
+  await button("Cut slot 1").click();
+  await dialog("Cut the link in slot 1").getByRole("textbox").fill(hostname());
+  await page.keyboard.press("Enter");
+  await isAnother(1, second);
+  connector.kill("SIGKILL");
+  await page.getByText(/^Vanished/).waitFor();
+  await owner.inspect("tunnel-connectors-vanished");
+  await button(`Forget ${hostname()}`).click();
+  await page.getByText("No connector", { exact: true }).waitFor();
+});
+
 test("the audit log is whole, and its filters stand in the URL", async () => {
   await area("Audit");
   await page.getByText("The log is whole").waitFor();
@@ -278,21 +376,26 @@ test("the audit log is whole, and its filters stand in the URL", async () => {
   await row("Audit log", "api_key.revoke").first().waitFor();
 });
 
-test("a team and a user are deleted, each with its name typed", async () => {
+test("a team and a user are deleted, each with its name typed, and who uses it is said", async () => {
   await page.goto("/users?q=ann");
   await link(ANN.email).click();
   await button("Delete the user").click();
-  await dialog(`Delete ${ANN.email}`).getByRole("textbox").fill(ANN.email);
+  await dialog(`Delete user ${ANN.email}`).getByRole("textbox").fill(ANN.email);
   await page.keyboard.press("Enter");
   await heading("Users").waitFor();
   await link(OWNER.email).click();
   expect(await button("Delete the user").isDisabled()).toBe(true);
-  await page.getByText("This is the tenant's last owner").waitFor();
+  await page.getByText("This is the tenant's last owner. Add another one first.").waitFor();
   await area("Teams");
   await link("Depot staff").click();
+  const teams = [new URL(page.url()).pathname.split("/").at(-1)];
+  await api.call("PUT", "/api/v1/admin/tunnel/depot/access", { mode: "teams", teams });
   await button("Delete the team").click();
-  await dialog("Delete team Depot staff").getByRole("textbox").fill("Depot staff");
+  const end = dialog("Delete team Depot staff");
+  await end.getByRole("textbox").fill("Depot staff");
   await page.keyboard.press("Enter");
+  await end.getByRole("listitem").filter({ hasText: "the access list of tunnel depot" }).waitFor();
+  await end.getByRole("button", { name: "Delete it all the same", exact: true }).click();
   await heading("Teams").waitFor();
   await expect.poll(() => link("Depot staff").count()).toBe(0);
 });

@@ -1,5 +1,6 @@
 /** The deployment that the journeys are made in: real processes, started by `tests/tests/console.rs`. */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { dirname } from "node:path";
 
 function variable(name: string): string {
   const value = process.env[name];
@@ -10,6 +11,8 @@ function variable(name: string): string {
 export const base = variable("POSTERN_CONSOLE");
 export const setUpLink = variable("POSTERN_SET_UP_LINK");
 export const origin = variable("POSTERN_ORIGIN");
+/** The certificate of the deployment's authority. */
+export const authority = variable("POSTERN_CA");
 const connector = variable("POSTERN_CONNECTOR");
 /** Python with the packages that its recipes need. */
 const python = variable("POSTERN_PYTHON");
@@ -32,14 +35,17 @@ export function startConnector(command: string): ChildProcess {
   return child;
 }
 
-/** Runs what the console has shown to be pasted into a shell; tells what it printed. */
+/** Runs what the console has shown to be pasted into a shell, beside `ca.crt`; tells what it printed. */
 export function paste(command: string): string {
   const here = command.replace(/^python3 /, `${python} `);
   // Without the proxies of this machine, and its exceptions.
   const env = Object.fromEntries(
-    Object.entries(process.env).filter(([name]) => !/_proxy$/i.test(name)),
+    Object.entries(process.env).filter(([name]) => !/_proxy$|^NODE_EXTRA_CA_CERTS$/i.test(name)),
   );
-  const done = spawnSync("bash", ["-c", here], { encoding: "utf8", env });
+  // Calls of the API itself, by people who have told curl whom to trust.
+  env.CURL_CA_BUNDLE = authority;
+  const cwd = dirname(authority);
+  const done = spawnSync("bash", ["-c", here], { encoding: "utf8", env, cwd });
   if (done.status !== 0) throw new Error(`${here}: ${done.status}\n${done.stderr}`);
   return done.stdout;
 }

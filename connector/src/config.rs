@@ -51,11 +51,12 @@ const UNNAMED_REGION: &str = "unnamed";
 /// How every variable of a connector begins.
 const PREFIX: &str = "TUNNEL_";
 /// Every variable that a connector reads.
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 17] = [
     "TUNNEL_SECRET",
     "TUNNEL_SECRET_FILE",
     "TUNNEL_METRICS_PORT",
     "TUNNEL_LOGLEVEL",
+    "TUNNEL_LOGLEVEL_FROM_CLOUD",
     "TUNNEL_LOG_FORMAT",
     "TUNNEL_TRANSPORT_PROTOCOL",
     "TUNNEL_REGION",
@@ -83,6 +84,9 @@ pub struct Options {
     /// error, warn, info, debug or trace [default: info].
     #[arg(long, env = "TUNNEL_LOGLEVEL", value_name = "LEVEL")]
     pub loglevel: Option<String>,
+    /// true lets those who manage the tunnel change the level while the connector runs [default: false].
+    #[arg(long, env = "TUNNEL_LOGLEVEL_FROM_CLOUD", value_name = "BOOLEAN")]
+    pub loglevel_from_cloud: Option<String>,
     /// json or text [default: json].
     #[arg(long, env = "TUNNEL_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
@@ -146,6 +150,8 @@ pub struct Config {
     pub region: Option<RegionName>,
     /// The only edges that are used; empty if the secret and the directory decide.
     pub edges: Vec<EdgeAddress>,
+    /// The cloud may change how much is logged.
+    pub loglevel_from_cloud: bool,
     /// How long requests under way may take to finish.
     pub grace_period: Duration,
     /// The proxy on the way to the edges, if there is one.
@@ -319,6 +325,11 @@ impl Config {
         )?;
         let expected = "a region's name: 1 to 63 of a-z, 0-9 and -";
         let region = parse("TUNNEL_REGION", &options.region, expected, |text| text.parse().ok())?;
+        let expected = "true or false";
+        let from_cloud =
+            parse("TUNNEL_LOGLEVEL_FROM_CLOUD", &options.loglevel_from_cloud, expected, |text| {
+                text.to_ascii_lowercase().parse().ok()
+            })?;
         let expected = "host:port, or region=host:port, separated by commas";
         let edges = parse("TUNNEL_EDGE", &options.edge, expected, edges)?;
         let expected = "a time of at most 1h, for instance 30s or 2m";
@@ -330,6 +341,7 @@ impl Config {
             transports: transports.unwrap_or_default(),
             region,
             edges: edges.unwrap_or_default(),
+            loglevel_from_cloud: from_cloud.unwrap_or(false),
             grace_period: grace.unwrap_or(GRACE_PERIOD),
             proxies: Proxies::load(environment)?,
             origin_authorities: authorities(options)?,

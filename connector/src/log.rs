@@ -1,7 +1,16 @@
 //! The log: lines on standard output. How much is written can be changed while the connector runs.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
+use protocol::order::{InvalidLogLevel, LogLevel};
+use tokio::sync::watch;
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     Layer as _, Registry, layer::SubscriberExt as _, registry::LookupSpan, reload,
@@ -24,14 +33,34 @@ pub struct Level(LevelFilter);
 /// The levels, as they are written.
 pub const LEVELS: &str = "error, warn, info, debug or trace";
 
-/// The text was no level.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected {LEVELS}")]
-pub struct InvalidLevel;
-
 /// Changes the level of a log that is being written.
 #[derive(Debug, Clone)]
-pub struct LevelSwitch(reload::Handle<LevelFilter, Registry>);
+pub struct LevelSwitch {
+    filter: reload::Handle<LevelFilter, Registry>,
+    changes: watch::Sender<Level>,
+}
+
+/// Changes the level when the cloud says so, where the connector's own setting lets it. Each order is obeyed
+/// once, though every link tells it.
+#[derive(Debug, Clone)]
+pub(crate) struct FromCloud {
+    switch: LevelSwitch,
+    /// The order that was obeyed last.
+    newest: Arc<AtomicU64>,
+}
+
+impl FromCloud {
+    pub(crate) fn new(switch: LevelSwitch) -> Self {
+        Self { switch, newest: Arc::default() }
+    }
+
+    pub(crate) fn obey(&self, level: LogLevel, order: u64) {
+        if self.newest.fetch_max(order, Ordering::Relaxed) < order {
+            self.switch.set(level.into());
+            tracing::warn!(%level, "log level was changed by the cloud");
+        }
+    }
+}
 
 impl Default for Level {
     fn default() -> Self {
@@ -40,17 +69,22 @@ impl Default for Level {
 }
 
 impl FromStr for Level {
-    type Err = InvalidLevel;
+    type Err = InvalidLogLevel;
 
-    fn from_str(text: &str) -> Result<Self, InvalidLevel> {
-        Ok(Self(match text.to_ascii_lowercase().as_str() {
-            "error" => LevelFilter::ERROR,
-            "warn" => LevelFilter::WARN,
-            "info" => LevelFilter::INFO,
-            "debug" => LevelFilter::DEBUG,
-            "trace" => LevelFilter::TRACE,
-            _ => return Err(InvalidLevel),
-        }))
+    fn from_str(text: &str) -> Result<Self, InvalidLogLevel> {
+        text.parse::<LogLevel>().map(Self::from)
+    }
+}
+
+impl From<LogLevel> for Level {
+    fn from(level: LogLevel) -> Self {
+        Self(match level {
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Trace => LevelFilter::TRACE,
+        })
     }
 }
 
@@ -63,13 +97,19 @@ impl fmt::Display for Level {
 impl LevelSwitch {
     /// The level now; `None` if nothing is logged any more.
     pub fn level(&self) -> Option<Level> {
-        self.0.clone_current().map(Level)
+        self.filter.clone_current().map(Level)
+    }
+
+    /// The level that was set last, as it changes.
+    pub(crate) fn changes(&self) -> watch::Receiver<Level> {
+        self.changes.subscribe()
     }
 
     /// Logs at another level from now on.
     pub fn set(&self, level: Level) {
         // Fails only if the subscriber is gone, and its log with it.
-        let _ = self.0.reload(level.0);
+        let _ = self.filter.reload(level.0);
+        self.changes.send_replace(level);
     }
 }
 
@@ -81,9 +121,31 @@ pub fn init(level: Level, format: LogFormat) -> LevelSwitch {
         LogFormat::Text => lines().boxed(),
     };
     tracing_subscriber::registry().with(filter).with(lines).init();
-    LevelSwitch(switch)
+    LevelSwitch { filter: switch, changes: watch::Sender::new(level) }
 }
 
 fn lines<S: Subscriber + for<'a> LookupSpan<'a>>() -> tracing_subscriber::fmt::Layer<S> {
     tracing_subscriber::fmt::layer().with_target(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_order_of_the_cloud_is_obeyed_once() {
+        let level = Level::default();
+        let (_filter, handle) = reload::Layer::new(level.0);
+        let switch = LevelSwitch { filter: handle, changes: watch::Sender::new(level) };
+        let cloud = FromCloud::new(switch.clone());
+        cloud.obey(LogLevel::Debug, 7);
+        assert_eq!(switch.level(), Some(LogLevel::Debug.into()));
+        switch.set(LogLevel::Warn.into());
+        for (level, order) in [(LogLevel::Debug, 7), (LogLevel::Trace, 6)] {
+            cloud.obey(level, order);
+            assert_eq!(switch.level(), Some(LogLevel::Warn.into()), "{order} was heard before");
+        }
+        cloud.obey(LogLevel::Error, 8);
+        assert_eq!(*switch.changes().borrow(), LogLevel::Error.into());
+    }
 }

@@ -12,6 +12,7 @@
 //! | `link_refusals_total` | code | dials that an edge refused |
 //! | `requests_in_flight` | | requests being served |
 //! | `oldest_request_seconds` | | age of the oldest of them, as of the last second |
+//! | `longest_stall_seconds` | | how long the one that stands still for longest has moved nothing, likewise |
 //! | `requests_total` | outcome | requests served, and what became of them |
 //! | `request_bytes_total`, `response_bytes_total` | | body bytes to and from origins |
 //! | `origin_phase_seconds` | phase | how long each part of a request took |
@@ -21,11 +22,7 @@
 //! | `unverified_origins` | | entries of TUNNEL_ORIGINS_FILE with `verify = false` |
 //! | `unverified_handshakes_total` | | TLS connections to such origins |
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram,
@@ -42,9 +39,12 @@ use protocol::{
     presence::Transport,
     refusal::Code,
 };
-use tokio::time::Instant;
 
+use self::under_way::UnderWay;
+pub(crate) use self::under_way::{Mark, Table};
 use crate::supervisor::{Event, FailureKind, View};
+
+mod under_way;
 
 const BUILD_INFO: &str = "postern_connector_build_info";
 const LINKS: &str = "postern_connector_links";
@@ -55,6 +55,7 @@ const DIAL_FAILURES: &str = "postern_connector_dial_failures_total";
 const LINK_REFUSALS: &str = "postern_connector_link_refusals_total";
 const IN_FLIGHT: &str = "postern_connector_requests_in_flight";
 const OLDEST_REQUEST: &str = "postern_connector_oldest_request_seconds";
+const LONGEST_STALL: &str = "postern_connector_longest_stall_seconds";
 const REQUESTS: &str = "postern_connector_requests_total";
 const REQUEST_BYTES: &str = "postern_connector_request_bytes_total";
 const RESPONSE_BYTES: &str = "postern_connector_response_bytes_total";
@@ -79,16 +80,16 @@ pub fn recorder() -> Result<PrometheusRecorder, BuildError> {
     Ok(PrometheusBuilder::new().set_buckets(&PHASE_BUCKETS)?.build_recorder())
 }
 
-/// How often samples are counted into their histograms, and the oldest request is looked for. Each sample takes
+/// How often samples are counted into their histograms, and the requests under way are looked through. Each sample takes
 /// memory until then, and counting many at once would hold requests up.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 
-/// Keeps samples from piling up where nobody scrapes, and the age of the oldest request up to date, until the
+/// Keeps samples from piling up where nobody scrapes, and the ages of what is under way up to date, until the
 /// future is dropped.
 pub(crate) async fn tidy(prometheus: PrometheusHandle, meter: Arc<Meter>) {
     loop {
         tokio::time::sleep(TIDY_EVERY).await;
-        meter.show_oldest();
+        meter.show_ages();
         prometheus.run_upkeep();
     }
 }
@@ -129,29 +130,10 @@ pub(crate) struct Meter {
     pub(crate) response_bytes: Counter,
     in_flight: Gauge,
     oldest: Gauge,
-    under_way: Mutex<UnderWay>,
+    stall: Gauge,
+    under_way: UnderWay,
     answered: Counter,
     phases: [Histogram; PHASES.len()],
-}
-
-/// When the requests that are being served began, in the order of their numbers, the oldest first.
-#[derive(Default)]
-struct UnderWay {
-    began: BTreeMap<u64, Instant>,
-    next: u64,
-}
-
-/// One request that is being served.
-pub(crate) struct InFlight<'a> {
-    meter: &'a Meter,
-    number: u64,
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.meter.in_flight.decrement(1);
-        self.meter.under_way().began.remove(&self.number);
-    }
 }
 
 impl Meter {
@@ -163,28 +145,23 @@ impl Meter {
             response_bytes: counter!(RESPONSE_BYTES),
             in_flight: gauge!(IN_FLIGHT),
             oldest: gauge!(OLDEST_REQUEST),
-            under_way: Mutex::default(),
+            stall: gauge!(LONGEST_STALL),
+            under_way: UnderWay::default(),
             answered: counter!(REQUESTS, "outcome" => Outcome::Answered.as_str()),
             phases: PHASES.map(|phase| histogram!(ORIGIN_PHASE, "phase" => phase.as_str())),
         }
     }
 
-    pub(crate) fn enter(&self) -> InFlight<'_> {
-        self.in_flight.increment(1);
-        let mut under_way = self.under_way();
-        let number = under_way.next;
-        under_way.next += 1;
-        under_way.began.insert(number, Instant::now());
-        InFlight { meter: self, number }
+    /// A table for the requests of one worker.
+    pub(crate) fn table(&self) -> Arc<Table> {
+        self.under_way.table(self.in_flight.clone())
     }
 
-    fn show_oldest(&self) {
-        let oldest = self.under_way().began.first_key_value().map(|(_, began)| *began);
-        self.oldest.set(oldest.map_or(0.0, |began| began.elapsed().as_secs_f64()));
-    }
-
-    fn under_way(&self) -> MutexGuard<'_, UnderWay> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    /// To be called about once a second: that is how exact the length of a stall is.
+    fn show_ages(&self) {
+        let ages = self.under_way.look();
+        self.oldest.set(ages.oldest.as_secs_f64());
+        self.stall.set(ages.longest_stall.as_secs_f64());
     }
 
     pub(crate) fn outcome(&self, outcome: Outcome) {
@@ -296,6 +273,10 @@ fn describe() {
     describe_counter!(LINK_REFUSALS, "Dials that an edge refused");
     describe_gauge!(IN_FLIGHT, "Requests being served");
     describe_gauge!(OLDEST_REQUEST, "Age of the oldest request being served, 0 without any");
+    describe_gauge!(
+        LONGEST_STALL,
+        "How long the request that stands still for longest has moved nothing, 0 without any"
+    );
     describe_counter!(REQUESTS, "Requests served, by what became of them");
     describe_counter!(REQUEST_BYTES, "Bytes of request bodies sent to origins");
     describe_counter!(RESPONSE_BYTES, "Bytes of response bodies from origins");

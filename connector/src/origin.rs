@@ -33,18 +33,20 @@ mod whole;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::future::Either;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header, request::Parts,
 };
 use http_body::Body as _;
+use http_body_util::Empty;
 use hyper::{body::Incoming, client::conn::TrySendError};
 use hyper_util::rt::TokioIo;
 use link::{Exchange, LinkError, Reply, boxed};
 use protocol::{
     fields, framing,
-    head::{self, Protocol},
+    head::{self, PROBE_AUTHORITY, Protocol},
     phases::{Phase, Phases},
     refusal::{Code, Refusal},
 };
@@ -64,7 +66,7 @@ use self::{
 pub(crate) use self::{connect::Destination, settings::Origins};
 use crate::{
     files::InForce,
-    metrics::{Meter, Outcome},
+    metrics::{Mark, Meter, Outcome, Table},
 };
 
 /// Longest silence between a request's last byte and its answer's first, unless the origins' file says another
@@ -85,6 +87,8 @@ pub(crate) struct Origin {
     connector: Arc<Connector>,
     pool: Pool,
     meter: Arc<Meter>,
+    /// Of this worker.
+    table: Arc<Table>,
     limits: Limits,
 }
 
@@ -125,6 +129,7 @@ struct Call {
     /// It is safe and has no body: it may be sent once more if a pooled connection ends without an answer.
     is_repeatable: bool,
     interim: Interim,
+    mark: Mark,
     /// Proves who is at the end of the connection.
     is_personal: bool,
     /// Connections that turned out to be closed.
@@ -166,13 +171,15 @@ impl Origin {
         limits: Limits,
     ) -> Result<Self, rustls::Error> {
         let connector = Arc::new(Connector::new(authorities, files)?);
-        Ok(Self { connector, pool: Pool::new(), meter, limits })
+        let table = meter.table();
+        Ok(Self { connector, pool: Pool::new(), meter, table, limits })
     }
 
     /// The same with connections of its own, for another worker.
     pub(crate) fn apart(&self) -> Self {
         let (connector, meter) = (self.connector.clone(), self.meter.clone());
-        Self { connector, pool: Pool::new(), meter, limits: self.limits }
+        let table = meter.table();
+        Self { connector, pool: Pool::new(), meter, table, limits: self.limits }
     }
 
     /// Serves one exchange to its end and counts what became of it.
@@ -180,21 +187,25 @@ impl Origin {
     /// What takes much room and is not needed from first to last has a box of its own: many requests are under
     /// way together, and the less of a request's memory is touched, the more of them a core has at hand.
     pub(crate) async fn serve(&self, exchange: Box<Exchange>) {
-        let _in_flight = self.meter.enter();
+        if exchange.request.uri().authority().is_some_and(|to| to.as_str() == PROBE_AUTHORITY) {
+            return answer_probe(exchange.reply).await;
+        }
+        let in_flight = self.table.enter();
+        let mark = &in_flight.mark;
         let outcome = if exchange.request.method() == Method::CONNECT {
-            boxed(|| self.connect(*exchange)).await
+            boxed(|| self.connect(*exchange, mark)).await
         } else if exchange.request.extensions().get::<Protocol>().is_some() {
-            boxed(|| self.upgrade(*exchange)).await
+            boxed(|| self.upgrade(*exchange, mark)).await
         } else {
-            self.request(exchange).await
+            self.request(exchange, mark).await
         };
         self.meter.outcome(outcome);
     }
 
-    async fn request(&self, exchange: Box<Exchange>) -> Outcome {
+    async fn request(&self, exchange: Box<Exchange>, mark: &Mark) -> Outcome {
         let Exchange { request, mut reply } = *exchange;
         let interim = Interim::default();
-        let answer = match self.prepare(request, None, interim.clone()) {
+        let answer = match self.prepare(request, None, interim.clone(), mark) {
             Err(refusal) => Err(refusal),
             Ok(call) => {
                 let mut answer = boxed(|| self.send(call));
@@ -213,13 +224,13 @@ impl Origin {
             }
         };
         match answer {
-            Ok(answer) => boxed(|| self.respond(answer, reply)).await,
+            Ok(answer) => boxed(|| self.respond(answer, reply, mark)).await,
             Err(refusal) => boxed(|| refuse(refusal, reply)).await,
         }
     }
 
     /// Streams an origin's answer back.
-    async fn respond(&self, answer: Answer, reply: Reply) -> Outcome {
+    async fn respond(&self, answer: Answer, reply: Reply, mark: &Mark) -> Outcome {
         let Answer { mut response, phases, lent } = answer;
         fields::strip(response.headers_mut());
         let abilities = reply.abilities();
@@ -228,8 +239,9 @@ impl Origin {
         }
         add_phases(&mut response, &phases);
         self.meter.phases(&phases);
+        mark.moves();
         let began = Instant::now();
-        let body = |body| Metered::new(body, self.meter.response_bytes.clone());
+        let body = |body| Metered::new(body, self.meter.response_bytes.clone(), mark.clone());
         let response = Whole::of(response, abilities.message_fields());
         match reply.send(response.map(body)).await {
             Ok(()) => {
@@ -254,6 +266,7 @@ impl Origin {
         request: Request<link::Body>,
         protocol: Option<Protocol>,
         interim: Interim,
+        mark: &Mark,
     ) -> Result<Box<Call>, Refusal> {
         let (destination, mut request) = in_origin_form(request)?;
         let settings = self.connector.settings(&destination);
@@ -274,7 +287,7 @@ impl Origin {
         } else {
             (Again::never(body), None)
         };
-        let (mut request, request_end) = self.metered(Request::from_parts(parts, body));
+        let (mut request, request_end) = self.metered(Request::from_parts(parts, body), mark);
         if let Some(protocol) = protocol {
             tunnel::ask_for(&mut request, protocol);
         }
@@ -292,6 +305,7 @@ impl Origin {
             is_upgrade,
             is_repeatable,
             interim,
+            mark: mark.clone(),
             is_personal,
             met_closed: 0,
         }))
@@ -366,7 +380,7 @@ impl Origin {
                             return Err(refusal);
                         };
                         sender.leave(&self.pool, &call.destination);
-                        let (request, request_end) = self.metered(again);
+                        let (request, request_end) = self.metered(again, &call.mark);
                         (call.request, call.request_end) = (Some(request), request_end);
                     }
                 },
@@ -400,15 +414,19 @@ impl Origin {
     /// A request once more, which has no body.
     fn repeat(&self, call: &mut Call, head: Parts) -> Request<RequestBody> {
         let request = Request::from_parts(head, Again::never(link::Body::default()));
-        let (mut request, request_end) = self.metered(request);
+        let (mut request, request_end) = self.metered(request, &call.mark);
         call.interim.listen(&mut request);
         call.request_end = request_end;
         request
     }
 
-    fn metered(&self, request: Request<Again<link::Body>>) -> (Request<RequestBody>, RequestEnd) {
+    fn metered(
+        &self,
+        request: Request<Again<link::Body>>,
+        mark: &Mark,
+    ) -> (Request<RequestBody>, RequestEnd) {
         let (parts, body) = request.into_parts();
-        let (body, end) = Metered::with_end(body, self.meter.request_bytes.clone());
+        let (body, end) = Metered::with_end(body, self.meter.request_bytes.clone(), mark.clone());
         (Request::from_parts(parts, body), end)
     }
 
@@ -565,6 +583,14 @@ fn settle<B>(response: &mut Response<B>, call: &Call) -> Result<(), Refusal> {
 
 fn add_phases<B>(response: &mut Response<B>, phases: &Phases) {
     response.headers_mut().insert(fields::PHASES, phases.to_value());
+}
+
+/// Shows the edge that requests get through. Nobody has asked for anything, so nothing is counted.
+async fn answer_probe(reply: Reply) {
+    let mut response = Response::new(Empty::<Bytes>::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    // An edge that does not wait any more has what it wanted.
+    let _ = reply.send(response).await;
 }
 
 async fn refuse(refusal: Refusal, reply: Reply) -> Outcome {

@@ -1,6 +1,6 @@
 //! From settings to a running connector.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::SystemTime};
 
 use link::{
     TlsError,
@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::{
     config::{Config, ConfigError, Options, environment},
     files::{Files, InForce},
+    log::{FromCloud, Level, LevelSwitch},
     metrics::{self, Meter},
     origin::Origin,
     outlet::Outlet,
@@ -65,7 +66,16 @@ async fn serve(
     let in_force = files.in_force();
     let origin =
         Origin::new(&config.origin_authorities, in_force.clone(), meter.clone(), config.limits)?;
-    let facts = watch::Sender::new(facts(&in_force));
+    let level_switch = options.level_switch;
+    let log_level = level_switch.clone().map(FromCloud::new).filter(|_| config.loglevel_from_cloud);
+    let level_changes = level_switch.as_ref().map(LevelSwitch::changes);
+    let facts = watch::Sender::new(Facts {
+        log_level: level_changes.as_ref().map(|level| level.borrow().to_string()),
+        log_level_from_cloud: log_level.is_some(),
+        ..facts(&in_force)
+    });
+    let level_told = level_changes
+        .map(|changes| AbortOnDropHandle::new(tokio::spawn(tell_level(changes, facts.clone()))));
     let Config { secret, region, transports, proxies, grace_period, workers, .. } = config;
     let trust = secret.ca_pin.map_or(Trust::PublicRoots, Trust::Pinned);
     let dialer = Dialer::new(&trust)?;
@@ -96,7 +106,7 @@ async fn serve(
         &workers,
         &Outlet::new(dialer, proxies),
         &origin,
-        Caller { identity, facts: facts.subscribe() },
+        Caller { identity, facts: facts.subscribe(), log_level },
         meter,
     );
     let tidying = tidying.map(|tidying| AbortOnDropHandle::new(tokio::spawn(tidying)));
@@ -106,7 +116,7 @@ async fn serve(
         started: shell.started(),
         files: in_force,
         prometheus: options.prometheus,
-        level_switch: options.level_switch,
+        level_switch,
     };
     let status_server = AbortOnDropHandle::new(tokio::spawn(async move {
         match status::bind(config.metrics_port).await {
@@ -124,10 +134,18 @@ async fn serve(
         // It has panicked, and what it served hangs: the process must not live on like this.
         () = workers.lost() => {}
     }
-    drop((status_server, tidying, files));
+    drop((status_server, tidying, files, level_told));
     workers.stop();
     info!("connector has left");
     Ok(())
+}
+
+/// Keeps the facts up to date on how much is logged, for ever.
+async fn tell_level(mut changes: watch::Receiver<Level>, facts: watch::Sender<Facts>) {
+    while changes.changed().await.is_ok() {
+        let level = changes.borrow_and_update().to_string();
+        facts.send_modify(|facts| facts.log_level = Some(level));
+    }
 }
 
 pub(crate) fn facts(files: &InForce) -> Facts {
@@ -139,6 +157,8 @@ pub(crate) fn facts(files: &InForce) -> Facts {
         host: host.trim().into(),
         platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
         policy: files.policy_digest(),
+        started_ms: SystemTime::UNIX_EPOCH.elapsed().ok().map(|since| since.as_millis() as u64),
+        ..Facts::default()
     }
     .clean()
 }

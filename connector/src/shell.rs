@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::link::{Handle, Shared, Stage};
 use crate::{
+    log::FromCloud,
     metrics::{LinkMeter, Meter},
     origin::Origin,
     outlet::{NoLink, Outlet},
@@ -44,6 +45,8 @@ pub(crate) const FAREWELL: Duration = Duration::from_millis(100);
 pub(crate) struct Caller {
     pub(crate) identity: Identity,
     pub(crate) facts: watch::Receiver<Facts>,
+    /// If the cloud may change how much is logged.
+    pub(crate) log_level: Option<FromCloud>,
 }
 
 /// A worker with what its links need there. All of a link stays with its worker, from its dial to its last
@@ -102,7 +105,13 @@ impl Shell {
             spread: Spread::new(workers),
             first_lane: rand::random_range(0..128),
             identity: caller.identity,
-            shared: Shared { meter, capacity, reports: sender, facts: caller.facts },
+            shared: Shared {
+                meter,
+                capacity,
+                reports: sender,
+                facts: caller.facts,
+                log_level: caller.log_level,
+            },
             reports,
             dials: JoinSet::new(),
             dialling: HashMap::new(),

@@ -17,12 +17,13 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
 use protocol::{SLOTS, id::TunnelId};
+use room::{Place, Room, Timely};
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
-    time::{Instant, timeout},
+    time::Instant,
 };
 
 use tracing::warn;
@@ -33,10 +34,13 @@ use crate::{
     supervisor::{SlotView, View},
 };
 
-/// Connections at once: a scraper, a health check, a person, and some to spare.
+/// Connections at once: a scraper, a health check, a person, and some to spare. Nobody proves anything here, so
+/// sources share them.
 const MAX_CONNECTIONS: usize = 32;
 /// A request's head must be there by then.
 const HEAD: Duration = Duration::from_secs(5);
+/// A client that takes nothing of its answer for that long is let go.
+const WRITE: Duration = Duration::from_secs(10);
 /// A connection ends by then, whatever it does.
 const CONNECTION: Duration = Duration::from_secs(60);
 /// Longest name of a log level, in bytes, with white space around it.
@@ -69,12 +73,15 @@ pub(crate) async fn bind(port: u16) -> io::Result<TcpListener> {
 /// Serves until it is dropped.
 pub(crate) async fn serve(listener: TcpListener, status: Status) {
     let status = Arc::new(status);
+    let room = Room::of_strangers("status", MAX_CONNECTIONS);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn(connection(stream, peer, status.clone()));
+                    if let Some(place) = room.try_enter(peer.ip()) {
+                        connections.spawn(connection(stream, peer, place, status.clone()));
+                    }
                 }
                 Err(_) => tokio::time::sleep(AFTER_FAILURE).await,
             },
@@ -83,7 +90,7 @@ pub(crate) async fn serve(listener: TcpListener, status: Status) {
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, status: Arc<Status>) {
+async fn connection(stream: TcpStream, peer: SocketAddr, place: Place, status: Arc<Status>) {
     let is_local = peer.ip().to_canonical().is_loopback();
     let service = service_fn(|request: Request<Incoming>| async {
         let is_change = request.method() == Method::PUT && request.uri().path() == "/loglevel";
@@ -95,9 +102,11 @@ async fn connection(stream: TcpStream, peer: SocketAddr, status: Arc<Status>) {
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
-        .serve_connection(TokioIo::new(stream), service);
+        // Whoever asks again and again needs a place for each time.
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(Timely::new(stream, WRITE)), service);
     // Neither a broken connection nor one cut off is anybody's concern.
-    let _ = timeout(CONNECTION, served).await;
+    let _ = place.hold(CONNECTION, served).await;
 }
 
 impl Status {

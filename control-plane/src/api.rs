@@ -1,15 +1,17 @@
 //! The HTTP API. One file for each group of operations holds the documents and the handlers; the
 //! OpenAPI document is made from them ([`openapi`]).
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    body::Body,
     extract::{DefaultBodyLimit, Request},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use http_body_util::BodyExt as _;
 use https::Port;
 use hyper::{
     body::Incoming,
@@ -20,9 +22,11 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
+use room::{Room, Timely};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -34,6 +38,7 @@ mod about;
 mod access;
 mod api_keys;
 mod audit;
+mod connectors;
 mod document;
 mod edges;
 mod edit;
@@ -66,6 +71,8 @@ use problem::Problem;
 
 /// Largest body of a request, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
+/// The same of logins and the like, which strangers send.
+const MAX_LOGIN: usize = 16 * 1024;
 /// A request must be answered by then; waiting for a run takes at most a minute.
 const TIMEOUT: Duration = Duration::from_secs(75);
 /// A request's head must be there by then.
@@ -74,8 +81,16 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_ID: HeaderName = HeaderName::from_static("postern-request-id");
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 1_024;
+/// Those of them on which nobody has shown a session or an API key.
+const MAX_STRANGERS: usize = 768;
+/// Without either, a connection has that long.
+const STRANGER: Duration = Duration::from_secs(60);
+/// A client that takes nothing of its answer for that long is let go.
+const WRITE: Duration = Duration::from_secs(30);
 /// Requests at a time on one HTTP/2 connection: a console with many pages open has some ten.
 const MAX_STREAMS: u32 = 64;
+/// A connection on which nothing has been asked for so long is closed: a browser opens another one when it needs it.
+const IDLE: Duration = Duration::from_secs(120);
 /// An HTTP/2 connection that does not answer pings is closed.
 const PING_EVERY: Duration = Duration::from_secs(20);
 
@@ -87,8 +102,8 @@ pub fn openapi() -> OpenApi {
 fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(document::base())
         .merge(about::routes())
-        .merge(session::routes())
-        .merge(setup::routes())
+        .merge(session::routes().layer(DefaultBodyLimit::max(MAX_LOGIN)))
+        .merge(setup::routes().layer(DefaultBodyLimit::max(MAX_LOGIN)))
         .merge(events::routes())
         .merge(api_keys::routes())
         .merge(tenants::routes())
@@ -96,6 +111,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(teams::routes())
         .merge(tunnels::routes())
         .merge(access::routes())
+        .merge(connectors::routes())
         .merge(usage::routes())
         .merge(secrets::routes())
         .merge(health::routes())
@@ -162,8 +178,10 @@ pub(crate) async fn serve(
     let router = router(app);
     let insecure =
         Router::new().fallback(|request: Request| async move { instead_of_plain(&request) });
-    let serve = |stream, peer, stop| {
+    let room = Room::new("API", MAX_CONNECTIONS, MAX_STRANGERS);
+    let serve = |stream, peer, place, stop| {
         let (router, insecure, https) = (router.clone(), insecure.clone(), https.clone());
+        let peer = Peer::new(peer, place);
         async move {
             match https {
                 None => speak(router, stream, false, peer, stop).await,
@@ -171,7 +189,7 @@ pub(crate) async fn serve(
             }
         }
     };
-    crate::listener::run(listener, MAX_CONNECTIONS, stop, serve).await;
+    crate::listener::run(listener, room, STRANGER, stop, serve).await;
 }
 
 /// Serves the API to whoever speaks TLS. Others are told that they should.
@@ -180,7 +198,7 @@ async fn secure(
     insecure: Router,
     https: &Port,
     stream: TcpStream,
-    peer: SocketAddr,
+    peer: Peer,
     stop: CancellationToken,
 ) {
     let handshake = async {
@@ -198,18 +216,13 @@ async fn secure(
         Some(Ok(Err(stream))) => speak(insecure, stream, false, peer, stop).await,
         Some(Err(error)) => {
             let error: std::io::Error = error;
-            tracing::debug!(peer = %peer, %error, "a TLS handshake with the API failed");
+            tracing::debug!(peer = %peer.address, %error, "a TLS handshake with the API failed");
         }
     }
 }
 
-async fn speak<S>(
-    router: Router,
-    stream: S,
-    is_http2: bool,
-    peer: SocketAddr,
-    stop: CancellationToken,
-) where
+async fn speak<S>(router: Router, stream: S, is_http2: bool, peer: Peer, stop: CancellationToken)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let streams = Streams::default();
@@ -224,25 +237,95 @@ async fn speak<S>(
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_EVERY);
     let service = TowerToHyperService::new(router);
+    let address = peer.address;
+    let requests = watch::Sender::new(0usize);
+    let mut under_way = requests.subscribe();
     let service = service_fn(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        service.call(request)
+        request.extensions_mut().insert(peer.clone());
+        let counted = Counted::new(&requests);
+        let answer = service.call(request);
+        async move {
+            // Until the last byte of the answer, which a stream of events may keep waiting.
+            let hold = move |frame| {
+                let _ = &counted;
+                frame
+            };
+            answer.await.map(|response| response.map(|body| Body::new(body.map_frame(hold))))
+        }
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let stream = TokioIo::new(Timely::new(stream, WRITE));
+    let connection = builder.serve_connection(stream, service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
+        _ = stop.run_until_cancelled(idle(&mut under_way)) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(peer = %peer, error, "a connection to the API broke");
+        tracing::debug!(peer = %address, error, "a connection to the API broke");
+    }
+}
+
+/// A request under way on a connection.
+struct Counted(watch::Sender<usize>);
+
+impl Counted {
+    fn new(requests: &watch::Sender<usize>) -> Self {
+        requests.send_modify(|count| *count += 1);
+        Self(requests.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// Resolves when no request has been under way for [`IDLE`].
+async fn idle(under_way: &mut watch::Receiver<usize>) {
+    loop {
+        let is_busy = *under_way.borrow_and_update() > 0;
+        // A request that has come and gone is a change as well.
+        let changed = under_way.changed();
+        let changed = match is_busy {
+            true => changed.await,
+            false => match tokio::time::timeout(IDLE, changed).await {
+                Ok(changed) => changed,
+                Err(_) => return,
+            },
+        };
+        if changed.is_err() {
+            // The connection ends by itself.
+            return std::future::pending().await;
+        }
     }
 }
 
 /// A status without a body.
 fn no_content() -> Result<StatusCode, Problem> {
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_once_nothing_was_asked_for_long_enough() {
+        let requests = watch::Sender::new(0);
+        let mut under_way = requests.subscribe();
+        let stream = Counted::new(&requests);
+        let began = tokio::time::Instant::now();
+        let ends = async {
+            tokio::time::sleep(10 * IDLE).await;
+            drop(stream);
+            tokio::time::sleep(IDLE / 2).await;
+            drop(Counted::new(&requests));
+        };
+        tokio::join!(idle(&mut under_way), ends);
+        assert_eq!(began.elapsed(), 10 * IDLE + IDLE / 2 + IDLE);
+    }
 }

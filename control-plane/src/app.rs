@@ -9,6 +9,8 @@ use crate::{
     ca::Authority,
     clock::Clock,
     events::Events,
+    failures::Failures,
+    listener::Streams,
     peers::Peers,
     presence::Presence,
     random,
@@ -37,9 +39,12 @@ pub(crate) struct App {
     pub(crate) events: Events,
     pub(crate) passwords: Passwords,
     pub(crate) logins: Backoff,
+    pub(crate) failures: Failures,
     pub(crate) authority: Authority,
     pub(crate) signer: Signer,
     pub(crate) runner: Runner,
+    /// Requests that go on though their client has gone.
+    pub(crate) requests: Streams,
     /// TLS towards gateways.
     pub(crate) to_gateways: Arc<rustls::ClientConfig>,
     pub(crate) edge_address: HostPort,

@@ -15,9 +15,11 @@ use crate::{
     clock::Clock,
     edge_port,
     events::Events,
+    failures::Failures,
     files, first_run,
     first_run::FirstRun,
     https::{Https, Source},
+    listener::{GRACE, Streams},
     options::Options,
     peers::Peers,
     presence::Presence,
@@ -117,9 +119,11 @@ impl ControlPlane {
             events: Events::new(),
             passwords,
             logins: Backoff::default(),
+            failures: Failures::default(),
             authority,
             signer,
             runner: Runner::new(),
+            requests: Streams::default(),
             to_gateways,
             edge_address,
             allow_private_destinations: options.allow_private_destinations,
@@ -170,6 +174,10 @@ impl ControlPlane {
         });
         workers.spawn({
             let (app, stop) = (app.clone(), workers_stop.clone());
+            async move { app.failures.work(&app, stop).await }
+        });
+        workers.spawn({
+            let (app, stop) = (app.clone(), workers_stop.clone());
             async move { sweep(&app, stop).await }
         });
         workers.spawn({
@@ -194,6 +202,7 @@ impl ControlPlane {
             api::serve(app.clone(), api, port, shutdown.clone()),
             edge_port::run(app.clone(), edges, tls, shutdown),
         );
+        app.requests.close(GRACE).await;
         app.runner.close(RUNS_GRACE).await;
         workers_stop.cancel();
         workers.join_all().await;

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use protocol::{feed::FEED_PATH, id::EdgeId, join::JOIN_PATH, presence::PRESENCE_PATH};
+use room::{Place, Room};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,8 @@ use crate::{api::problem::Problem, app::Shared, ca, listener::Streams, store};
 const MAX_CONNECTIONS: usize = 4_096;
 /// A TLS handshake must be over by then.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Connections at a time without a certificate: of edges that shake hands, or join.
+const MAX_STRANGERS: usize = 1_024;
 /// Without a certificate a connection has that long, which is plenty for joining.
 const STRANGER: Duration = Duration::from_secs(15);
 /// Requests at a time on one connection: a join, a feed and presence, with room to spare.
@@ -40,8 +43,11 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
-    let serve = |stream, peer, stop| connection(app.clone(), acceptor.clone(), stream, peer, stop);
-    crate::listener::run(listener, MAX_CONNECTIONS, stop, serve).await;
+    let room = Room::new("edge port", MAX_CONNECTIONS, MAX_STRANGERS);
+    let serve = |stream, peer, place, stop| {
+        connection(app.clone(), acceptor.clone(), stream, peer, place, stop)
+    };
+    crate::listener::run(listener, room, STRANGER, stop, serve).await;
 }
 
 async fn connection(
@@ -49,6 +55,7 @@ async fn connection(
     acceptor: TlsAcceptor,
     stream: TcpStream,
     peer: SocketAddr,
+    place: Arc<Place>,
     stop: CancellationToken,
 ) {
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
@@ -61,6 +68,9 @@ async fn connection(
     };
     let certificates = stream.get_ref().1.peer_certificates();
     let edge = certificates.and_then(|chain| ca::edge_of(chain.first()?));
+    if edge.is_some() {
+        place.prove();
+    }
     let streams = Streams::default();
     let _kill = streams.end_on_drop();
     let service = service_fn(|request| {
@@ -74,15 +84,8 @@ async fn connection(
         .keep_alive_timeout(PING_EVERY)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    let stranger_leaves = async {
-        match edge {
-            Some(_) => std::future::pending().await,
-            None => tokio::time::sleep(STRANGER).await,
-        }
-    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stranger_leaves => Ok(()),
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await

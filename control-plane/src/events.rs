@@ -128,12 +128,18 @@ impl Events {
     pub(crate) async fn work(&self, app: &App, stop: CancellationToken) {
         let mut worker = Worker { generation: 0, edges: BTreeSet::new() };
         let mut generation = app.store.generation();
+        let mut audited = app.store.audited();
         let mut reported = app.presence.reported();
         let mut runs = app.store.runs();
         let mut tick = tokio::time::interval(TICK);
         while !stop.is_cancelled() {
             let run = tokio::select! {
                 _ = generation.changed() => None,
+                _ = audited.changed() => {
+                    // There are entries to be told, though the generation is the same.
+                    worker.generation = 0;
+                    None
+                }
                 _ = reported.changed() => None,
                 run = runs.recv() => run.ok(),
                 _ = tick.tick() => None,

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::{
     auth::{
         one_time::{LinkSecret, SET_UP_MS},
-        password::Passwords,
+        password::{Asker, Passwords},
     },
     clock::Clock,
     options::Options,
@@ -84,7 +84,7 @@ async fn make_owner(
     now_ms: u64,
 ) -> anyhow::Result<FirstRun> {
     let password_hash = match options.owner_password()? {
-        Some(password) => passwords.hash(password).await?,
+        Some(password) => passwords.hash(password, Asker::Deployment).await?,
         None => String::new(),
     };
     let tenant =
@@ -124,7 +124,7 @@ async fn finish_owner(
     let owner = store::user::without_password(&mut store.read().await?).await?;
     let Some(owner) = owner else { return Ok(None) };
     let hash = match options.owner_password()? {
-        Some(password) => Some(passwords.hash(password).await?),
+        Some(password) => Some(passwords.hash(password, Asker::Deployment).await?),
         None => None,
     };
     let mut change = store.change().await?;

@@ -22,6 +22,7 @@ mod console;
 mod control_plane;
 mod edge_port;
 mod events;
+mod failures;
 mod files;
 mod first_run;
 mod guard;

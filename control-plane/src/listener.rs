@@ -1,12 +1,10 @@
-//! Accepts connections: bounded in number, each in a task that ends with the listener, softly first
-//! and then for good.
+//! Accepts connections: bounded in number, which strangers share by their source, each in a task that ends with the
+//! listener, softly first and then for good.
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use room::{Place, Room};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -14,36 +12,36 @@ use tokio_util::{
 
 /// When accepting fails, as it does without free file descriptors, the next try waits that long.
 const BREATH: Duration = Duration::from_millis(100);
-/// Connections that are told to stop have that long; with the runs' grace it is less than the ten
+/// Connections that are told to stop, and what goes on without one, have that long; with the runs' grace it is less than the ten
 /// seconds after which container engines kill.
-const GRACE: Duration = Duration::from_secs(3);
+pub(crate) const GRACE: Duration = Duration::from_secs(3);
 
-/// Serves until told to stop. `serve` gets each connection with a token that asks it to finish.
+/// Serves until told to stop. `serve` gets each connection with its place, where it notes that its client has proven
+/// something, and with a token that asks it to finish. A stranger is let go after `stranger_within`.
 pub(crate) async fn run<F>(
     listener: TcpListener,
-    limit: usize,
+    room: Arc<Room>,
+    stranger_within: Duration,
     stop: CancellationToken,
-    serve: impl Fn(TcpStream, SocketAddr, CancellationToken) -> F,
+    serve: impl Fn(TcpStream, SocketAddr, Arc<Place>, CancellationToken) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let room = Arc::new(Semaphore::new(limit));
     let tasks = TaskTracker::new();
     let kill = CancellationToken::new();
     loop {
-        let place = room.clone().acquire_owned();
-        let Some(place) = stop.run_until_cancelled(place).await else { break };
-        let place = place.expect("the semaphore is never closed");
         let Some(accepted) = stop.run_until_cancelled(listener.accept()).await else { break };
         match accepted {
             Ok((stream, peer)) => {
+                let place = stop.run_until_cancelled(room.enter(peer.ip())).await;
+                let Some(place) = place else { break };
+                let Some(place) = place.map(Arc::new) else { continue };
                 // Without Nagle small messages leave at once; a socket that cannot still works.
                 let _ = stream.set_nodelay(true);
-                let connection = serve(stream, peer, stop.clone());
+                let connection = serve(stream, peer, place.clone(), stop.clone());
                 let kill = kill.clone();
                 tasks.spawn(async move {
-                    kill.run_until_cancelled(connection).await;
-                    drop(place);
+                    kill.run_until_cancelled(place.hold(stranger_within, connection)).await;
                 });
             }
             Err(error) => {
@@ -59,7 +57,7 @@ pub(crate) async fn run<F>(
     }
 }
 
-/// Lets hyper spawn the streams of one connection, and ends them with it.
+/// Tasks with one owner, who ends them: hyper's streams of one connection, and what must go on without it.
 #[derive(Clone, Default)]
 pub(crate) struct Streams {
     tasks: TaskTracker,
@@ -67,6 +65,25 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
+    /// Runs a future to its end, even if whoever waits for it here goes away; `None` if it was ended before.
+    pub(crate) async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let kill = self.kill.clone();
+        let task = self.tasks.spawn(async move { kill.run_until_cancelled(work).await });
+        task.await.ok().flatten()
+    }
+
+    /// Waits until all have ended; ends those that take longer than `grace`.
+    pub(crate) async fn close(&self, grace: Duration) {
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+            self.kill.cancel();
+            self.tasks.wait().await;
+        }
+    }
+
     pub(crate) fn end_on_drop(&self) -> DropGuard {
         self.kill.clone().drop_guard()
     }

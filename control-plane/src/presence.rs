@@ -24,7 +24,12 @@ use state::{Refused, State};
 use crate::{
     clock::Clock,
     peers::Peers,
-    store::{self, Store, edge_presence, presence::TunnelPresence},
+    store::{
+        self, Store,
+        connector_order::{self, Forgotten},
+        edge_presence,
+        presence::TunnelPresence,
+    },
 };
 
 /// How often leases are looked at; they hold for ten seconds.
@@ -105,6 +110,13 @@ impl Presence {
         self.state().forget(tunnel);
     }
 
+    /// Forgets a connector that has vanished.
+    pub(crate) fn forget_connector(&self, forgotten: Forgotten, now_ms: u64) {
+        self.state().forget_connector(forgotten, now_ms);
+        self.reported.send_replace(());
+        self.dirty.notify_one();
+    }
+
     /// Lets leases run out, stores what changed and hears what the other control planes have stored,
     /// until told to stop; then stores the rest.
     pub(crate) async fn work(
@@ -170,7 +182,11 @@ impl Presence {
         for edge in unknown {
             reports.insert(edge, edge_presence::report(&mut db, edge).await?);
         }
+        let forgotten = connector_order::forgotten(&mut db).await?;
         self.state().adopt(rows, reports, |id| peers.is_at_work(id), now_ms);
+        for forgotten in forgotten {
+            self.state().forget_connector(forgotten, now_ms);
+        }
         self.reported.send_replace(());
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! Store::read()   -> Reader   a consistent view; dropped when done
 //! Store::write()  -> Writer   rows that no edge and no auditor needs to hear of (runs, presence)
 //! Store::change() -> Change   a Writer with a new generation; commit() takes the audit entry
+//! Store::record() -> Change   the same without a new generation: what auditors hear of, and edges need not
 //! ```
 //!
 //! One file for each aggregate holds functions over these three. What differs between SQLite and
@@ -15,6 +16,7 @@ use tokio::sync::{broadcast, watch};
 
 pub(crate) mod api_key;
 pub(crate) mod audit;
+pub(crate) mod connector_order;
 pub(crate) mod control_plane;
 mod dialect;
 pub(crate) mod edge;
@@ -22,6 +24,7 @@ pub(crate) mod edge_presence;
 pub(crate) mod feed;
 pub(crate) mod idempotency;
 pub(crate) mod join_token;
+pub(crate) mod login_source;
 pub(crate) mod names;
 mod news;
 pub(crate) mod one_time_link;
@@ -113,6 +116,8 @@ pub struct Store {
     writer: AnyPool,
     readers: AnyPool,
     generation: watch::Sender<u64>,
+    /// Moves with entries of the audit log that have no generation of their own.
+    audited: watch::Sender<()>,
     presence: watch::Sender<()>,
     runs: broadcast::Sender<run::RunNews>,
     first_generation: u64,
@@ -141,7 +146,9 @@ impl Store {
         let generation = watch::Sender::new(first_generation);
         let (location, presence) = (location.clone(), watch::Sender::new(()));
         let runs = broadcast::Sender::new(RUN_NEWS);
+        let audited = watch::Sender::new(());
         Ok(Self {
+            audited,
             location,
             dialect,
             writer,
@@ -199,6 +206,10 @@ impl Store {
         Ok(())
     }
 
+    fn announce_audit(&self) {
+        self.audited.send_replace(());
+    }
+
     fn announce_run(&self, news: run::RunNews) {
         // Nobody may be watching.
         let _ = self.runs.send(news);
@@ -240,7 +251,19 @@ impl Store {
         .fetch_one(writer.connection())
         .await?;
         let generation = unsigned(&row, "generation")?;
-        Ok(Change { writer, generation, store: self.clone() })
+        Ok(Change { writer, generation, is_new: true, store: self.clone() })
+    }
+
+    /// A transaction that writes what the audit log tells of, and no edge needs to hear.
+    pub(crate) async fn record(&self) -> Result<Change> {
+        let mut writer = self.write().await?;
+        let generation = generation(&mut writer).await?;
+        Ok(Change { writer, generation, is_new: false, store: self.clone() })
+    }
+
+    /// Moves whenever the audit log has entries that have no generation of their own.
+    pub(crate) fn audited(&self) -> watch::Receiver<()> {
+        self.audited.subscribe()
     }
 
     /// Waits for what is under way and closes the files.
@@ -286,23 +309,38 @@ impl Read for Writer {
 
 impl Write for Writer {}
 
-/// A transaction with a new generation; undone unless committed.
+/// A transaction that the audit log tells of, most often with a new generation; undone unless committed.
 pub(crate) struct Change {
     writer: Writer,
     generation: u64,
+    is_new: bool,
     store: Store,
 }
 
 impl Change {
     /// Makes it last, together with its audit entry, and tells whoever waits for news. Returns the
     /// change's generation.
-    pub(crate) async fn commit(mut self, entry: audit::Entry) -> Result<u64> {
-        audit::append(&mut self, entry).await?;
+    pub(crate) async fn commit(self, entry: audit::Entry) -> Result<u64> {
+        self.commit_all([entry]).await
+    }
+
+    /// The same with several entries.
+    pub(crate) async fn commit_all(
+        mut self,
+        entries: impl IntoIterator<Item = audit::Entry> + Send,
+    ) -> Result<u64> {
+        for entry in entries.into_iter().collect::<Vec<_>>() {
+            audit::append(&mut self, entry).await?;
+        }
         if self.store.is_shared() {
-            news::tell(&mut self.writer, &News::Generation(self.generation)).await?;
+            let news = if self.is_new { News::Generation(self.generation) } else { News::Audit };
+            news::tell(&mut self.writer, &news).await?;
         }
         self.writer.commit().await?;
-        self.store.announce(self.generation);
+        match self.is_new {
+            true => self.store.announce(self.generation),
+            false => self.store.announce_audit(),
+        }
         Ok(self.generation)
     }
 }

@@ -101,6 +101,7 @@ impl Core {
         for tunnel in tunnels {
             tunnel.streams.judge(|grant| state.judge(grant).is_ok());
             for link in tunnel.links() {
+                link.obey(state.orders(link.key.tunnel));
                 if let Err(code) = state.link_key(link.key.tunnel, link.secret) {
                     tracing::info!(
                         tunnel.id = %link.key.tunnel,

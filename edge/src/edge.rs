@@ -34,7 +34,7 @@ use crate::{
     observe,
     options::Options,
     ports::{Addresses, Doors, Ports},
-    registry::Registry,
+    registry::{Registry, strain},
     served,
     tasks::Tasks,
 };
@@ -284,9 +284,10 @@ impl Edge {
         });
         background.spawn({
             let core = core.clone();
-            async move { core.metrics.tidy().await }
+            async move { core.metrics.tidy(&core.registry).await }
         });
         background.spawn(monitor::run(core.clone()));
+        background.spawn(strain::run(core.clone()));
         if let (Some(https), Some(files)) = (https, files) {
             background.spawn(async move { https.follow(&files).await });
         }
@@ -344,7 +345,7 @@ impl Edge {
         links.drain();
         let others = core.directory.borrow().iter().any(|other| other.edge != core.edge);
         let replaced = async {
-            while others && core.registry.is_serving() {
+            while others && core.registry.serving() > 0 {
                 core.registry.changed().await;
             }
         };

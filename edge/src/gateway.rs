@@ -33,10 +33,10 @@ use protocol::{
     head::MESSAGE_FIELDS,
     refusal::{Code, Refusal},
 };
+use room::Room;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,7 @@ use crate::{
 };
 use answer::{Account, Answer};
 use caller::Callers;
-use client::{Client, ClientStream, Connection};
+use client::{Client, ClientStream, Connection, Standing};
 use exchange::Exchange;
 use plain::Plain;
 
@@ -74,6 +74,10 @@ const IDLE: Duration = Duration::from_secs(120);
 /// limits, so that theirs is the answer which tells what is wrong.
 const HEAD_BUFFER: usize = 128 * 1024;
 const HEAD_FIELDS: usize = MESSAGE_FIELDS + 32;
+/// A client has shown a credential by then, or is let go: nothing that it may do without takes longer.
+const STRANGER: Duration = Duration::from_secs(60);
+/// Strangers at once that send more than an ordinary head; each takes as much as [`HEAD_BUFFER`].
+const LONG_HEADS: usize = 256;
 /// Streams that one HTTP/2 client may have open.
 const STREAMS: u32 = 128;
 /// How long clients are heard after the gateway was told to close: a request that was sent by then arrives.
@@ -128,7 +132,9 @@ pub(crate) struct Gateway {
     core: Arc<Core>,
     tasks: Tasks,
     callers: Callers,
-    clients: Arc<Semaphore>,
+    /// Half of it is for clients with a credential alone.
+    clients: Arc<Room>,
+    long_heads: Arc<Room>,
     pub(crate) terms: Terms,
     /// `None` where plain HTTP is spoken.
     https: Option<Arc<Port>>,
@@ -149,7 +155,8 @@ impl Gateway {
             core,
             tasks,
             callers: Callers::default(),
-            clients: Arc::new(Semaphore::new(terms.max_clients.min(Semaphore::MAX_PERMITS))),
+            clients: Room::new("gateway", terms.max_clients, terms.max_clients / 2),
+            long_heads: Room::of_strangers("gateway, long heads", LONG_HEADS),
             terms,
             https,
             idle: IDLE,
@@ -189,11 +196,16 @@ impl Gateway {
             let accepted = listener.accept().await;
             let Some((stream, remote)) = trouble.pass(accepted).await else { continue };
             // Not before: a worker to which nobody comes must not keep a place from the others.
-            let Ok(permit) = self.clients.clone().acquire_owned().await else { return };
-            let gateway = self.clone();
+            let Some(place) = self.clients.enter(remote.ip()).await else { continue };
+            let (gateway, place) = (self.clone(), Arc::new(place));
             self.tasks.spawn(async move {
-                gateway.serve_client(stream, remote, worker).await;
-                drop(permit);
+                let standing = Standing::new(&place, gateway.long_heads.clone());
+                let lost = Aside::new(async move { place.lost(STRANGER).await });
+                tokio::select! {
+                    biased;
+                    () = lost => tracing::debug!(%remote, "a client without a credential is let go"),
+                    () = gateway.serve_client(stream, remote, worker, standing) => {}
+                }
             });
         }
     }
@@ -203,10 +215,11 @@ impl Gateway {
         stream: TcpStream,
         remote: SocketAddr,
         worker: WorkerId,
+        standing: Standing,
     ) {
         let _counted = self.core.metrics.client(worker);
         let socket = Arc::new(stream);
-        let shared = Arc::new(Connection::new(worker, &socket));
+        let shared = Arc::new(Connection::new(worker, &socket, standing));
         let stream = ClientStream::new(socket.clone(), shared.clone());
         match &self.https {
             None => self.serve_stream(stream, &socket, shared, remote).await,

@@ -15,6 +15,7 @@ use protocol::{
     feed::{Applied, FeedMessage, FeedState, FeedTunnel, Item, ItemKey},
     id::{KeyId, ProxyTokenId, TenantId, TunnelId},
     key::PublicKey,
+    order::Order,
     refusal::Code,
 };
 use tokio::sync::watch;
@@ -98,6 +99,11 @@ impl State {
         let key = tunnel.keys.iter().find(|known| known.id == key);
         let key = key.ok_or(LinkRefusalCode::UnknownKey)?;
         if key.revoked { Err(LinkRefusalCode::RevokedSecret) } else { Ok(key.public_key) }
+    }
+
+    /// What has been asked of a tunnel's connectors.
+    pub(crate) fn orders(&self, tunnel: TunnelId) -> &[Order] {
+        self.feed.tunnels.get(&tunnel).map_or(&[], |tunnel| &tunnel.orders)
     }
 
     /// The edges that a connector may dial.

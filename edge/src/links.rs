@@ -20,13 +20,11 @@ use protocol::{
     LINK_VERSION, SLOTS,
     control::{Hello, LinkRefusal, LinkRefusalCode},
     key::PublicKey,
+    presence::Transport,
 };
 use rand::RngExt as _;
-use tokio::{
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use room::Room;
+use tokio::{runtime::Handle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{accept::AcceptTrouble, core::Core, knowledge::State, registry::Link, tasks::Tasks};
@@ -36,9 +34,12 @@ use control::Control;
 mod control;
 pub(crate) mod monitor;
 
-/// Handshakes under way at once. One that stalls is gone after 5 s, so even a thousand stalled ones
-/// let 200 a second through; each holds some 50 KiB at most.
+/// Handshakes under way at once, over each transport; each holds some 50 KiB at most. Sources share them. As many again
+/// may have proven their secret, and are about to be links.
 const HALF_OPEN: usize = 1024;
+/// A connector has proven its secret by then, or has been refused: the handshake, news of its tunnel, and the refusal's
+/// way.
+const PROVEN_WITHIN: Duration = Duration::from_secs(15);
 /// How long the edge's answer to a hello may take to leave.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long a connector that is admitted may take to say its first word.
@@ -57,7 +58,8 @@ pub(crate) struct Links {
     /// hash by which the system shares out connections would often have it.
     spread: Spread<IpAddr>,
     runtimes: Vec<Handle>,
-    half_open: Arc<Semaphore>,
+    half_open_quic: Arc<Room>,
+    half_open_http2: Arc<Room>,
     draining: CancellationToken,
     /// Links that there were when draining began.
     drained: AtomicUsize,
@@ -73,10 +75,21 @@ impl Links {
     ) -> Arc<Self> {
         let spread = Spread::new(workers);
         let runtimes = workers.iter().map(|worker| worker.runtime.clone()).collect();
-        let half_open = Arc::new(Semaphore::new(HALF_OPEN));
+        let half_open_quic = Room::new("links over QUIC", 2 * HALF_OPEN, HALF_OPEN);
+        let half_open_http2 = Room::new("links over HTTP/2", 2 * HALF_OPEN, HALF_OPEN);
         let draining = CancellationToken::new();
         let drained = AtomicUsize::new(0);
-        Arc::new(Self { core, tasks, spread, runtimes, half_open, draining, drained, grace })
+        Arc::new(Self {
+            core,
+            tasks,
+            spread,
+            runtimes,
+            half_open_quic,
+            half_open_http2,
+            draining,
+            drained,
+            grace,
+        })
     }
 
     /// Asks every connector to go elsewhere, and takes no new links.
@@ -115,37 +128,62 @@ impl Links {
         }
     }
 
-    fn begin(self: &Arc<Self>, pending: Pending, place: Place<IpAddr>) {
-        let Ok(permit) = self.half_open.clone().try_acquire_owned() else {
+    fn begin(self: &Arc<Self>, pending: Pending, worker: Place<IpAddr>) {
+        let half_open = match pending.transport() {
+            Transport::Quic => &self.half_open_quic,
+            Transport::Http2 => &self.half_open_http2,
+        };
+        let Some(half_open) = half_open.try_enter(pending.remote().ip()) else {
             self.core.metrics.handshakes_dropped.increment(1);
             return;
         };
         let links = self.clone();
-        self.tasks.spawn_on(&self.runtimes[place.worker().index()], async move {
-            let remote = pending.remote();
-            let (edge, region) = (links.core.edge, links.core.region.clone());
-            match Box::pin(pending.handshake(edge, region)).await {
-                Ok(candidate) => Box::pin(links.admit(candidate, permit, &place)).await,
-                Err(error) => {
-                    let error = &error as &dyn Error;
-                    tracing::debug!(%remote, error, "a handshake came to nothing");
-                }
+        self.tasks.spawn_on(&self.runtimes[worker.worker().index()], async move {
+            let meet = Box::pin(links.meet(pending, &half_open, &worker));
+            let registered = half_open.hold(PROVEN_WITHIN, meet);
+            let Some(registered) = registered.await else {
+                return links.core.metrics.handshakes_dropped.increment(1);
+            };
+            drop(half_open);
+            if let Some((link, control)) = registered {
+                links.serve(&link, control).await;
             }
         });
+    }
+
+    /// Takes a link, if its connector proves the secret.
+    async fn meet(
+        &self,
+        pending: Pending,
+        half_open: &room::Place,
+        worker: &Place<IpAddr>,
+    ) -> Option<(Arc<Link>, Control)> {
+        let remote = pending.remote();
+        let (edge, region) = (self.core.edge, self.core.region.clone());
+        match Box::pin(pending.handshake(edge, region)).await {
+            Ok(candidate) => Box::pin(self.admit(candidate, half_open, worker)).await,
+            Err(error) => {
+                let error = &error as &dyn Error;
+                tracing::debug!(%remote, error, "a handshake came to nothing");
+                None
+            }
+        }
     }
 
     async fn admit(
         &self,
         candidate: Candidate,
-        permit: OwnedSemaphorePermit,
-        place: &Place<IpAddr>,
-    ) {
+        half_open: &room::Place,
+        worker: &Place<IpAddr>,
+    ) -> Option<(Arc<Link>, Control)> {
         let proven = self.judge(candidate.hello()).await.and_then(|key| {
             candidate.is_proven_by(&key).then_some(()).ok_or(LinkRefusalCode::BadProof)
         });
         if let Err(code) = proven {
-            return self.turn_away(candidate, code).await;
+            self.turn_away(candidate, code).await;
+            return None;
         }
+        half_open.prove();
         let mut directory = self.core.directory.subscribe();
         let known = directory.borrow_and_update().clone();
         let (remote, hello) = (candidate.remote(), candidate.hello().clone());
@@ -156,29 +194,30 @@ impl Links {
         let registered = timeout(ANSWER_WITHIN, candidate.register(known)).await;
         match registered.unwrap_or(Err(LinkError::TimedOut)) {
             Ok((session, ..)) if hello.probe => {
-                drop(permit);
                 // The connector closes once it has read the answer; one that does not is cut.
                 let _ = timeout(ANSWER_WITHIN, session.closed()).await;
                 session.close(CloseReason::Drained);
+                None
             }
             Ok((session, sender, mut receiver)) => {
                 // A connector that dials again before it was answered keeps one link of those that come up, and pings
                 // on that one at once. The others must neither take requests nor a place.
                 let first_word = tokio::select! {
                     word = timeout(FIRST_WORD_WITHIN, receiver.receive()) => word,
-                    _ = session.closed() => return,
+                    _ = session.closed() => return None,
                 };
-                drop(permit);
                 let Ok(Ok(Some(first_word))) = first_word else {
-                    return session.close(CloseReason::Unresponsive);
+                    session.close(CloseReason::Unresponsive);
+                    return None;
                 };
-                let link = Arc::new(Link::new(&hello, session, place.worker(), SystemTime::now()));
+                let link = Link::new(&hello, session, worker.worker(), SystemTime::now());
                 let first_word = Some(first_word);
-                self.serve(&link, Control { sender, receiver, directory, first_word }).await;
+                Some((Arc::new(link), Control { sender, receiver, directory, first_word }))
             }
             Err(error) => {
                 let error = &error as &dyn Error;
                 tracing::debug!(%remote, error, "a link broke while it came up");
+                None
             }
         }
     }
@@ -201,9 +240,13 @@ impl Links {
         let core = &self.core;
         core.registry.insert(link, &core.unreported);
         // The secret may have been revoked since it was judged; whoever revokes from now on finds
-        // the link in the registry.
-        if core.knowledge.read().link_key(link.key.tunnel, link.secret).is_err() {
-            link.revoke();
+        // the link in the registry. So does whoever asks something of it.
+        {
+            let known = core.knowledge.read();
+            if known.link_key(link.key.tunnel, link.secret).is_err() {
+                link.revoke();
+            }
+            link.obey(known.orders(link.key.tunnel));
         }
         tracing::info!(
             tunnel.id = %link.key.tunnel,

@@ -1,7 +1,7 @@
 //! What the edge counts. Every edge has a recorder of its own, so that several can run in one
 //! process, and every label comes from a closed enum, or is a worker's number.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use link::workers::WorkerId;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
@@ -11,9 +11,11 @@ use metrics_exporter_prometheus::{
 use protocol::{
     control::LinkRefusalCode,
     phases::{Phase, Phases},
-    presence::Transport,
+    presence::{Strain, Transport},
     refusal::Code,
 };
+
+use crate::{registry::Registry, streams::Ages};
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,7 @@ impl Outcome {
 
 const PHASES: [Phase; 3] = [Phase::Policy, Phase::Edge, Phase::Link];
 const TRANSPORTS: [Transport; 2] = [Transport::Quic, Transport::Http2];
+const STRAINS: [Strain; 2] = [Strain::Crowded, Strain::Stuck];
 const LINK_REFUSALS: [LinkRefusalCode; 10] = [
     LinkRefusalCode::UnknownTunnel,
     LinkRefusalCode::UnknownKey,
@@ -65,7 +68,7 @@ const LINK_REFUSALS: [LinkRefusalCode; 10] = [
 const BUCKETS: [f64; 12] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
 
-/// How often samples are counted into their histograms. Each takes memory until then, and counting many at
+/// How often samples are counted into their histograms, and requests under way looked at. Each sample takes memory until then, and counting many at
 /// once would hold requests up.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 
@@ -75,14 +78,15 @@ pub(crate) struct Metrics {
     requests: Vec<Counter>,
     phases: [Histogram; 3],
     links: [Gauge; 2],
+    strained_links: [Gauge; 2],
     workers: Vec<ByWorker>,
     link_refusals: [Counter; 10],
     /// Handshakes that were dropped because too many were under way.
     pub(crate) handshakes_dropped: Counter,
     /// Requests under way.
     pub(crate) in_flight: Gauge,
-    /// Age of the oldest of them; set when somebody asks.
-    pub(crate) oldest_request: Gauge,
+    oldest_request: Gauge,
+    longest_stall: Gauge,
     /// Bytes of request bodies, and from client to origin through tunnels.
     pub(crate) bytes_up: Counter,
     /// Bytes of response bodies, and from origin to client through tunnels.
@@ -129,12 +133,16 @@ impl Metrics {
             },
             phases: PHASES.map(|p| r.histogram("postern_edge_phase_seconds", "phase", p.as_str())),
             links: TRANSPORTS.map(|t| r.gauge("postern_edge_links", &[("transport", t.as_str())])),
+            strained_links: STRAINS.map(|strain| {
+                r.gauge("postern_edge_strained_links", &[("strain", strain.as_str())])
+            }),
             workers: (0..workers).map(|n| r.worker(&n.to_string())).collect(),
             link_refusals: LINK_REFUSALS
                 .map(|code| r.counter("postern_edge_link_refusals_total", "code", code.as_str())),
             handshakes_dropped: r.counter("postern_edge_handshakes_dropped_total", "", ""),
             in_flight: r.gauge("postern_edge_requests_in_flight", &[]),
             oldest_request: r.gauge("postern_edge_oldest_request_seconds", &[]),
+            longest_stall: r.gauge("postern_edge_longest_stall_seconds", &[]),
             bytes_up: r.counter("postern_edge_bytes_total", "direction", "up"),
             bytes_down: r.counter("postern_edge_bytes_total", "direction", "down"),
             retries: r.counter("postern_edge_retries_total", "", ""),
@@ -167,10 +175,20 @@ impl Metrics {
         at.into_iter().for_each(|at| self.link_refusals[at].increment(1));
     }
 
-    /// Keeps samples from piling up where nobody scrapes, until the future is dropped.
-    pub(crate) async fn tidy(&self) {
+    /// Shows the ages of what is under way.
+    pub(crate) fn ages(&self, ages: Option<Ages>, now: Instant) {
+        let seconds = |at| now.saturating_duration_since(at).as_secs_f64();
+        self.oldest_request.set(ages.map_or(0.0, |ages| seconds(ages.oldest)));
+        self.longest_stall.set(ages.map_or(0.0, |ages| seconds(ages.moved_at)));
+    }
+
+    /// Keeps samples from piling up where nobody scrapes, and what is under way looked at, until the future is
+    /// dropped.
+    pub(crate) async fn tidy(&self, registry: &Registry) {
         loop {
             tokio::time::sleep(TIDY_EVERY).await;
+            let now = Instant::now();
+            self.ages(registry.ages(now), now);
             self.handle.run_upkeep();
         }
     }
@@ -178,18 +196,22 @@ impl Metrics {
     /// Everything as text, in the Prometheus format; what is not counted but known is given.
     pub(crate) fn render(
         &self,
-        links: impl Iterator<Item = (Transport, WorkerId)>,
+        links: impl Iterator<Item = (Transport, WorkerId, Option<Strain>)>,
         feed_generation: u64,
         feed_age: Duration,
     ) -> String {
         let mut by_transport = [0u32; 2];
         let mut by_worker = vec![0u32; self.workers.len()];
-        for (transport, worker) in links {
+        let mut by_strain = [0u32; STRAINS.len()];
+        for (transport, worker, strain) in links {
             by_transport[transport as usize] += 1;
             by_worker[worker.index()] += 1;
+            let strain = STRAINS.iter().position(|known| strain == Some(*known));
+            strain.into_iter().for_each(|at| by_strain[at] += 1);
         }
+        let by_strain = self.strained_links.iter().zip(by_strain);
         let by_worker = self.workers.iter().map(|worker| &worker.links).zip(by_worker);
-        let gauges = self.links.iter().zip(by_transport).chain(by_worker);
+        let gauges = self.links.iter().zip(by_transport).chain(by_strain).chain(by_worker);
         gauges.for_each(|(gauge, count)| gauge.set(count));
         self.feed_generation.set(feed_generation as f64);
         self.feed_age.set(feed_age.as_secs_f64());
@@ -198,7 +220,7 @@ impl Metrics {
     }
 }
 
-const DESCRIPTIONS: [(&str, &str); 12] = [
+const DESCRIPTIONS: [(&str, &str); 14] = [
     ("postern_edge_requests_total", "Requests by what became of them."),
     ("postern_edge_link_refusals_total", "Links that were refused, by reason."),
     (
@@ -208,10 +230,15 @@ const DESCRIPTIONS: [(&str, &str); 12] = [
     ("postern_edge_bytes_total", "Body and tunnel bytes, up to the origin and down to the client."),
     ("postern_edge_retries_total", "Requests sent again over another link."),
     ("postern_edge_links", "Links that are up."),
+    ("postern_edge_strained_links", "Links that are up while requests do not get through."),
     ("postern_edge_worker_links", "Links that each worker has."),
     ("postern_edge_worker_clients", "Connections of clients that each worker serves."),
     ("postern_edge_requests_in_flight", "Requests under way."),
     ("postern_edge_oldest_request_seconds", "Age of the oldest request under way, 0 without any."),
+    (
+        "postern_edge_longest_stall_seconds",
+        "How long the request that stands still for longest has moved nothing, 0 without any.",
+    ),
     ("postern_edge_feed_generation", "Newest generation of the feed that is in force."),
     ("postern_edge_feed_age_seconds", "Time since the feed was last heard."),
 ];

@@ -2,20 +2,31 @@
 //! `/ready` (it can serve, and after a restart the tunnels that it served have links again). Nothing here is
 //! secret.
 
-use std::{convert::Infallible, sync::Arc, time::SystemTime};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore};
+use room::{Room, Timely};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{accept::AcceptTrouble, core::Core, tasks::Tasks};
 
-/// Connections at once: a few scrapers and probes.
+/// Connections at once: a few scrapers and probes. Nobody proves anything here, so sources share them.
 const CLIENTS: usize = 32;
+/// A request's head must be there by then.
+const HEAD: Duration = Duration::from_secs(10);
+/// A client that takes nothing of its answer for that long is let go.
+const WRITE: Duration = Duration::from_secs(10);
+/// A connection ends by then, whatever it does.
+const CONNECTION: Duration = Duration::from_secs(60);
 
 /// Serves until another process does; `stopping` makes the edge not ready.
 pub(crate) async fn serve(
@@ -24,13 +35,13 @@ pub(crate) async fn serve(
     tasks: Tasks,
     stopping: CancellationToken,
 ) {
-    let clients = Arc::new(Semaphore::new(CLIENTS));
+    let clients = Room::of_strangers("metrics", CLIENTS);
     let mut trouble = AcceptTrouble::default();
     loop {
-        let permit = clients.clone().acquire_owned().await;
         let accepted = core.superseded.run_until_cancelled(listener.accept()).await;
         let Some(accepted) = accepted else { return };
-        let Some((stream, _)) = trouble.pass(accepted).await else { continue };
+        let Some((stream, remote)) = trouble.pass(accepted).await else { continue };
+        let Some(place) = clients.try_enter(remote.ip()) else { continue };
         let (core, stopping) = (core.clone(), stopping.clone());
         tasks.spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
@@ -39,10 +50,12 @@ pub(crate) async fn serve(
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(stream), service);
+                .header_read_timeout(HEAD)
+                // A stranger that asks again and again needs a place for each time.
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(Timely::new(stream, WRITE)), service);
             // A scraper that goes away is nobody's concern.
-            let _ = connection.await;
-            drop(permit);
+            let _ = place.hold(CONNECTION, connection).await;
         });
     }
 }
@@ -57,10 +70,9 @@ fn respond(core: &Core, request: &Request<Incoming>, is_stopping: bool) -> Respo
         "/metrics" => {
             let generation = core.knowledge.read().feed().generation;
             let links = core.registry.links();
-            let links = links.iter().map(|link| (link.transport, link.worker));
-            let oldest =
-                core.registry.oldest_request().map_or(0.0, |at| at.elapsed().as_secs_f64());
-            core.metrics.oldest_request.set(oldest);
+            let links = links.iter().map(|link| (link.transport, link.worker, link.strain()));
+            let now_exactly = Instant::now();
+            core.metrics.ages(core.registry.ages(now_exactly), now_exactly);
             let text = core.metrics.render(links, generation, core.knowledge.age(now));
             answer(StatusCode::OK, "text/plain; version=0.0.4", text)
         }
@@ -73,6 +85,7 @@ fn respond(core: &Core, request: &Request<Incoming>, is_stopping: bool) -> Respo
                 "edge": core.edge,
                 "region": core.region,
                 "links": core.registry.count(),
+                "serving_links": core.registry.serving(),
                 "awaited_tunnels": awaited,
                 "feed_generation": core.knowledge.read().feed().generation,
                 "feed_age_s": core.knowledge.age(now).as_secs(),

@@ -5,22 +5,15 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use futures_util::FutureExt as _;
-use link::{CloseReason, Session, workers::WorkerId};
-use protocol::{
-    control::{Facts, Hello},
-    id::{ConnectorId, KeyId, TunnelId},
-    presence::{LinkPresence, Transport},
-    refusal::Refusal,
-};
+use ::link::workers::WorkerId;
+use protocol::{id::TunnelId, presence::LinkPresence, refusal::Refusal};
 
 use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit, futures::Notified},
@@ -31,23 +24,24 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     control_plane::presence::Unreported,
     knowledge::Grant,
-    streams::{Live, Sharers, Streams},
+    streams::{Ages, Live, Sharers, Streams},
     traffic::{Counters, Traffic},
 };
 
 use missing::Missing;
 use pulse::Pulse;
+use strain::Crowding;
 
-pub(crate) use self::trust::{Finding, Trust};
+pub(crate) use self::{
+    link::{InFlight, Link, LinkKey},
+    trust::Finding,
+};
 
+mod link;
 mod missing;
 mod pulse;
+pub(crate) mod strain;
 mod trust;
-
-/// How much busier a worker's own links may be than others before one of those gets its request, which
-/// wakes another thread several times. Most requests under way only wait for their origin, so a few more
-/// of them say little about how busy a link is; but it must be few of the 1,000 that fit on one.
-const CROSSING: usize = 16;
 
 /// So many requests begin at the same one of several links that are equally good, before it is the next
 /// one's turn: where little is under way, a link, and whoever serves it at either end, stays warm.
@@ -60,181 +54,6 @@ const MISSED_FOR: Duration = Duration::from_secs(10);
 /// Requests that wait for a link at once, in all tunnels together: each holds what it has read of its body,
 /// some 100 KiB at most.
 const WAITERS: usize = 1_024;
-
-/// A link's place: one connector holds one link in each slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct LinkKey {
-    pub(crate) tunnel: TunnelId,
-    pub(crate) connector: ConnectorId,
-    pub(crate) slot: u8,
-}
-
-impl From<&LinkPresence> for LinkKey {
-    fn from(link: &LinkPresence) -> Self {
-        Self { tunnel: link.tunnel, connector: link.connector, slot: link.slot }
-    }
-}
-
-/// One live link.
-#[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) key: LinkKey,
-    pub(crate) secret: KeyId,
-    pub(crate) session: Session,
-    /// The worker that moves the link's bytes.
-    pub(crate) worker: WorkerId,
-    facts: Mutex<Facts>,
-    pub(crate) since_ms: u64,
-    pub(crate) remote: SocketAddr,
-    pub(crate) transport: Transport,
-    /// Requests that may be under way at once.
-    capacity: usize,
-    in_flight: AtomicUsize,
-    said_goodbye: AtomicBool,
-    replaced: CancellationToken,
-    rtt_us: AtomicU64,
-    pub(crate) trust: Trust,
-}
-
-impl Link {
-    /// A link that has just come up.
-    pub(crate) fn new(hello: &Hello, session: Session, worker: WorkerId, now: SystemTime) -> Self {
-        let Hello { tunnel, connector, slot, .. } = *hello;
-        let since = now.duration_since(SystemTime::UNIX_EPOCH);
-        Self {
-            key: LinkKey { tunnel, connector, slot },
-            secret: hello.key,
-            facts: Mutex::new(hello.facts.clone()),
-            since_ms: since.map_or(0, |since| since.as_millis() as u64),
-            remote: session.remote(),
-            transport: session.transport(),
-            trust: Trust::new(session.vitals()),
-            capacity: session.capacity(),
-            session,
-            worker,
-            in_flight: AtomicUsize::new(0),
-            said_goodbye: AtomicBool::new(false),
-            replaced: CancellationToken::new(),
-            rtt_us: AtomicU64::new(0),
-        }
-    }
-
-    /// Takes no more requests, and closes once none is under way.
-    pub(crate) fn say_goodbye(&self) {
-        self.said_goodbye.store(true, Ordering::SeqCst);
-        self.close_if_drained();
-    }
-
-    /// Cuts the link because the right to it is gone. Its connector is not missing: it was sent away.
-    pub(crate) fn revoke(&self) {
-        self.said_goodbye.store(true, Ordering::SeqCst);
-        self.session.close(CloseReason::Revoked);
-    }
-
-    pub(crate) fn has_said_goodbye(&self) -> bool {
-        self.said_goodbye.load(Ordering::SeqCst)
-    }
-
-    /// Resolves when another link has taken this one's place. From then on it takes no more requests.
-    pub(crate) async fn replaced(&self) {
-        self.replaced.cancelled().await;
-    }
-
-    pub(crate) fn is_replaced(&self) -> bool {
-        self.replaced.is_cancelled()
-    }
-
-    fn is_leaving(&self) -> bool {
-        self.has_said_goodbye() || self.is_replaced()
-    }
-
-    /// True once the connection has ended. The link is removed a moment later.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.session.closed().now_or_never().is_some()
-    }
-
-    /// Is a request under way?
-    pub(crate) fn is_busy(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) > 0
-    }
-
-    /// The round-trip time, as far as it is known.
-    pub(crate) fn rtt(&self) -> Duration {
-        Duration::from_micros(self.rtt_us.load(Ordering::Relaxed))
-    }
-
-    /// Takes a new round-trip time; true if it differs enough from the last one to be worth a word.
-    pub(crate) fn set_rtt(&self, rtt_us: u64) -> bool {
-        let known = self.rtt_us.load(Ordering::Relaxed);
-        let is_news = known == 0 || known.abs_diff(rtt_us) > known / 4;
-        if is_news {
-            self.rtt_us.store(rtt_us, Ordering::Relaxed);
-        }
-        is_news
-    }
-
-    /// Takes what the connector tells of itself now.
-    pub(crate) fn set_facts(&self, facts: Facts) {
-        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = facts.clean();
-    }
-
-    pub(crate) fn presence(&self) -> LinkPresence {
-        let rtt_us = self.rtt_us.load(Ordering::Relaxed);
-        LinkPresence {
-            tunnel: self.key.tunnel,
-            connector: self.key.connector,
-            slot: self.key.slot,
-            key: self.secret,
-            transport: self.transport,
-            since_ms: self.since_ms,
-            rtt_us: (rtt_us > 0).then_some(rtt_us),
-            remote: self.remote,
-            facts: self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-        }
-    }
-
-    /// What a request on `worker` would pay for this link: the least is the best.
-    fn cost(&self, worker: WorkerId) -> (bool, usize, bool) {
-        let is_remote = self.worker != worker;
-        let in_flight = self.in_flight.load(Ordering::Relaxed);
-        (self.trust.is_suspect(), in_flight + if is_remote { CROSSING } else { 0 }, is_remote)
-    }
-
-    fn is_full(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) >= self.capacity
-    }
-
-    fn begin(self: Arc<Self>) -> Option<InFlight> {
-        let others = self.in_flight.fetch_add(1, Ordering::SeqCst);
-        let in_flight = InFlight(self);
-        // Counted before it is asked: a link that begins to leave in between is not closed under us.
-        let link = &in_flight.0;
-        (!link.is_leaving() && others < link.capacity).then_some(in_flight)
-    }
-
-    fn close_if_drained(&self) {
-        if self.has_said_goodbye() && self.in_flight.load(Ordering::SeqCst) == 0 {
-            self.session.close(CloseReason::Drained);
-        }
-    }
-}
-
-/// A request on a link, for as long as it is under way.
-#[derive(Debug)]
-pub(crate) struct InFlight(Arc<Link>);
-
-impl InFlight {
-    pub(crate) fn link(&self) -> &Arc<Link> {
-        &self.0
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
-        self.0.close_if_drained();
-    }
-}
 
 /// Why no link takes a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,6 +73,7 @@ pub(crate) struct Tunnel {
     /// Requests that all its links take together.
     room: AtomicUsize,
     turn: AtomicUsize,
+    crowd: Mutex<Crowding>,
     /// Since when no link takes requests, as far as anybody has looked.
     missing_since: Mutex<Option<Instant>>,
     arrived: Notify,
@@ -267,6 +87,7 @@ impl Tunnel {
             links: RwLock::default(),
             room: AtomicUsize::new(usize::MAX),
             turn: AtomicUsize::new(0),
+            crowd: Mutex::default(),
             missing_since: Mutex::new(None),
             arrived: Notify::new(),
         }
@@ -426,9 +247,9 @@ impl Registry {
         tunnels.values().cloned().collect()
     }
 
-    /// When the oldest request that is still under way began.
-    pub(crate) fn oldest_request(&self) -> Option<std::time::Instant> {
-        self.all().iter().filter_map(|tunnel| tunnel.streams.oldest()).min()
+    /// Looks at every request under way.
+    pub(crate) fn ages(&self, now: std::time::Instant) -> Option<Ages> {
+        self.all().iter().filter_map(|tunnel| tunnel.streams.look(now)).reduce(Ages::and)
     }
 
     /// Every link of the edge.
@@ -462,9 +283,9 @@ impl Registry {
         self.changed.notify_one();
     }
 
-    /// Does any link take requests?
-    pub(crate) fn is_serving(&self) -> bool {
-        self.links().iter().any(|link| !link.is_leaving())
+    /// How many links take requests.
+    pub(crate) fn serving(&self) -> usize {
+        self.links().iter().filter(|link| !link.is_leaving()).count()
     }
 
     /// Links that go from now on do not come back here: nobody waits for them.

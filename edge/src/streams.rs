@@ -5,7 +5,10 @@
 //! reads from the link is held here, and a cut takes it away whoever looks at it last.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, Waker},
     time::Instant,
 };
@@ -32,8 +35,15 @@ pub(crate) struct Streams {
 
 #[derive(Debug, Default)]
 struct All {
-    live: Slab<Arc<Stream>>,
+    live: Slab<Place>,
     shares: Shares,
+}
+
+#[derive(Debug)]
+struct Place {
+    stream: Arc<Stream>,
+    began: Instant,
+    moved_at: Instant,
 }
 
 /// One stream under way.
@@ -41,8 +51,23 @@ struct All {
 pub(crate) struct Stream {
     grant: Grant,
     sharers: Sharers,
-    began: Instant,
+    /// Since somebody has looked. What moves a byte sets it, and reads no clock.
+    has_moved: AtomicBool,
     state: Mutex<State>,
+}
+
+/// When, of some streams, the oldest one began, and the one that has stood still for longest moved last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ages {
+    pub(crate) oldest: Instant,
+    pub(crate) moved_at: Instant,
+}
+
+impl Ages {
+    /// Those of more streams.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { oldest: self.oldest.min(other.oldest), moved_at: self.moved_at.min(other.moved_at) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -79,24 +104,37 @@ impl Streams {
         room: usize,
         began: Instant,
     ) -> Result<Live, Refusal> {
-        let stream = Arc::new(Stream { grant, sharers, began, state: Mutex::default() });
+        let (has_moved, state) = (AtomicBool::new(false), Mutex::default());
+        let stream = Arc::new(Stream { grant, sharers, has_moved, state });
         let mut all = lock(&self.all);
         let free = self.max.min(room).saturating_sub(all.live.len());
         all.shares.begin(sharers, free)?;
-        let key = all.live.insert(stream.clone());
+        let key = all.live.insert(Place { stream: stream.clone(), began, moved_at: began });
         drop(all);
         Ok(Live { stream, key, streams: self.clone() })
     }
 
-    /// When the oldest stream that is still under way began.
-    pub(crate) fn oldest(&self) -> Option<Instant> {
-        lock(&self.all).live.iter().map(|(_, stream)| stream.began).min()
+    /// Are at least half of the streams under way that may be, where the tunnel's links take `room`?
+    pub(crate) fn is_half_full(&self, room: usize) -> bool {
+        lock(&self.all).live.len() >= self.max.min(room).div_ceil(2)
+    }
+
+    /// Looks at every stream. One that has moved since the last look has moved just now, so the lengths of
+    /// stalls are as exact as this is called often.
+    pub(crate) fn look(&self, now: Instant) -> Option<Ages> {
+        let look = |(_, place): (usize, &mut Place)| {
+            if place.stream.has_moved.swap(false, Relaxed) {
+                place.moved_at = now;
+            }
+            Ages { oldest: place.began, moved_at: place.moved_at }
+        };
+        lock(&self.all).live.iter_mut().map(look).reduce(Ages::and)
     }
 
     /// Has the task of every stream look round: a link may be in question, or another one well.
     pub(crate) fn wake_all(&self) {
         let live: Vec<Arc<Stream>> =
-            lock(&self.all).live.iter().map(|(_, stream)| stream.clone()).collect();
+            lock(&self.all).live.iter().map(|(_, place)| place.stream.clone()).collect();
         live.iter().for_each(|stream| stream.wake());
     }
 
@@ -104,7 +142,7 @@ impl Streams {
     pub(crate) fn judge(&self, is_allowed: impl Fn(&Grant) -> bool) {
         let denied: Vec<Arc<Stream>> = {
             let all = lock(&self.all);
-            let streams = all.live.iter().map(|(_, stream)| stream);
+            let streams = all.live.iter().map(|(_, place)| &place.stream);
             streams.filter(|stream| !is_allowed(&stream.grant)).cloned().collect()
         };
         denied.iter().for_each(|stream| stream.cut());
@@ -112,6 +150,11 @@ impl Streams {
 }
 
 impl Stream {
+    /// Something of the request, or of its answer, has moved.
+    pub(crate) fn moves(&self) {
+        self.has_moved.store(true, Relaxed);
+    }
+
     fn wake(&self) {
         if let Some(task) = &lock(&self.state).task {
             task.wake_by_ref();
@@ -164,8 +207,14 @@ impl Live {
         state.is_cut
     }
 
+    /// Notes what moves.
+    pub(crate) fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
     /// Holds the response's body from here on.
     pub(crate) fn hold(&self, body: link::Body) {
+        self.stream.moves();
         let mut state = lock(&self.stream.state);
         if !state.is_cut {
             state.body = Some(body);
@@ -181,8 +230,9 @@ impl Live {
             return Poll::Ready(state.is_cut.then_some(Err(Broken::Cut)));
         };
         let frame = std::pin::Pin::new(body).poll_frame(cx);
-        if frame.is_pending() {
-            state.wake_later(cx);
+        match frame {
+            Poll::Pending => state.wake_later(cx),
+            Poll::Ready(_) => self.stream.moves(),
         }
         frame.map(|frame| frame.map(|frame| Ok(frame?)))
     }

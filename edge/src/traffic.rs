@@ -11,6 +11,7 @@ use std::{
 
 use protocol::{
     id::TunnelId,
+    refusal::Code,
     traffic::{Counts, Failure, LATENCY_CLASSES, MAX_FAILURES, TunnelTraffic, latency_class},
 };
 
@@ -28,6 +29,7 @@ pub(crate) struct Counters {
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
     failures: Mutex<VecDeque<Failure>>,
+    refused_for_room: AtomicU64,
 }
 
 impl Default for Counters {
@@ -38,6 +40,7 @@ impl Default for Counters {
             bytes_up: AtomicU64::new(0),
             bytes_down: AtomicU64::new(0),
             failures: Mutex::default(),
+            refused_for_room: AtomicU64::new(0),
         }
     }
 }
@@ -72,6 +75,16 @@ impl Counters {
     /// Counts a request that has ended.
     pub(crate) fn ended(&self, outcome: Outcome) {
         self.outcomes[outcome.index()].fetch_add(1, Relaxed);
+        if let Outcome::Refused(Code::TunnelFull | Code::OriginBusy | Code::TooManyRequests) =
+            outcome
+        {
+            self.refused_for_room.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Requests that were refused because too many were under way; never counted down.
+    pub(crate) fn refused_for_room(&self) -> u64 {
+        self.refused_for_room.load(Relaxed)
     }
 
     /// Counts an answer that began after so many microseconds.
@@ -121,7 +134,7 @@ impl Counters {
 
 #[cfg(test)]
 mod tests {
-    use protocol::{id::TeamId, refusal::Code};
+    use protocol::id::TeamId;
 
     use super::*;
 

@@ -77,7 +77,12 @@ fn main() -> ExitCode {
         Command::Connector(program) => return connector::program::main(program),
         Command::Up(Logged { options, log }) => {
             let runtime = Builder::new_multi_thread();
-            run(&log, runtime, |shutdown| up::run(options, log.as_environment(), shutdown))
+            let up =
+                run(&log, runtime, |shutdown| up::run(options, log.as_environment(), shutdown));
+            up.and_then(|restart| match restart {
+                Some(restart) => Err(restart.exec()).context("cannot start anew"),
+                None => Ok(()),
+            })
         }
         Command::ControlPlane(Logged { options, log }) => {
             let runtime = Builder::new_multi_thread();
@@ -103,13 +108,13 @@ fn main() -> ExitCode {
 }
 
 /// Runs a part until it ends or is told to.
-fn run<F>(
+fn run<F, T>(
     log: &Log,
     mut runtime: Builder,
     part: impl FnOnce(CancellationToken) -> F,
-) -> anyhow::Result<()>
+) -> anyhow::Result<T>
 where
-    F: Future<Output = anyhow::Result<()>>,
+    F: Future<Output = anyhow::Result<T>>,
 {
     log.start()?;
     runtime.enable_all().build().context("cannot start the runtime")?.block_on(async {

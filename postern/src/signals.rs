@@ -1,4 +1,5 @@
-//! When to stop: at the first SIGTERM or SIGINT in good order, at the second one at once.
+//! When to stop: at the first SIGTERM or SIGINT in good order, at the second one at once. SIGUSR2 has `postern up`
+//! start anew in its place.
 
 use std::{io::Read as _, process, time::Duration};
 
@@ -32,6 +33,17 @@ pub(crate) fn shutdown() -> anyhow::Result<CancellationToken> {
         }
     });
     Ok(shutdown)
+}
+
+/// Resolves when the process is to be started anew in its place.
+///
+/// # Errors
+/// If signals cannot be listened for.
+pub(crate) fn restart() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut again = signal(SignalKind::user_defined2()).context("cannot listen for SIGUSR2")?;
+    Ok(async move {
+        again.recv().await;
+    })
 }
 
 /// What a parent writes to its child's standard input to have it leave in good order.

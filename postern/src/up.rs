@@ -3,8 +3,14 @@
 //! would on different machines: nothing here is a shortcut.
 
 mod region;
+mod restart;
 
-use std::{ffi::OsString, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
 use clap::builder::BoolishValueParser;
@@ -13,7 +19,9 @@ use protocol::{address::HostPort, name::RegionName};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::region::Region;
+use self::region::{Region, Stop};
+pub(crate) use self::restart::Restart;
+use crate::signals;
 
 /// How long the edges may take to come up before that is worth a word.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -83,7 +91,7 @@ pub(crate) struct Options {
     owner_password_file: Option<PathBuf>,
 }
 
-/// Runs until told to stop.
+/// Runs until told to stop, or to start anew.
 ///
 /// # Errors
 /// If the control plane cannot start. An edge that cannot is tried again, and says why.
@@ -91,9 +99,13 @@ pub(crate) async fn run(
     options: Options,
     log: [(&'static str, String); 2],
     shutdown: CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Restart>> {
+    let told_to_restart = signals::restart()?;
+    restart::reap();
+    // Now: later the file may have been replaced.
+    let program = std::env::current_exe().context("cannot find the postern program")?;
     let https = Https::of(&options)?;
-    let regions = regions(&options, &https, &log)?;
+    let regions = regions(&options, &https, &log, &program)?;
     let opened = ControlPlane::open(control_plane_options(&options, &https)?).await?;
     let (control_plane, first_run) = opened;
     let console = console(&options, control_plane.scheme(), control_plane.api_address()?.port());
@@ -104,16 +116,36 @@ pub(crate) async fn run(
     let token = control_plane.create_join_token().await.context("cannot make a join token")?;
     let token = token.encode();
 
-    let serving = tokio::spawn(control_plane.serve(shutdown.clone()));
+    let ending = shutdown.child_token();
+    let serving = tokio::spawn(control_plane.serve(ending.clone()));
+    let stop = Stop { shutdown, abandon: CancellationToken::new() };
     let mut children = JoinSet::new();
     for region in regions.clone() {
-        children.spawn(region.keep_running(token.clone(), shutdown.clone()));
+        children.spawn(region.keep_running(token.clone(), stop.clone()));
     }
-    let announced = announce(&console, &regions, &https, &options);
-    shutdown.run_until_cancelled(announced).await;
-    shutdown.cancelled().await;
-    children.join_all().await;
-    serving.await.context("the control plane broke down")
+    let announced = async {
+        announce(&console, &regions, &https, &options).await;
+        std::future::pending::<()>().await
+    };
+    let is_restart = tokio::select! {
+        () = announced => false,
+        () = stop.shutdown.cancelled() => false,
+        () = told_to_restart => true,
+    };
+    if is_restart {
+        tracing::info!("starting anew; the edges go on meanwhile");
+        ending.cancel();
+    }
+    let served = async { serving.await.context("the control plane broke down") };
+    if !is_restart {
+        children.join_all().await;
+        served.await?;
+        return Ok(None);
+    }
+    served.await?;
+    stop.abandon.cancel();
+    let left = children.join_all().await.into_iter().flatten().collect();
+    Ok((!stop.shutdown.is_cancelled()).then_some(Restart { program, left }))
 }
 
 /// What the API, the console and the gateways speak.
@@ -191,6 +223,7 @@ fn regions(
     options: &Options,
     https: &Https,
     log: &[(&'static str, String)],
+    program: &Path,
 ) -> anyhow::Result<Vec<Region>> {
     ensure!(options.regions.len() >= 2, "give two regions or more: --region eu --region us");
     ensure!(
@@ -201,6 +234,7 @@ fn regions(
     let regions = numbered.map(|(name, n)| {
         let port = |base: u16| base.checked_add(n).context("the ports run over 65535");
         Ok(Region {
+            program: program.to_owned(),
             name: name.clone(),
             data_dir: options.data_dir.join(format!("edge-{name}")),
             bind: options.bind,

@@ -24,7 +24,7 @@ use hyper_util::{
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     task::JoinSet,
 };
 use tokio_rustls::{
@@ -40,6 +40,9 @@ pub const RANGED: &str = "0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// Length of one piece of a large answer, in bytes.
 const PIECE: usize = 64 * 1024;
+/// Connections that wait to be accepted: on a busy machine hundreds that come at once would overflow the usual 128,
+/// and wait for seconds until their first packet is sent again.
+const BACKLOG: u32 = 1_024;
 
 type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 
@@ -80,7 +83,12 @@ impl Origin {
     }
 
     async fn start_with(host: IpAddr, tls: Option<TlsAcceptor>) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind((host, 0)).await?;
+        let socket = match host {
+            IpAddr::V4(_) => TcpSocket::new_v4()?,
+            IpAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.bind((host, 0).into())?;
+        let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
         let requests = Arc::new(AtomicU64::new(0));
         let mut serving = JoinSet::new();

@@ -2,9 +2,10 @@
 //! processes on a loopback address of the world's own.
 
 use std::{
+    cell::Cell,
     ffi::OsString,
     net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU8, Ordering},
 };
 
@@ -109,7 +110,18 @@ impl World {
     /// # Errors
     /// If anything does not come up.
     pub async fn start_at(host: IpAddr) -> anyhow::Result<Self> {
-        let dir = tempfile::tempdir()?;
+        Self::start_in(host, tempfile::tempdir()?).await
+    }
+
+    /// Starts everything but a connector, with its data on a given volume.
+    ///
+    /// # Errors
+    /// If anything does not come up.
+    pub async fn start_on(volume: &Path) -> anyhow::Result<Self> {
+        Self::start_in(own_address(), tempfile::tempdir_in(volume)?).await
+    }
+
+    async fn start_in(host: IpAddr, dir: TempDir) -> anyhow::Result<Self> {
         let (postern, base) = start::postern(dir.path(), host, &[]).await?;
         let api = Api::log_in(&base, OWNER, OWNER_PASSWORD).await?;
         Self::furnish(host, dir, postern, Vec::new(), api).await
@@ -245,6 +257,23 @@ impl World {
         let status = self.postern.ended().await?;
         ensure!(status.success(), "postern up: {status}\n{}", self.postern.said());
         self.start_postern().await
+    }
+
+    /// Has `postern up` start anew in its place, and waits until it is up.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub async fn restart_postern_in_place(&self) -> anyhow::Result<()> {
+        let is_up = |line: &str| line.starts_with("Postern is up.");
+        let before = self.postern.said_on_stdout().lines().filter(|line| is_up(line)).count();
+        self.postern.signal(Signal::SIGUSR2)?;
+        let seen = Cell::new(0);
+        self.postern
+            .find(|line| {
+                seen.set(seen.get() + usize::from(is_up(line)));
+                (seen.get() > before).then_some(())
+            })
+            .await
     }
 
     /// Ends its processes in good order.

@@ -1,6 +1,6 @@
 //! The console in a browser: the journeys of `admin-web/tests` through a deployment, a connector and a
-//! private server that are all real. They start where an operator starts, with `postern up` and the
-//! set-up link that it prints.
+//! private server that are all real, over HTTPS. They start where an operator starts, with `postern up`
+//! and the set-up link that it prints; the browser trusts the deployment's own authority.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -20,13 +20,18 @@ async fn the_console_serves_its_journeys() {
     let (dir, host) = (tempfile::tempdir().unwrap(), own_address());
     let origin = Origin::start(host).await.unwrap();
     let mut command = Command::new(program("postern").unwrap());
-    command.arg("up").arg("--data-dir").arg(dir.path()).args(["--bind", &host.to_string()]);
+    command.arg("up").arg("--data-dir").arg(dir.path()).args([
+        "--tls",
+        "--bind",
+        &host.to_string(),
+    ]);
     let postern = Process::start("postern", command).unwrap();
     let said = async |label: &str| {
         let found = postern.find(|line| Some(line.trim().strip_prefix(label)?.trim().to_owned()));
         found.await.unwrap()
     };
     let (set_up, base) = (said("Set up").await, said("Console").await);
+    assert!(base.starts_with("https://"), "{base}");
 
     let mut journeys = Command::new("node");
     journeys
@@ -37,14 +42,12 @@ async fn the_console_serves_its_journeys() {
         .env("POSTERN_ORIGIN", origin.url(""))
         .env("POSTERN_CONNECTOR", program("postern-connector").unwrap())
         .env("POSTERN_PYTHON", Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/python"))
+        .env("POSTERN_CA", dir.path().join("ca.crt"))
+        .env("NODE_EXTRA_CA_CERTS", dir.path().join("ca.crt"))
         .env("POSTERN_PID", postern.id().unwrap().to_string())
         .kill_on_drop(true);
     let done = journeys.output().await.unwrap();
-    assert!(
-        done.status.success(),
-        "{}{}\n{}",
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr),
-        postern.said(),
-    );
+    // Of a list of a thousand tunnels it says what each change costs.
+    println!("{}", String::from_utf8_lossy(&done.stdout));
+    assert!(done.status.success(), "{}\n{}", String::from_utf8_lossy(&done.stderr), postern.said(),);
 }

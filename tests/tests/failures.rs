@@ -4,7 +4,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -16,10 +16,12 @@ use postern_tests::{
     traffic::Traffic,
     world::{Link, TUNNEL, World, program},
 };
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
     process::Command,
+    task::JoinSet,
 };
 
 async fn an_edge_is_killed(transport: &str) {
@@ -157,6 +159,44 @@ async fn bad_requests_each_get_their_own_answer_and_harm_nobody() {
     let answer = client.get(world.origin.url("/hello")).send().await.unwrap();
     assert_eq!(answer.text().await.unwrap(), HELLO);
     assert!(connector.id().is_ok() && world.edge(0).is_ok());
+}
+
+/// More than an edge's two links take, and far more than one origin may have of them.
+async fn a_tunnel_is_not_healthy_while_requests_hang(transport: &str) {
+    const HANGING: usize = 2_300;
+    let world = World::start().await.unwrap();
+    let _connector = world.connect(transport).await.unwrap();
+    let token = world.proxy_token().await.unwrap();
+    let healthy = world.wait_for_health("Healthy").await.unwrap();
+    assert_eq!(healthy["causes"], json!([]));
+    let client = world.client(0, &token).unwrap();
+    let mut hanging = JoinSet::new();
+    for _ in 0..HANGING {
+        hanging.spawn(client.get(world.origin.url("/hang")).send());
+    }
+    let refused = hanging.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!(refused.headers()["postern-error"], "origin_busy");
+    let since = Instant::now();
+    let degraded = world.wait_for_health("Degraded").await.unwrap();
+    let shown = since.elapsed();
+    println!("{transport}: shown {} ms after the first refusal", shown.as_millis());
+    assert!(shown < Duration::from_secs(15), "{shown:?}");
+    assert_eq!(degraded["causes"], json!(["crowded"]));
+    assert!(degraded["reason"].as_str().unwrap().contains("too many are under way"), "{degraded}");
+    hanging.shutdown().await;
+    world.wait_for_health("Healthy").await.unwrap();
+    let answer = client.get(world.origin.url("/hello")).send().await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), HELLO);
+}
+
+#[tokio::test]
+async fn a_tunnel_is_not_healthy_while_requests_hang_over_quic() {
+    a_tunnel_is_not_healthy_while_requests_hang("quic").await;
+}
+
+#[tokio::test]
+async fn a_tunnel_is_not_healthy_while_requests_hang_over_http2() {
+    a_tunnel_is_not_healthy_while_requests_hang("http2").await;
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, process::Command};
 const PROTOCOL: &str = "postern-protocol";
 const LINK: &str = "postern-link";
 const HTTPS: &str = "postern-https";
+const ROOM: &str = "postern-room";
 const CONNECTOR: &str = "postern-connector";
 const EDGE: &str = "postern-edge";
 const CONTROL_PLANE: &str = "postern-control-plane";
@@ -14,15 +15,16 @@ const POSTERN: &str = "postern";
 const TESTS: &str = "postern-tests";
 
 /// Each crate of the workspace and the others that it may import, for its tests too.
-const MAY_IMPORT: [(&str, &[&str]); 8] = [
+const MAY_IMPORT: [(&str, &[&str]); 9] = [
     (PROTOCOL, &[]),
     (LINK, &[PROTOCOL]),
     (HTTPS, &[]),
-    (CONNECTOR, &[PROTOCOL, LINK]),
-    (EDGE, &[PROTOCOL, LINK, HTTPS]),
-    (CONTROL_PLANE, &[PROTOCOL, HTTPS]),
-    (POSTERN, &[PROTOCOL, LINK, HTTPS, CONNECTOR, EDGE, CONTROL_PLANE]),
-    (TESTS, &[PROTOCOL, LINK, HTTPS, CONNECTOR, EDGE, CONTROL_PLANE, POSTERN]),
+    (ROOM, &[]),
+    (CONNECTOR, &[PROTOCOL, LINK, ROOM]),
+    (EDGE, &[PROTOCOL, LINK, HTTPS, ROOM]),
+    (CONTROL_PLANE, &[PROTOCOL, HTTPS, ROOM]),
+    (POSTERN, &[PROTOCOL, LINK, HTTPS, ROOM, CONNECTOR, EDGE, CONTROL_PLANE]),
+    (TESTS, &[PROTOCOL, LINK, HTTPS, ROOM, CONNECTOR, EDGE, CONTROL_PLANE, POSTERN]),
 ];
 
 /// The one crate that knows SQL.

@@ -158,7 +158,7 @@ async fn a_rolling_restart_of_the_edges_loses_no_request_over_http2() {
 }
 
 /// Each client knows one gateway alone, so that every moment in which a gateway is closed is noticed.
-async fn postern_up_can_be_killed_and_started_again_under_load(transport: &str) {
+async fn postern_up_can_be_killed_and_started_anew_under_load(transport: &str) {
     let mut world = World::start().await.unwrap();
     let _connector = world.connect(transport).await.unwrap();
     let token = world.proxy_token().await.unwrap();
@@ -177,6 +177,8 @@ async fn postern_up_can_be_killed_and_started_again_under_load(transport: &str) 
     for _ in 0..2 {
         load.goes_on().await;
         kill_postern(&mut world).await;
+        load.goes_on().await;
+        world.restart_postern_in_place().await.unwrap();
     }
     load.goes_on().await;
     world.wait_for_health("Healthy").await.unwrap();
@@ -189,11 +191,11 @@ async fn postern_up_can_be_killed_and_started_again_under_load(transport: &str) 
 }
 
 #[tokio::test]
-async fn postern_up_can_be_killed_and_started_again_under_load_over_quic() {
-    postern_up_can_be_killed_and_started_again_under_load("quic").await;
+async fn postern_up_can_be_killed_and_started_anew_under_load_over_quic() {
+    postern_up_can_be_killed_and_started_anew_under_load("quic").await;
 }
 
 #[tokio::test]
-async fn postern_up_can_be_killed_and_started_again_under_load_over_http2() {
-    postern_up_can_be_killed_and_started_again_under_load("http2").await;
+async fn postern_up_can_be_killed_and_started_anew_under_load_over_http2() {
+    postern_up_can_be_killed_and_started_anew_under_load("http2").await;
 }

@@ -44,6 +44,8 @@ const GROWTH: u64 = 16 * 1024 * 1024;
 const BETWEEN_DEATHS: u32 = 300;
 /// Longer than a link outlives a silence.
 const SILENCE: Duration = Duration::from_secs(4);
+/// The links of an edge: half of those of two connectors.
+const LINKS: f64 = 4.0;
 /// The parts that live throughout, and the ones that die.
 const LIVES: usize = 0;
 const DIES: usize = 1;
@@ -51,6 +53,7 @@ const DIES: usize = 1;
 /// What a part holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Held {
+    links: f64,
     in_flight: f64,
     clients: f64,
     files: usize,
@@ -118,6 +121,7 @@ impl Books {
             let held = self.held().await;
             let is_few = |held: &Held, before: &Held| held.files <= before.files;
             let is_let_go = held.iter().all(|held| held.in_flight == 0.0 && held.clients == 0.0)
+                && held.iter().map(|held| held.links).sum::<f64>() == LINKS
                 && before.is_none_or(|before| held.iter().zip(&before).all(|(a, b)| is_few(a, b)))
                 && self.origin.busy() == 0;
             let is_due = began.elapsed() > LET_GO_WITHIN;
@@ -141,7 +145,8 @@ impl Books {
             format!("http://{}:{}/metrics", stage.network.inside(), STATUS_PORT + LIVES as u16);
         let edge = reqwest::get(&edge).await.unwrap().text().await.unwrap();
         let connector = reqwest::get(&connector).await.unwrap().text().await.unwrap();
-        let part = |pid: u32, in_flight, clients| Held {
+        let part = |pid: u32, links, in_flight, clients| Held {
+            links,
             in_flight,
             clients,
             files: open_files(pid).unwrap(),
@@ -150,15 +155,17 @@ impl Books {
         [
             part(
                 stage.world.edges[LIVES].id().unwrap(),
+                value(&edge, "postern_edge_links{"),
                 value(&edge, "postern_edge_requests_in_flight"),
                 value(&edge, "postern_edge_worker_clients"),
             ),
             part(
                 stage.connectors[LIVES].id().unwrap(),
+                0.0,
                 value(&connector, "postern_connector_requests_in_flight"),
                 0.0,
             ),
-            part(stage.world.postern.id().unwrap(), 0.0, 0.0),
+            part(stage.world.postern.id().unwrap(), 0.0, 0.0, 0.0),
         ]
     }
 }

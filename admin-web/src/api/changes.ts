@@ -7,7 +7,16 @@ const byId = (id: string) => ({ params: { path: { id } } });
 
 export const createTeam = (body: Body<"CreateTeam">) => answer(api.POST("/api/v1/teams", { body }));
 
-export const deleteTeam = (id: string) => done(api.DELETE("/api/v1/teams/{id}", byId(id)));
+/** `etag` is of the version that is changed; somebody else's change since is a `stale` problem. */
+const ofVersion = (id: string, etag: string) => ({
+  params: { path: { id }, header: { "If-Match": etag } },
+});
+
+export const renameTeam = (id: string, body: Body<"RenameTeam">, etag: string) =>
+  answer(api.PATCH("/api/v1/teams/{id}", { ...ofVersion(id, etag), body }));
+
+export const deleteTeam = (id: string, force: boolean) =>
+  done(api.DELETE("/api/v1/teams/{id}", { params: { path: { id }, query: { force } } }));
 
 type Membership = { team: string; user: string };
 
@@ -19,8 +28,8 @@ export const removeMember = ({ team, user }: Membership) =>
 
 export const createUser = (body: Body<"CreateUser">) => answer(api.POST("/api/v1/users", { body }));
 
-export const updateUser = (id: string, body: Body<"UpdateUser">) =>
-  answer(api.PATCH("/api/v1/users/{id}", { ...byId(id), body }));
+export const updateUser = (id: string, body: Body<"UpdateUser">, etag: string) =>
+  answer(api.PATCH("/api/v1/users/{id}", { ...ofVersion(id, etag), body }));
 
 export const deleteUser = (id: string) => done(api.DELETE("/api/v1/users/{id}", byId(id)));
 
@@ -41,3 +50,32 @@ export const revokeJoinToken = (id: string) =>
   done(api.DELETE("/api/v1/edges/join-tokens/{id}", byId(id)));
 
 export const removeEdge = (id: string) => done(api.DELETE("/api/v1/edges/{id}", byId(id)));
+
+type InTunnel = { tunnel: string; connector: string };
+
+const ofConnector = ({ tunnel, connector }: InTunnel) => ({
+  params: { path: { name: tunnel, connector } },
+});
+
+const ofLink = ({ tunnel, connector, slot }: InTunnel & { slot: number }) => ({
+  params: { path: { name: tunnel, connector, slot } },
+});
+
+export const forgetConnector = (of: InTunnel) =>
+  done(api.DELETE("/api/v1/admin/tunnel/{name}/connectors/{connector}", ofConnector(of)));
+
+export const setLogLevel = ({ level, ...of }: InTunnel & { level: Body<"LogLevelBody"> }) =>
+  answer(
+    api.PUT("/api/v1/admin/tunnel/{name}/connectors/{connector}/log-level", {
+      ...ofConnector(of),
+      body: { level },
+    }),
+  );
+
+export const drainLink = (of: InTunnel & { slot: number }) =>
+  answer(
+    api.POST("/api/v1/admin/tunnel/{name}/connectors/{connector}/links/{slot}/drain", ofLink(of)),
+  );
+
+export const cutLink = (of: InTunnel & { slot: number }) =>
+  answer(api.DELETE("/api/v1/admin/tunnel/{name}/connectors/{connector}/links/{slot}", ofLink(of)));

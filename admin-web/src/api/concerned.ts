@@ -28,12 +28,15 @@ export function concerned(event: string, data: unknown): readonly (readonly stri
   }
 }
 
+/** Who may use which tunnel, and does. */
+const USAGE = ["tunnel-usage"] as const;
+
 function ofChange(action: unknown, subject: unknown): readonly (readonly string[])[] | "all" {
   if (typeof action !== "string" || typeof subject !== "string") return "all";
   const always = [["audit"]] as const;
   switch (action.split(".")[0]) {
     case "tunnel":
-      return [...always, ["tunnels"], ["usable-tunnels"], ["tunnel", subject]];
+      return [...always, ["tunnels"], ["usable-tunnels"], ["tunnel", subject], USAGE];
     case "team":
       // A team that is deleted leaves access lists, and its tokens are revoked.
       return [
@@ -42,10 +45,11 @@ function ofChange(action: unknown, subject: unknown): readonly (readonly string[
         ["me"],
         ["usable-tunnels"],
         ["proxy-tokens"],
+        USAGE,
         ...(action === "team.delete" ? [["tunnels"], ["tunnel"]] : []),
       ];
     case "workflow":
-      return [...always, ["workflows"], ["workflow", subject], ["proxy-tokens"]];
+      return [...always, ["workflows"], ["workflow", subject], ["proxy-tokens"], USAGE];
     case "user":
       return [...always, ["users"], ["teams"], ["me"], ["sessions"]];
     case "session":
@@ -53,7 +57,7 @@ function ofChange(action: unknown, subject: unknown): readonly (readonly string[
     case "api_key":
       return [...always, ["api-keys"]];
     case "proxy_token":
-      return [...always, ["proxy-tokens"]];
+      return [...always, ["proxy-tokens"], USAGE];
     case "token_key":
     case "tenant":
       return always;

@@ -69,6 +69,14 @@ export const tunnel = (name: string) =>
     queryFn: () => answer(api.GET("/api/v1/admin/tunnel/{name}", { params: { path: { name } } })),
   });
 
+/** Who may use the tunnel, and which of their workflows do. */
+export const tunnelUsage = (name: string) =>
+  queryOptions({
+    queryKey: ["tunnel-usage", name],
+    queryFn: () =>
+      answer(api.GET("/api/v1/admin/tunnel/{name}/usage", { params: { path: { name } } })),
+  });
+
 export const healthHistory = (name: string) =>
   queryOptions({
     queryKey: ["tunnel", name, "history"],

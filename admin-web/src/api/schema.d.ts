@@ -11,7 +11,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Tells the version, to whoever is logged in. */
+        /** Tells the version and the deployment's authority, to whoever is logged in. */
         get: operations["about"];
         put?: never;
         post?: never;
@@ -89,6 +89,80 @@ export interface paths {
         /** Lists what was done to a tunnel, newest first. */
         get: operations["list_tunnel_audit"];
         put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tunnel/{name}/connectors/{connector}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Forgets a connector that has vanished: the tunnel misses it no more. */
+        delete: operations["forget_connector"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tunnel/{name}/connectors/{connector}/links/{slot}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Cuts a link, with what is under way on it. The connector dials anew at once. */
+        delete: operations["cut_link"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tunnel/{name}/connectors/{connector}/links/{slot}/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Moves a link elsewhere: the connector brings up a replacement, at another edge if there is one, and the link
+         *     closes once no request is under way on it.
+         */
+        post: operations["drain_link"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tunnel/{name}/connectors/{connector}/log-level": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Changes how much a connector logs until it ends, if its own setting (TUNNEL_LOGLEVEL_FROM_CLOUD) lets the cloud
+         *     do so.
+         */
+        put: operations["set_log_level"];
         post?: never;
         delete?: never;
         options?: never;
@@ -790,6 +864,11 @@ export interface components {
     schemas: {
         /** @description What runs here. */
         About: {
+            /**
+             * @description Certificate (PEM) of the deployment's own authority, which signs for edges, and for console and
+             *     gateways where they have no certificate in a file.
+             */
+            authority: string;
             /** @description Of the control plane. */
             version: string;
         };
@@ -854,18 +933,24 @@ export interface components {
             name: string;
             revoked_at?: components["schemas"]["Timestamp"] | null;
         };
+        /** @description Something has been asked of a connector. */
+        Asked: {
+            /** @description Which edges have heard of it. */
+            rollout: components["schemas"]["Rollout"];
+        };
         /** @description An entry. */
         AuditEntry: {
             /** @description What was done, such as `tunnel.create`. */
             action: string;
-            /** @description Who: a user, an edge or the deployment itself. */
+            /** @description Who: a user, an edge, somebody who could not come in, or the deployment itself. */
             actor: Record<string, never>;
             at: components["schemas"]["Timestamp"];
             /** @description What is particular about it. */
             detail: unknown;
             /**
              * Format: int64
-             * @description The deployment's generation that the change made.
+             * @description The deployment's generation that the change made; of what edges need not hear of, such as a session, the
+             *     one that there was.
              */
             generation: number;
             /** @description SHA-256 over the hash before and this entry, base64url. */
@@ -905,6 +990,11 @@ export interface components {
              */
             secret: string;
         };
+        /**
+         * @description What makes a tunnel anything but healthy.
+         * @enum {string}
+         */
+        CauseCode: "never_connected" | "no_connector" | "connector_vanished" | "links_missing" | "crowded" | "stuck" | "unknown";
         /** @description A change of one's own password. */
         ChangePassword: {
             /**
@@ -924,12 +1014,17 @@ export interface components {
             /** Format: uuid */
             id: string;
             links: components["schemas"]["LinkBody"][];
+            /** @description How much it logs: `error`, `warn`, `info`, `debug` or `trace`. */
+            log_level?: string | null;
+            /** @description Its own setting lets the cloud change how much it logs. */
+            log_level_from_cloud: boolean;
             platform: string;
             /**
              * @description Digest of the policy of its own that it obeys: as long as it stays the same, so do the rules.
              *     Without one it has no policy.
              */
             policy?: string | null;
+            started_at?: components["schemas"]["Timestamp"] | null;
             vanished_at?: components["schemas"]["Timestamp"] | null;
             version: string;
         };
@@ -1103,6 +1198,11 @@ export interface components {
         };
         /** @description One of four words, with its reason. */
         HealthView: {
+            /**
+             * @description The same for machines; empty while the word is `Healthy`, and for changes that were stored before
+             *     there were codes.
+             */
+            causes: components["schemas"]["CauseCode"][];
             /** @description `Healthy`, `Degraded`, `Inactive` or `Down`. */
             health: components["schemas"]["HealthWord"];
             /** @description What is so, and what to do about it. */
@@ -1173,6 +1273,11 @@ export interface components {
              * @description Round-trip time in microseconds, once measured.
              */
             rtt_us?: number | null;
+            /**
+             * Format: uuid
+             * @description The secret that opened it.
+             */
+            secret: string;
             since: components["schemas"]["Timestamp"];
             /** Format: int32 */
             slot: number;
@@ -1217,14 +1322,15 @@ export interface components {
             items: {
                 /** @description What was done, such as `tunnel.create`. */
                 action: string;
-                /** @description Who: a user, an edge or the deployment itself. */
+                /** @description Who: a user, an edge, somebody who could not come in, or the deployment itself. */
                 actor: Record<string, never>;
                 at: components["schemas"]["Timestamp"];
                 /** @description What is particular about it. */
                 detail: unknown;
                 /**
                  * Format: int64
-                 * @description The deployment's generation that the change made.
+                 * @description The deployment's generation that the change made; of what edges need not hear of, such as a session, the
+                 *     one that there was.
                  */
                 generation: number;
                 /** @description SHA-256 over the hash before and this entry, base64url. */
@@ -1272,6 +1378,11 @@ export interface components {
         /** @description One page of a list. */
         List_HealthView: {
             items: {
+                /**
+                 * @description The same for machines; empty while the word is `Healthy`, and for changes that were stored before
+                 *     there were codes.
+                 */
+                causes: components["schemas"]["CauseCode"][];
                 /** @description `Healthy`, `Degraded`, `Inactive` or `Down`. */
                 health: components["schemas"]["HealthWord"];
                 /** @description What is so, and what to do about it. */
@@ -1483,6 +1594,11 @@ export interface components {
              */
             password: string;
         };
+        /**
+         * @description How much is logged; each level has what those before it have.
+         * @enum {string}
+         */
+        LogLevelBody: "error" | "warn" | "info" | "debug" | "trace";
         /** @description What a session needs to know. */
         LoggedIn: {
             /** @description For the header `Postern-CSRF`, with everything but GET. */
@@ -1717,6 +1833,10 @@ export interface components {
         /** @description An access list that has just been set. */
         SetAccess: components["schemas"]["AccessBody"] & {
             rollout: components["schemas"]["Rollout"];
+        };
+        /** @description How much a connector is to log. */
+        SetLogLevel: {
+            level: components["schemas"]["LogLevelBody"];
         };
         /** @description A first password. */
         SetUp: {
@@ -2704,6 +2824,349 @@ export interface operations {
             };
         };
     };
+    forget_connector: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The tunnel's name. */
+                name: string;
+                /** @description The connector. */
+                connector: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Forgotten. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    cut_link: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The tunnel's name. */
+                name: string;
+                /** @description The connector. */
+                connector: string;
+                /** @description The link's slot. */
+                slot: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The link's edge has been told. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Asked"];
+                };
+            };
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    drain_link: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The tunnel's name. */
+                name: string;
+                /** @description The connector. */
+                connector: string;
+                /** @description The link's slot. */
+                slot: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The link's edge asks for it. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Asked"];
+                };
+            };
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    set_log_level: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The tunnel's name. */
+                name: string;
+                /** @description The connector. */
+                connector: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SetLogLevel"];
+            };
+        };
+        responses: {
+            /** @description The connector's edges tell it. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Asked"];
+                };
+            };
+            /** @description `bad_query` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `unauthenticated` */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `forbidden`, `disabled`, `bad_csrf` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `not_found` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `conflict`, `no_edge`, `key_in_use`, `done_before` */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `invalid`, `key_reused` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_failures: {
         parameters: {
             query?: never;
@@ -3529,7 +3992,7 @@ export interface operations {
                 action?: string;
                 /** @description The whole subject. */
                 subject?: string;
-                /** @description Part of the actor's e-mail address; `system` for the deployment itself. */
+                /** @description Part of the actor's e-mail or network address; `system` for the deployment itself. */
                 actor?: string;
                 /** @description From this time on. */
                 from?: string;
@@ -4202,6 +4665,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `busy` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
@@ -4808,6 +5280,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `busy` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
@@ -5056,6 +5537,15 @@ export interface operations {
             };
             /** @description `too_many_logins` */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `busy` */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5883,6 +6373,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `busy` */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Any other problem, such as `internal`, `timeout` or `storage_full`. */
             default: {
                 headers: {
@@ -6098,6 +6597,15 @@ export interface operations {
             };
             /** @description `invalid`, `key_reused` */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `busy` */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6355,6 +6863,15 @@ export interface operations {
             };
             /** @description `invalid`, `key_reused` */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `busy` */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,4 +1,5 @@
-/** Which version of a thing an edit is of, for `If-Match`: who saves an older one is told, not obeyed. */
+/** Edits of something that others edit, too: who saves an older version is told, not obeyed (`If-Match`). */
+import { useMutation } from "@tanstack/react-query";
 import { useState } from "react";
 import { Problem } from "./problem";
 
@@ -8,14 +9,50 @@ export function isStale(error: unknown): boolean {
 }
 
 /**
- * Holds the version on which an edit began, whatever others save meanwhile. `end` after it was saved or
- * given up, and after the user has been told of another's change: then the next save is of the current one.
+ * What is being typed about a thing. It stands until it is saved or discarded, whatever others save
+ * meanwhile; `send` gets the version on which it began. After the user has been told of another's change,
+ * the next save is of the current version.
  */
-export function useVersion(current: string) {
-  const [begun, setBegun] = useState<string>();
+export function useDraft<T, Saved>({
+  current,
+  etag,
+  send,
+  lookUp,
+  onSaved,
+}: {
+  current: T;
+  etag: string;
+  send: (draft: T, etag: string) => Promise<Saved>;
+  /** Gets the thing anew. */
+  lookUp: () => Promise<unknown>;
+  onSaved?: () => void;
+}) {
+  // Without a version: of the current one.
+  const [draft, setDraft] = useState<{ value: T; etag?: string }>();
+  const save = useMutation({
+    mutationFn: (value: T) => send(value, draft?.etag ?? etag),
+    onSuccess: async () => {
+      await lookUp();
+      setDraft(undefined);
+      onSaved?.();
+    },
+    onError: async (error) => {
+      if (!isStale(error)) return;
+      await lookUp();
+      setDraft((before) => before && { value: before.value });
+    },
+  });
   return {
-    etag: begun ?? current,
-    begin: () => setBegun((before) => before ?? current),
-    end: () => setBegun(undefined),
+    value: draft ? draft.value : current,
+    isTouched: draft !== undefined,
+    save,
+    set: (value: T) => {
+      setDraft((before) => ({ value, etag: before?.etag ?? etag }));
+      save.reset();
+    },
+    discard: () => {
+      setDraft(undefined);
+      save.reset();
+    },
   };
 }

@@ -48,10 +48,13 @@ function Detail({ detail }: { detail: unknown }) {
   );
 }
 
-/** Whoever did it: an e-mail address, an edge's address, or the deployment. */
+/** Whoever did it: an e-mail address, an edge's address, that of somebody who could not come in, or the deployment. */
 export function actor(actor: unknown): string {
   if (typeof actor !== "object" || actor === null) return "unknown";
   if ("email" in actor && typeof actor.email === "string") return actor.email;
-  if ("address" in actor && typeof actor.address === "string") return `edge at ${actor.address}`;
+  if ("address" in actor && typeof actor.address === "string") {
+    const who = "kind" in actor && actor.kind === "stranger" ? "somebody" : "edge";
+    return `${who} at ${actor.address}`;
+  }
   return "the deployment";
 }

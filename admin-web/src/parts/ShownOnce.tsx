@@ -5,6 +5,7 @@
 import { Alert, Button, Group, Text } from "@mantine/core";
 import { useBlocker } from "@tanstack/react-router";
 import { type ReactNode, useRef } from "react";
+import { download } from "@/lib/download";
 import { Copy } from "@/ui/Copy";
 
 export const MASK = "•".repeat(24);
@@ -42,7 +43,7 @@ export function ShownOnce({
           {isShown ? `Hide the ${what}` : `Show the ${what}`}
         </Button>
         <Copy text={secret} label={`Copy the ${what}`} />
-        <Button size="xs" variant="default" onClick={() => download(file, secret)}>
+        <Button size="xs" variant="default" onClick={() => download(file, `${secret}\n`)}>
           Download the {what}
         </Button>
       </Group>
@@ -63,12 +64,4 @@ export function useSecretGuard(isAtRisk: boolean, what: string): () => void {
   return () => {
     isKept.current = true;
   };
-}
-
-function download(name: string, text: string) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([`${text}\n`], { type: "text/plain" }));
-  link.download = name;
-  link.click();
-  URL.revokeObjectURL(link.href);
 }

@@ -1,6 +1,7 @@
 /** A list that looks like a table where there is room, and like cards with labels where there is not. */
-import { Card, Group, Text } from "@mantine/core";
+import { Card, Text } from "@mantine/core";
 import type { ReactNode } from "react";
+import { When } from "./When";
 
 /** The first column is what a row is called; it needs no label beside it. */
 export type Column<T> = { readonly label: string; readonly cell: (item: T) => ReactNode };
@@ -11,7 +12,6 @@ export function Rows<T>({
   columns,
   items,
   itemKey,
-  children,
 }: {
   label: string;
   /** `row-{kind}` in `styles.css` says how wide the columns are. */
@@ -19,8 +19,6 @@ export function Rows<T>({
   columns: readonly Column<T>[];
   items: readonly T[];
   itemKey: (item: T) => string;
-  /** What stands below the rows. */
-  children?: ReactNode;
 }) {
   return (
     <Card withBorder className="card" p={0}>
@@ -32,7 +30,6 @@ export function Rows<T>({
           </li>
         ))}
       </ul>
-      {children && <Group p="md">{children}</Group>}
     </Card>
   );
 }
@@ -55,6 +52,11 @@ export function Cells<T>({ columns, item }: { columns: readonly Column<T>[]; ite
       <div>{cell(item)}</div>
     </div>
   ));
+}
+
+/** A moment in a row; `never` where there is none. */
+export function Moment({ at }: { at: string | null | undefined }) {
+  return <Dim>{at ? <When at={at} /> : "never"}</Dim>;
 }
 
 /** What matters less in a row. */

@@ -36,24 +36,26 @@ async fn samples_do_not_pile_up_where_nobody_scrapes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_age_shown_is_that_of_the_oldest_request_under_way() {
+async fn the_ages_of_what_is_under_way_are_shown() {
     let recorder = recorder().unwrap();
     let meter = metrics::with_local_recorder(&recorder, Meter::new);
+    let table = meter.table();
     let shown = || {
-        meter.show_oldest();
+        meter.show_ages();
         let metrics = recorder.handle().render();
-        let line = metrics.lines().find_map(|line| line.strip_prefix(OLDEST_REQUEST)).unwrap();
-        line.trim().parse::<f64>().unwrap()
+        [IN_FLIGHT, OLDEST_REQUEST, LONGEST_STALL].map(|name| {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().parse::<f64>().unwrap()
+        })
     };
     let advance = async |seconds| tokio::time::advance(Duration::from_secs(seconds)).await;
-    assert_eq!(shown(), 0.0);
-    let first = meter.enter();
+    assert_eq!(shown(), [0.0; 3]);
+    let request = table.enter();
     advance(3).await;
-    let second = meter.enter();
+    request.mark.moves();
+    assert_eq!(shown(), [1.0, 3.0, 0.0]);
     advance(4).await;
-    assert_eq!(shown(), 7.0);
-    drop(first);
-    assert_eq!(shown(), 4.0);
-    drop(second);
-    assert_eq!(shown(), 0.0);
+    assert_eq!(shown(), [1.0, 7.0, 4.0]);
+    drop(request);
+    assert_eq!(shown(), [0.0; 3]);
 }

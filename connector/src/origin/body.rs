@@ -19,9 +19,12 @@ use tokio::{
     time::Instant,
 };
 
+use crate::metrics::Mark;
+
 pub(crate) struct Metered<B> {
     inner: B,
     bytes: Counter,
+    mark: Mark,
     /// Until its end has been told.
     told: Option<Told>,
 }
@@ -41,20 +44,20 @@ pub(super) struct Progress {
 }
 
 impl<B: Body> Metered<B> {
-    /// Counts into `bytes`.
-    pub(super) fn new(inner: B, bytes: Counter) -> Self {
-        Self { inner, bytes, told: None }
+    /// Counts into `bytes`, and marks what moves.
+    pub(super) fn new(inner: B, bytes: Counter, mark: Mark) -> Self {
+        Self { inner, bytes, mark, told: None }
     }
 
-    /// Counts into `bytes`, and tells when there is nothing more to come.
-    pub(super) fn with_end(inner: B, bytes: Counter) -> (Self, RequestEnd) {
+    /// The same, and tells when there is nothing more to come.
+    pub(super) fn with_end(inner: B, bytes: Counter, mark: Mark) -> (Self, RequestEnd) {
         if inner.is_end_stream() {
-            return (Self::new(inner, bytes), RequestEnd::At(Instant::now()));
+            return (Self::new(inner, bytes, mark), RequestEnd::At(Instant::now()));
         }
         let (ended, end) = oneshot::channel();
         let progress = Arc::<Progress>::default();
         let told = Some(Told { ended, progress: progress.clone() });
-        (Self { inner, bytes, told }, RequestEnd::Ahead(end, progress))
+        (Self { inner, bytes, mark, told }, RequestEnd::Ahead(end, progress))
     }
 
     fn end(&mut self) {
@@ -79,6 +82,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Metered<B> {
             told.progress.is_asked.store(polled.is_pending(), Ordering::Relaxed);
         }
         let mut frame = std::task::ready!(polled);
+        self.mark.moves();
         match &mut frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {

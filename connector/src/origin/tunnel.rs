@@ -27,7 +27,7 @@ use super::{
     refuse,
     socket::Socket,
 };
-use crate::metrics::Outcome;
+use crate::metrics::{Mark, Outcome};
 
 /// The one protocol whose ends close one direction long before the other: the attached input of a command in a
 /// container ends so, and its output may come minutes later.
@@ -36,7 +36,7 @@ const HALF_CLOSES: &[u8] = b"tcp";
 const BUFFER: usize = 32 * 1024;
 
 impl Origin {
-    pub(super) async fn connect(&self, exchange: Exchange) -> Outcome {
+    pub(super) async fn connect(&self, exchange: Exchange, mark: &Mark) -> Outcome {
         let Exchange { request, mut reply } = exchange;
         let connected = async {
             let destination = Destination::of(request.uri())?;
@@ -56,13 +56,13 @@ impl Origin {
         add_phases(&mut response, &phases);
         let Ok(edge) = reply.tunnel(response).await else { return Outcome::Cancelled };
         origin.leave_http();
-        self.relay(edge, origin, self.limits.half_closed).await
+        self.relay(edge, origin, self.limits.half_closed, mark).await
     }
 
-    pub(super) async fn upgrade(&self, exchange: Exchange) -> Outcome {
+    pub(super) async fn upgrade(&self, exchange: Exchange, mark: &Mark) -> Outcome {
         let Exchange { request, mut reply } = exchange;
         let answer = tokio::select! {
-            answer = self.ask_to_upgrade(request) => answer,
+            answer = self.ask_to_upgrade(request, mark) => answer,
             () = reply.cancelled() => return Outcome::Cancelled,
         };
         let Answer { mut response, phases, lent } = match answer {
@@ -70,7 +70,7 @@ impl Origin {
             Err(refusal) => return refuse(refusal, reply).await,
         };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return self.respond(Answer { response, phases, lent }, reply).await;
+            return self.respond(Answer { response, phases, lent }, reply, mark).await;
         }
         self.meter.phases(&phases);
         let Ok(upgraded) = hyper::upgrade::on(&mut response).await else {
@@ -94,12 +94,17 @@ impl Origin {
         add_phases(&mut head, &phases);
         let Ok(edge) = reply.tunnel(head).await else { return Outcome::Cancelled };
         let Limits { tunnel, half_closed, .. } = self.limits;
-        self.relay(edge, origin, if may_half_close { tunnel } else { half_closed }).await
+        let half_closed = if may_half_close { tunnel } else { half_closed };
+        self.relay(edge, origin, half_closed, mark).await
     }
 
-    async fn ask_to_upgrade(&self, mut request: Request<link::Body>) -> Result<Answer, Refusal> {
+    async fn ask_to_upgrade(
+        &self,
+        mut request: Request<link::Body>,
+        mark: &Mark,
+    ) -> Result<Answer, Refusal> {
         let protocol = request.extensions_mut().remove::<Protocol>();
-        self.send(self.prepare(request, protocol, Interim::default())?).await
+        self.send(self.prepare(request, protocol, Interim::default(), mark)?).await
     }
 
     async fn relay(
@@ -107,12 +112,19 @@ impl Origin {
         mut edge: link::Upgraded,
         mut origin: impl Io + End,
         half_closed: Duration,
+        mark: &Mark,
     ) -> Outcome {
         let limits =
             relay::Limits { idle: self.limits.tunnel, half_closed, unread_end: half_closed };
-        let moved = |way, bytes| match way {
-            Way::Out => self.meter.request_bytes.increment(bytes as u64),
-            Way::Back => self.meter.response_bytes.increment(bytes as u64),
+        mark.moves();
+        let moved = |way, bytes| {
+            if bytes > 0 {
+                mark.moves();
+            }
+            match way {
+                Way::Out => self.meter.request_bytes.increment(bytes as u64),
+                Way::Back => self.meter.response_bytes.increment(bytes as u64),
+            }
         };
         let Err(broken) = relay::relay(&mut edge, &mut origin, BUFFER, limits, moved).await else {
             return Outcome::Answered;

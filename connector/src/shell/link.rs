@@ -17,6 +17,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
+    log::FromCloud,
     metrics::{Meter, Outcome},
     origin::Origin,
     outlet::describe,
@@ -53,6 +54,7 @@ pub(super) struct Shared {
     pub(super) reports: mpsc::Sender<Input>,
     /// What every edge is told, once more when it changes.
     pub(super) facts: watch::Receiver<Facts>,
+    pub(super) log_level: Option<FromCloud>,
 }
 
 /// The strings, and the task that they move; it ends with the link and says why.
@@ -73,6 +75,7 @@ pub(super) fn start(
         pings,
         reports: shared.reports.clone(),
         facts: shared.facts.clone(),
+        log_level: shared.log_level.clone(),
     };
     let task = async move { (id, serve(inbound, control, stage, origin, shared).await) };
     (Handle { stage: stage_sender, pings: ping_sender, vitals }, task)
@@ -144,6 +147,7 @@ struct Control {
     pings: mpsc::Receiver<FromConnector>,
     reports: mpsc::Sender<Input>,
     facts: watch::Receiver<Facts>,
+    log_level: Option<FromCloud>,
 }
 
 impl Control {
@@ -191,6 +195,12 @@ impl Control {
                 reconnect_in: Duration::from_millis(reconnect_in_ms),
                 deadline: Duration::from_millis(deadline_ms),
             }),
+            FromEdge::LogLevel { level, order } => {
+                if let Some(log_level) = &self.log_level {
+                    log_level.obey(level, order);
+                }
+                None
+            }
             FromEdge::Welcome { .. }
             | FromEdge::Registered { .. }
             | FromEdge::Refused(_)

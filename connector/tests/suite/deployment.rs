@@ -360,10 +360,9 @@ pub async fn status(port: u16, path: &str) -> io::Result<(u16, String)> {
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())
     };
-    tokio::select! {
-        answer = patiently(answer) => Ok(answer),
-        _ = connection => panic!("the connection ended first"),
-    }
+    // The connection ends with its answer.
+    let (answer, _) = tokio::join!(patiently(answer), connection);
+    Ok(answer)
 }
 
 /// A file that holds `text`.

@@ -7,9 +7,10 @@ use connector::Options;
 use link::{listen::Http2Listener, tls::ServerIdentity};
 use protocol::{
     address::EdgeAddress,
-    control::{LinkRefusal, LinkRefusalCode},
+    control::{FromEdge, LinkRefusal, LinkRefusalCode},
     id::{EdgeId, KeyId, TunnelId},
     key::Seed,
+    order::LogLevel,
     secret::TunnelSecret,
 };
 use serde_json::Value;
@@ -22,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     binary::{self, output},
-    deployment::{Authority, Deployment, Edges, file, free_port, status},
+    deployment::{Authority, Deployment, Edges, Up, file, free_port, status},
 };
 
 /// What it found, and its exit code.
@@ -287,4 +288,37 @@ async fn the_log_level_of_a_running_connector_can_be_changed_from_its_host() {
     assert_eq!(loglevel(&[]).await, (0, "debug\n".into()));
     assert_eq!(loglevel(&["loud"]).await.0, 2);
     assert!(status(port, "/status").await.unwrap().1.contains("\"loglevel\":\"debug\""));
+    edges[0]
+        .until(|links| links.iter().all(|up| up.facts.log_level.as_deref() == Some("debug")))
+        .await;
+}
+
+#[tokio::test]
+async fn the_cloud_changes_the_log_level_where_the_connectors_own_setting_lets_it() {
+    for (setting, expected) in [(None, "info"), (Some("false"), "info"), (Some("TRUE"), "debug")] {
+        let Edges { edges, secret } = Edges::start(&["eu"], None).await;
+        let port = free_port();
+        let mut command = binary::connector();
+        command
+            .env("TUNNEL_SECRET", &secret)
+            .env("TUNNEL_METRICS_PORT", port.to_string())
+            .stdout(std::process::Stdio::null());
+        if let Some(setting) = setting {
+            command.env("TUNNEL_LOGLEVEL_FROM_CLOUD", setting);
+        }
+        let _running = command.spawn().unwrap();
+        let links = edges[0].until(|links| links.len() == 4).await;
+        let may = expected == "debug";
+        assert!(links.iter().all(|up| up.facts.log_level_from_cloud == may));
+        assert!(links.iter().all(|up| up.facts.log_level.as_deref() == Some("info")));
+        assert!(links.iter().all(|up| up.facts.started_ms.is_some()));
+        let order = FromEdge::LogLevel { level: LogLevel::Debug, order: 7 };
+        edges[0].say.send_replace(Some(order));
+        if may {
+            let is_debug = |up: &Up| up.facts.log_level.as_deref() == Some("debug");
+            edges[0].until(|links| links.iter().all(is_debug)).await;
+        }
+        let loglevel = format!("\"loglevel\":\"{expected}\"");
+        assert!(status(port, "/status").await.unwrap().1.contains(&loglevel), "{setting:?}");
+    }
 }

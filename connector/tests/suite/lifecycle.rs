@@ -6,6 +6,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Full};
 use protocol::{
     control::{FromEdge, LinkRefusal, LinkRefusalCode},
+    head::PROBE_AUTHORITY,
     presence::Transport,
 };
 use tokio::sync::watch;
@@ -16,7 +17,21 @@ use crate::{
     over_both_carriers,
 };
 
-over_both_carriers!(a_shutdown_lets_requests_under_way_finish, a_drain_loses_no_request);
+over_both_carriers!(
+    the_connector_itself_answers_an_edge_that_asks_whether_requests_get_through,
+    a_shutdown_lets_requests_under_way_finish,
+    a_drain_loses_no_request
+);
+
+async fn the_connector_itself_answers_an_edge_that_asks_whether_requests_get_through(
+    transport: Transport,
+) {
+    let deployment = Deployment::over(transport).await;
+    let url = format!("http://{PROBE_AUTHORITY}/");
+    let request = Request::options(url).body(Empty::<Bytes>::new()).unwrap();
+    let answer = patiently(send_whole(&deployment.session(), request, |_| {})).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+}
 
 fn only(transport: Transport) -> Options {
     Options { transport_protocol: Some(transport.as_str().into()), ..Options::default() }
@@ -72,6 +87,7 @@ async fn every_metric_is_there_and_none_is_secret() {
         "postern_connector_link_up_total{transport=\"http2\",purpose=\"fill\"}",
         "postern_connector_requests_in_flight",
         "postern_connector_oldest_request_seconds",
+        "postern_connector_longest_stall_seconds",
         "postern_connector_requests_total{outcome=\"answered\"}",
         "postern_connector_requests_total{outcome=\"origin_dns\"}",
         "postern_connector_request_bytes_total",

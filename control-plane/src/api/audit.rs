@@ -37,10 +37,11 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 struct AuditEntry {
     /// Counts up from 1 in each tenant, without a gap.
     sequence: u64,
-    /// The deployment's generation that the change made.
+    /// The deployment's generation that the change made; of what edges need not hear of, such as a session, the
+    /// one that there was.
     generation: u64,
     at: Timestamp,
-    /// Who: a user, an edge or the deployment itself.
+    /// Who: a user, an edge, somebody who could not come in, or the deployment itself.
     #[schema(value_type = Object)]
     actor: Actor,
     /// What was done, such as `tunnel.create`.
@@ -104,7 +105,7 @@ struct Search {
     action: Option<String>,
     /// The whole subject.
     subject: Option<String>,
-    /// Part of the actor's e-mail address; `system` for the deployment itself.
+    /// Part of the actor's e-mail or network address; `system` for the deployment itself.
     actor: Option<String>,
     /// From this time on.
     #[param(value_type = Option<String>, format = DateTime)]

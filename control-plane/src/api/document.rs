@@ -139,6 +139,11 @@ fn refusals(
         refusals.extend([("401", "`bad_login`"), ("403", "`disabled`"), ("410", "`bad_link`")]);
         refusals.push(("429", "`too_many_logins`"));
     }
+    let hashing = ["/api/v1/session", "/api/v1/setup", "/api/v1/me/password", "/api/v1/tenants"];
+    let is_of_users = path.starts_with("/api/v1/users") && operation.request_body.is_some();
+    if is_change && operation.request_body.is_some() && (hashing.contains(&path) || is_of_users) {
+        refusals.push(("503", "`busy`"));
+    }
     match path {
         "/api/v1/me/password" => refusals.push(("429", "`too_many_logins`")),
         "/api/v1/events" => refusals.push(("429", "`too_many_streams`")),

@@ -5,6 +5,7 @@ use std::{
     fmt,
     marker::PhantomData,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use axum::{
@@ -17,6 +18,7 @@ use protocol::{
     credential::ApiKey,
     id::{ApiKeyId, TeamId, TenantId, UserId},
 };
+use room::{Place, Source};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -25,7 +27,11 @@ use serde::{
 use super::problem::Problem;
 use crate::{
     app::{App, Shared},
-    auth::session::{self, SessionId},
+    auth::{
+        password::Asker,
+        session::{self, SessionId},
+    },
+    failures::Failure,
     store::{
         self, Change, Read,
         audit::{Actor, Entry},
@@ -46,7 +52,9 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
             Err(JsonRejection::BytesRejection(error))
                 if error.status() == StatusCode::PAYLOAD_TOO_LARGE =>
             {
-                Err(Problem::too_large("a request's body has at most 1 MiB"))
+                Err(Problem::too_large(
+                    "a request's body has at most 1 MiB, that of a login 16 KiB",
+                ))
             }
             Err(error) => Err(Problem::invalid(error.body_text())),
         }
@@ -117,18 +125,33 @@ pub(crate) struct Caller {
     pub(crate) session: Option<SessionId>,
     /// With a session there is none.
     pub(crate) key: Option<ApiKeyId>,
+    /// From where the request comes.
+    pub(crate) source: Source,
 }
 
 /// From where a request comes, and by which program.
 pub(crate) struct Client {
-    ip: Option<IpAddr>,
+    ip: IpAddr,
     /// In the program's own words.
     pub(crate) user_agent: String,
 }
 
-/// The other end of a connection, as `api::connection` notes it.
-#[derive(Clone, Copy)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+/// The other end of a connection, as `api::serve` notes it.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    place: Arc<Place>,
+}
+
+impl Peer {
+    pub(crate) fn new(address: SocketAddr, place: Arc<Place>) -> Self {
+        Self { address, place }
+    }
+
+    fn of(parts: &Parts) -> &Self {
+        parts.extensions.get().expect("every request comes over a connection, which notes its peer")
+    }
+}
 
 /// Longest description of a program that is kept, in characters.
 const MAX_USER_AGENT: usize = 256;
@@ -137,26 +160,27 @@ impl FromRequestParts<Shared> for Client {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
-        let peer = parts.extensions.get::<Peer>();
+        let ip = Peer::of(parts).address.ip().to_canonical();
         let words = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
         let user_agent = words.unwrap_or_default().chars().take(MAX_USER_AGENT).collect();
-        Ok(Self { ip: peer.map(|peer| peer.0.ip().to_canonical()), user_agent })
+        Ok(Self { ip, user_agent })
     }
 }
 
 impl Client {
-    /// Its address, for people.
-    pub(crate) fn address(&self) -> String {
-        self.ip.map(|ip| ip.to_string()).unwrap_or_default()
+    /// Its address.
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.ip
     }
 
-    /// All that one sender has at hand: an IPv4 address, or the 64 bits of an IPv6 network.
-    pub(crate) fn network(&self) -> String {
-        match self.ip {
-            Some(IpAddr::V6(ip)) => format!("{:x?}", &ip.segments()[..4]),
-            Some(IpAddr::V4(ip)) => ip.to_string(),
-            None => String::new(),
-        }
+    /// Its address, for people.
+    pub(crate) fn address(&self) -> String {
+        self.ip.to_string()
+    }
+
+    /// What it shares with others behind the same address.
+    pub(crate) fn source(&self) -> Source {
+        self.ip.into()
     }
 }
 
@@ -164,35 +188,48 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
+        let peer = Peer::of(parts);
+        let (ip, source) = (peer.address.ip().to_canonical(), peer.address.ip().into());
         if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
-            let (user, key) = by_key(app, value.as_bytes()).await?;
-            return Ok(Self { user, session: None, key: Some(key) });
+            let (user, key) = by_key(app, value.as_bytes(), ip).await?;
+            peer.place.prove();
+            return Ok(Self { user, session: None, key: Some(key), source });
         }
         let session = SessionId::from_headers(&parts.headers, app.secure_cookies)
             .ok_or_else(|| Problem::unauthenticated("there is neither a session nor an API key"))?;
         let user = by_session(app, &session).await?;
+        peer.place.prove();
         if !parts.method.is_safe() && !session.allows(&parts.headers) {
             return Err(Problem::bad_csrf());
         }
-        Ok(Self { user, session: Some(session), key: None })
+        Ok(Self { user, session: Some(session), key: None, source })
     }
 }
 
-async fn by_key(app: &App, authorization: &[u8]) -> Result<(User, ApiKeyId), Problem> {
-    let refused = || Problem::unauthenticated("the API key is not valid, or was revoked");
+async fn by_key(app: &App, authorization: &[u8], ip: IpAddr) -> Result<(User, ApiKeyId), Problem> {
+    let refused = |tenant, key: Option<ApiKeyId>, reason| {
+        let subject = key.map(|key| key.to_string()).unwrap_or_default();
+        app.failures.note(Failure { tenant, action: "api_key.fail", subject, ip, reason });
+        Problem::unauthenticated("the API key is not valid, or was revoked")
+    };
     let text = authorization
         .split_at_checked(b"Bearer ".len())
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "))
         .and_then(|(_, key)| std::str::from_utf8(key.trim_ascii()).ok())
-        .ok_or_else(refused)?;
-    let key = ApiKey::decode(text).map_err(|_| refused())?;
+        .ok_or_else(|| refused(None, None, "malformed"))?;
+    let key = ApiKey::decode(text).map_err(|_| refused(None, None, "malformed"))?;
     let mut db = app.store.read().await?;
-    let row = store::api_key::find(&mut db, key.id).await?.ok_or_else(refused)?;
-    if !row.digest.matches(&key.secret) || row.revoked_ms.is_some() {
-        return Err(refused());
-    }
-    let user = store::user::by_id(&mut db, row.user).await?.ok_or_else(refused)?;
+    let row = store::api_key::find(&mut db, key.id).await?;
+    let row = row.ok_or_else(|| refused(None, Some(key.id), "unknown"))?;
+    let user = store::user::by_id(&mut db, row.user).await?;
+    let user = user.ok_or_else(|| refused(None, Some(key.id), "unknown"))?;
     drop(db);
+    if !row.digest.matches(&key.secret) {
+        return Err(refused(Some(user.tenant), Some(key.id), "wrong_secret"));
+    }
+    if row.revoked_ms.is_some() {
+        return Err(refused(Some(user.tenant), Some(key.id), "revoked"));
+    }
     if user.about.disabled_ms.is_some() {
         return Err(Problem::disabled());
     }
@@ -226,6 +263,11 @@ async fn by_session(app: &App, id: &SessionId) -> Result<User, Problem> {
 }
 
 impl Caller {
+    /// For work on a password on the caller's behalf.
+    pub(crate) fn asker(&self) -> Asker {
+        Asker::Known(self.source)
+    }
+
     pub(crate) fn tenant(&self) -> TenantId {
         self.user.tenant
     }

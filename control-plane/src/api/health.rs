@@ -1,7 +1,10 @@
 //! How well a tunnel is, and was.
 
 use axum::extract::State;
-use protocol::{health::Health, name::TunnelName};
+use protocol::{
+    health::{Cause, Health},
+    name::TunnelName,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -26,8 +29,45 @@ pub(super) struct HealthView {
     health: HealthWord,
     /// What is so, and what to do about it.
     reason: String,
+    /// The same for machines; empty while the word is `Healthy`, and for changes that were stored before
+    /// there were codes.
+    causes: Vec<CauseCode>,
     /// Since when the word holds.
     since: Timestamp,
+}
+
+/// What makes a tunnel anything but healthy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum CauseCode {
+    /// No connector ever ran with the tunnel's secret.
+    NeverConnected,
+    /// No connector runs.
+    NoConnector,
+    /// A connector lost its last link without a goodbye.
+    ConnectorVanished,
+    /// A connector does not hold all its links.
+    LinksMissing,
+    /// Requests are refused because too many are under way.
+    Crowded,
+    /// Links are up, and requests over them get no answer.
+    Stuck,
+    /// Something that only a newer control plane knows.
+    Unknown,
+}
+
+impl From<Cause> for CauseCode {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::NeverConnected => Self::NeverConnected,
+            Cause::NoConnector => Self::NoConnector,
+            Cause::ConnectorVanished => Self::ConnectorVanished,
+            Cause::LinksMissing => Self::LinksMissing,
+            Cause::Crowded => Self::Crowded,
+            Cause::Stuck => Self::Stuck,
+            Cause::Unknown => Self::Unknown,
+        }
+    }
 }
 
 /// The four words.
@@ -35,7 +75,7 @@ pub(super) struct HealthView {
 pub(super) enum HealthWord {
     /// Every connector holds all its links.
     Healthy,
-    /// Serving, but a link or a replica is missing.
+    /// Serving, but a link or a replica is missing, or requests do not get through.
     Degraded,
     /// Never connected.
     Inactive,
@@ -72,7 +112,12 @@ impl HealthView {
 
 impl From<HealthRow> for HealthView {
     fn from(row: HealthRow) -> Self {
-        Self { health: row.health.into(), reason: row.reason, since: Timestamp(row.since_ms) }
+        Self {
+            health: row.health.into(),
+            reason: row.reason,
+            causes: row.causes.into_iter().map(CauseCode::from).collect(),
+            since: Timestamp(row.since_ms),
+        }
     }
 }
 

@@ -74,13 +74,13 @@ async fn try_once(app: Shared, request: Request, next: Next) -> Result<Response,
     }
     let is_harmless = HARMLESS.iter().any(|path| parts.uri.path().starts_with(path));
     let request = Request::from_parts(parts, Body::from(body));
-    // A task of its own: a client that goes away must not leave the key claimed. It ends like any other
-    // request, by the deadlines of what it waits for.
-    let task = tokio::spawn(async move {
+    // A client that goes away must not leave the key claimed.
+    let requests = app.requests.clone();
+    let settled = requests.finish(async move {
         let response = next.run(request).await;
         settle(&app, &claim, response, is_harmless).await
     });
-    task.await.unwrap_or_else(|_| Err(Problem::timeout()))
+    settled.await.unwrap_or_else(|| Err(Problem::timeout()))
 }
 
 /// Claims the key for this request, unless it is known already.

@@ -51,6 +51,9 @@ codes! {
     TooManyLogins "too_many_logins" TOO_MANY_REQUESTS
         "Too many failed logins"
         "Wait; each failure doubles the time, up to 15 minutes.";
+    Busy "busy" SERVICE_UNAVAILABLE
+        "Too many passwords are being checked"
+        "Try again after the time in Retry-After.";
     BadLink "bad_link" GONE
         "The link does not work"
         "A link works once and expires. Each start of Postern prints a new set-up link until a password is chosen.";
@@ -201,7 +204,7 @@ impl Problem {
 
     pub(crate) fn too_many_logins(wait_ms: u64) -> Self {
         let wait_s = wait_ms.div_ceil(1000);
-        let detail = format!("the account can be tried again in {wait_s} s");
+        let detail = format!("the account can be tried again from here in {wait_s} s");
         Self { retry_after_s: Some(wait_s), ..Self::new(Code::TooManyLogins, detail) }
     }
 
@@ -354,6 +357,10 @@ impl From<store::Error> for Problem {
 
 impl From<password::Error> for Problem {
     fn from(error: password::Error) -> Self {
+        if matches!(error, password::Error::Busy) {
+            let detail = "each of them takes a while, and as many wait as may wait";
+            return Self { retry_after_s: Some(2), ..Self::new(Code::Busy, detail) };
+        }
         tracing::error!(error = &error as &dyn std::error::Error, "a password was not hashed");
         Self::internal()
     }

@@ -18,7 +18,11 @@ use super::{
 };
 use crate::{
     app::{App, Shared},
-    auth::session::{self, SessionId},
+    auth::{
+        password::{self, Asker},
+        session::{self, SessionId},
+    },
+    failures::Failure,
     options::MAX_PASSWORD,
     store::{
         self, Change,
@@ -70,22 +74,41 @@ async fn log_in(
         return Err(Problem::bad_login());
     }
     let (email, now_ms) = (body.email.trim().to_lowercase(), app.clock.now_ms());
-    app.logins.begin(&email, now_ms).map_err(Problem::too_many_logins)?;
+    let source = client.source();
+    app.logins.begin(&email, source, now_ms).map_err(Problem::too_many_logins)?;
     let mut db = app.store.read().await?;
     let user = store::user::by_email(&mut db, &email).await?;
+    let is_known = match &user {
+        Some(user) => store::login_source::is_known(&mut db, user.id, source, now_ms).await?,
+        None => false,
+    };
     drop(db);
+    if !is_known {
+        app.logins.begin_from_anywhere(&email, now_ms).map_err(Problem::too_many_logins)?;
+    }
     let hash = user.as_ref().and_then(User::password_hash);
-    let is_right = app.passwords.verify(body.password, hash).await?;
-    let Some(user) = user.filter(|_| is_right) else {
-        tracing::info!("a login failed");
+    let asker = Asker::Stranger(source);
+    let is_right = match app.passwords.verify(body.password, hash, asker).await {
+        // It was no failure of whoever tried.
+        Err(password::Error::Busy) => {
+            app.logins.succeeded(&email, source);
+            return Err(password::Error::Busy.into());
+        }
+        verified => verified?,
+    };
+    let Some(user) = user.as_ref().filter(|_| is_right) else {
+        let reason = if user.is_some() { "wrong_password" } else { "unknown_account" };
+        let tenant = user.map(|user| user.tenant);
+        let (action, ip) = ("session.fail", client.ip());
+        app.failures.note(Failure { tenant, action, subject: email, ip, reason });
         return Err(Problem::bad_login());
     };
-    app.logins.succeeded(&email);
+    app.logins.succeeded(&email, source);
     if user.about.disabled_ms.is_some() {
         return Err(Problem::disabled());
     }
-    let change = app.store.change().await?;
-    begin(&app, change, user, &client, "session.begin").await
+    let change = app.store.record().await?;
+    begin(&app, change, user.clone(), &client, "session.begin").await
 }
 
 /// Begins a session as the last part of a change.
@@ -106,6 +129,7 @@ pub(super) async fn begin(
     };
     store::session::insert(&mut change, &id.digest(), &row).await?;
     store::user::came_in(&mut change, user.id, now_ms).await?;
+    store::login_source::used(&mut change, user.id, client.source(), now_ms).await?;
     let entry = Entry {
         tenant: user.tenant,
         actor: Actor::User { id: user.id, email: user.email.clone() },
@@ -126,7 +150,7 @@ pub(super) async fn begin(
 )]
 async fn log_out(State(app): State<Shared>, caller: Caller) -> Result<impl IntoResponse, Problem> {
     if let Some(id) = &caller.session {
-        let mut change = app.store.change().await?;
+        let mut change = app.store.record().await?;
         store::session::delete(&mut change, &id.digest()).await?;
         let email = caller.user.email.clone();
         change.commit(caller.entry(&app, "session.end", email, serde_json::Value::Null)).await?;
@@ -198,16 +222,28 @@ struct ChangePassword {
 async fn change_password(
     State(app): State<Shared>,
     caller: Caller,
+    client: Client,
     Json(body): Json<ChangePassword>,
 ) -> Result<StatusCode, Problem> {
     let email = caller.user.email.as_str();
     new_password(&body.new)?;
-    app.logins.begin(email, app.clock.now_ms()).map_err(Problem::too_many_logins)?;
-    if !app.passwords.verify(body.current, caller.user.password_hash()).await? {
+    // Apart from logins, of which strangers have a say: here whoever asks has a session or a key.
+    let (account, now_ms) = (format!("password of {}", caller.user.id), app.clock.now_ms());
+    app.logins.begin(&account, caller.source, now_ms).map_err(Problem::too_many_logins)?;
+    app.logins.begin_from_anywhere(&account, now_ms).map_err(Problem::too_many_logins)?;
+    let hash = caller.user.password_hash();
+    if !app.passwords.verify(body.current, hash, caller.asker()).await? {
+        app.failures.note(Failure {
+            tenant: Some(caller.tenant()),
+            action: "session.fail",
+            subject: email.to_owned(),
+            ip: client.ip(),
+            reason: "wrong_current_password",
+        });
         return Err(Problem::bad_login());
     }
-    app.logins.succeeded(email);
-    let hash = app.passwords.hash(body.new).await?;
+    app.logins.succeeded(&account, caller.source);
+    let hash = app.passwords.hash(body.new, caller.asker()).await?;
     let mut change = app.store.change().await?;
     store::user::set_password(&mut change, caller.user.id, &hash).await?;
     store::session::delete_of(&mut change, caller.user.id).await?;
@@ -276,7 +312,7 @@ async fn end_session(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let mut change = app.store.change().await?;
+    let mut change = app.store.record().await?;
     let sessions = store::session::list(&mut change, caller.user.id).await?;
     let digest = sessions.into_iter().map(|(digest, _)| digest);
     let digest = digest.into_iter().find(|digest| session::public_id(digest) == id);

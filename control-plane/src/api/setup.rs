@@ -17,7 +17,11 @@ use super::{
 };
 use crate::{
     app::{App, Shared},
-    auth::one_time::{LinkSecret, SIGN_IN_MS},
+    auth::{
+        one_time::{LinkSecret, SIGN_IN_MS},
+        password::Asker,
+    },
+    failures::Failure,
     store::{
         self, Read,
         one_time_link::{self, OneTimeLink, Purpose},
@@ -100,7 +104,7 @@ async fn set_up(
     let mut db = app.store.read().await?;
     find(&app, &mut db, &client, secret, Purpose::SetUp).await?;
     drop(db);
-    let hash = app.passwords.hash(body.password).await?;
+    let hash = app.passwords.hash(body.password, Asker::Known(client.source())).await?;
     let mut change = app.store.change().await?;
     let (_, (_, user)) = find(&app, &mut change, &client, body.secret, Purpose::SetUp).await?;
     store::user::set_password(&mut change, user.id, &hash).await?;
@@ -119,7 +123,12 @@ async fn sign_in_by_link(
     client: Client,
     Json(body): Json<ByLink>,
 ) -> Result<impl IntoResponse, Problem> {
-    let mut change = app.store.change().await?;
+    // Nobody waits for a stranger: the link is checked before anything is written, and once more where nobody can
+    // come between.
+    let mut db = app.store.read().await?;
+    find(&app, &mut db, &client, body.secret.clone(), Purpose::SignIn).await?;
+    drop(db);
+    let mut change = app.store.record().await?;
     let (digest, (_, user)) =
         find(&app, &mut change, &client, body.secret, Purpose::SignIn).await?;
     one_time_link::delete(&mut change, &digest).await?;
@@ -158,12 +167,15 @@ async fn find(
     purpose: Purpose,
 ) -> Result<(String, (OneTimeLink, User)), Problem> {
     let now_ms = app.clock.now_ms();
-    let sender = format!("link {}", client.network());
-    app.logins.begin(&sender, now_ms).map_err(Problem::too_many_logins)?;
+    app.logins.begin("link", client.source(), now_ms).map_err(Problem::too_many_logins)?;
     let digest = LinkSecret::new(secret).digest();
-    let link = one_time_link::find(db, &digest, purpose, now_ms).await?;
-    let link = link.ok_or_else(Problem::bad_link)?;
-    let user = store::user::by_id(db, link.user).await?.ok_or_else(Problem::bad_link)?;
-    app.logins.succeeded(&sender);
+    let refused = || {
+        let (action, ip, reason) = ("one_time_link.fail", client.ip(), "unknown_or_used");
+        app.failures.note(Failure { tenant: None, action, subject: String::new(), ip, reason });
+        Problem::bad_link()
+    };
+    let link = one_time_link::find(db, &digest, purpose, now_ms).await?.ok_or_else(refused)?;
+    let user = store::user::by_id(db, link.user).await?.ok_or_else(refused)?;
+    app.logins.succeeded("link", client.source());
     Ok((digest, (link, user)))
 }

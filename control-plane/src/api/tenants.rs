@@ -115,7 +115,7 @@ async fn create_tenant(
         tenant: tenant.id,
         is_operator_tenant: false,
         email: email(&body.owner_email)?,
-        password_hash: app.passwords.hash(body.owner_password).await?,
+        password_hash: app.passwords.hash(body.owner_password, caller.asker()).await?,
         is_owner: true,
         permissions: BTreeSet::new(),
         created_ms: now_ms,

@@ -5,7 +5,7 @@ use http::StatusCode;
 use protocol::{
     access::Decision,
     health,
-    id::{ConnectorId, EdgeId, TeamId, TunnelId},
+    id::{ConnectorId, EdgeId, KeyId, TeamId, TunnelId},
     name::TunnelName,
     presence::Transport,
 };
@@ -144,6 +144,12 @@ struct ConnectorBody {
     /// Digest of the policy of its own that it obeys: as long as it stays the same, so do the rules.
     /// Without one it has no policy.
     policy: Option<String>,
+    /// When it started, by its own clock; connectors before 0.2 do not say.
+    started_at: Option<Timestamp>,
+    /// How much it logs: `error`, `warn`, `info`, `debug` or `trace`.
+    log_level: Option<String>,
+    /// Its own setting lets the cloud change how much it logs.
+    log_level_from_cloud: bool,
     links: Vec<LinkBody>,
     /// When its last link was lost without a goodbye.
     vanished_at: Option<Timestamp>,
@@ -159,6 +165,9 @@ struct LinkBody {
     /// `quic` or `http2`.
     #[schema(value_type = String)]
     transport: Transport,
+    /// The secret that opened it.
+    #[schema(value_type = Uuid)]
+    secret: KeyId,
     /// Round-trip time in microseconds, once measured.
     rtt_us: Option<u64>,
     since: Timestamp,
@@ -176,6 +185,7 @@ impl ConnectorBody {
                 region: edge.map(|edge| edge.link.region.to_string()),
                 edge: id,
                 transport: link.transport,
+                secret: link.key,
                 rtt_us: link.rtt_us,
                 since: Timestamp(link.since_ms),
                 remote: link.remote,
@@ -188,6 +198,9 @@ impl ConnectorBody {
             host: view.facts.host,
             platform: view.facts.platform,
             policy: view.facts.policy,
+            started_at: view.facts.started_ms.map(Timestamp),
+            log_level: view.facts.log_level,
+            log_level_from_cloud: view.facts.log_level_from_cloud,
             vanished_at: view.vanished_ms.map(Timestamp),
         }
     }
@@ -392,6 +405,6 @@ pub(super) async fn find(
 pub(super) fn health_of(app: &App, tunnel: &Tunnel) -> HealthRow {
     app.presence.state().health(tunnel.id).unwrap_or_else(|| {
         let verdict = health::derive(tunnel.ever_connected, &[], app.clock.now_ms());
-        HealthRow { since_ms: tunnel.created_ms, health: verdict.health, reason: verdict.reason }
+        HealthRow::new(tunnel.created_ms, verdict)
     })
 }

@@ -167,7 +167,7 @@ async fn create_user(
         tenant: caller.tenant(),
         is_operator_tenant: caller.user.is_operator_tenant,
         email: email(&body.email)?,
-        password_hash: app.passwords.hash(body.password).await?,
+        password_hash: app.passwords.hash(body.password, caller.asker()).await?,
         is_owner: body.is_owner,
         permissions: body.permissions,
         created_ms: app.clock.now_ms(),
@@ -222,7 +222,7 @@ async fn update_user(
         None => None,
         Some(password) => {
             new_password(&password)?;
-            Some(app.passwords.hash(password).await?)
+            Some(app.passwords.hash(password, caller.asker()).await?)
         }
     };
     let mut change = app.store.change().await?;

@@ -6,17 +6,22 @@ use std::{collections::BTreeSet, net::SocketAddr};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use protocol::join::{JoinRequest, JoinResponse, JoinToken};
+use protocol::{
+    id::JoinTokenId,
+    join::{JoinRequest, JoinResponse, JoinToken},
+};
 
 use super::{Body, full};
 use crate::{
     api::problem::Problem,
     app::App,
+    failures::Failure,
     random,
     store::{
         self,
         audit::{Actor, Entry},
         edge::Edge,
+        join_token::JoinTokenRow,
     },
 };
 
@@ -46,18 +51,33 @@ pub(super) async fn handle(
 }
 
 async fn join(app: &App, peer: SocketAddr, request: JoinRequest) -> Result<JoinResponse, Problem> {
-    let refused = || {
+    let refused = |id: Option<JoinTokenId>, reason| {
+        let subject = id.map(|id| id.to_string()).unwrap_or_default();
+        let (action, ip) = ("edge.join_fail", peer.ip());
+        app.failures.note(Failure { tenant: None, action, subject, ip, reason });
         Problem::unauthenticated(
             "the join token is not valid, has expired or was revoked: make a new one",
         )
     };
-    let token = JoinToken::decode(&request.token).map_err(|_| refused())?;
+    let token = JoinToken::decode(&request.token).map_err(|_| refused(None, "malformed"))?;
     let now_ms = app.clock.now_ms();
+    let judge = |row: Option<JoinTokenRow>| {
+        let reason = match row {
+            None => "unknown",
+            Some(row) if !row.digest.matches(&token.secret) => "wrong_secret",
+            Some(row) if row.revoked_ms.is_some() => "revoked",
+            Some(row) if row.expires_ms <= now_ms => "expired",
+            Some(_) => return Ok(()),
+        };
+        Err(refused(Some(token.id), reason))
+    };
+    // Nobody waits for a stranger: it is judged before anything is written, and once more where nobody can come
+    // between.
+    let mut db = app.store.read().await?;
+    judge(store::join_token::find(&mut db, token.id).await?)?;
+    drop(db);
     let mut change = app.store.change().await?;
-    let row = store::join_token::find(&mut change, token.id).await?.ok_or_else(refused)?;
-    if !row.digest.matches(&token.secret) || row.revoked_ms.is_some() || row.expires_ms <= now_ms {
-        return Err(refused());
-    }
+    judge(store::join_token::find(&mut change, token.id).await?)?;
     let edges = store::edge::list(&mut change).await?;
     let known = edges.into_iter().find(|edge| edge.link.address == request.link.address);
     let edge = Edge {

@@ -22,13 +22,14 @@ use protocol::{
     control::Facts,
     health::{self, ConnectorState, Health, MISSING_FOR_MS},
     id::{ConnectorId, EdgeId, TunnelId},
-    presence::{LEASE_MS, LinkDown, LinkPresence, Report},
+    presence::{LEASE_MS, LinkDown, LinkPresence, Report, Strain},
 };
 
 use shared::Heard;
 use tracked::{Connector, Tracked};
 
 use crate::store::{
+    connector_order::Forgotten,
     edge_presence::LinksVersion,
     presence::{ConnectorRow, HealthRow, TunnelPresence},
 };
@@ -224,11 +225,7 @@ impl State {
     fn link_up(&mut self, edge: EdgeId, mut link: LinkPresence, now_ms: u64) {
         link.facts = link.facts.clean();
         let tracked = self.tunnels.entry(link.tunnel).or_insert_with(|| {
-            Tracked::new(HealthRow {
-                since_ms: now_ms,
-                health: Health::Inactive,
-                reason: health::derive(false, &[], now_ms).reason,
-            })
+            Tracked::new(HealthRow::new(now_ms, health::derive(false, &[], now_ms)))
         });
         let connector = tracked.connectors.entry(link.connector).or_insert_with(|| Connector {
             facts: Facts::default(),
@@ -248,7 +245,12 @@ impl State {
             self.touched.insert(link.tunnel);
         }
         let edge = self.edges.entry(edge).or_default();
-        edge.links_version += u64::from(is_news);
+        let known = edge.links.get(&link_key(&link));
+        let is_strained = known.is_some_and(|known| known.strain != link.strain);
+        if is_strained {
+            self.touched.insert(link.tunnel);
+        }
+        edge.links_version += u64::from(is_news || is_strained);
         if is_news {
             edge.goodbyes.retain(|down| down_key(down) != link_key(&link));
         }
@@ -287,6 +289,7 @@ impl State {
     }
 
     fn judge(&mut self, touched: HashSet<TunnelId>, now_ms: u64) {
+        let edges = &self.edges;
         for id in touched {
             let Some(tracked) = self.tunnels.get_mut(&id) else { continue };
             let is_connecting = |c: &Connector| c.connecting_until_ms.is_some();
@@ -298,11 +301,20 @@ impl State {
             }
             let counted = tracked.connectors.iter().filter(|(_, state)| !is_connecting(state));
             let connectors: Vec<_> = counted
-                .map(|(&connector, state)| ConnectorState {
-                    connector,
-                    host: state.facts.host.clone(),
-                    links: state.slots(),
-                    vanished_at_ms: state.vanished_ms,
+                .map(|(&connector, state)| {
+                    let strains = state.links.iter().filter_map(|(slot, edge)| {
+                        edges.get(edge)?.links.get(&(id, connector, *slot))?.strain
+                    });
+                    let strains: Vec<Strain> = strains.collect();
+                    let stuck = strains.iter().filter(|strain| **strain == Strain::Stuck).count();
+                    ConnectorState {
+                        connector,
+                        host: state.facts.host.clone(),
+                        links: state.slots(),
+                        vanished_at_ms: state.vanished_ms,
+                        is_crowded: strains.contains(&Strain::Crowded),
+                        stuck_links: u8::try_from(stuck).unwrap_or(u8::MAX),
+                    }
                 })
                 .collect();
             let verdict = health::derive(true, &connectors, now_ms);
@@ -328,7 +340,7 @@ impl State {
                     "a tunnel's health changed"
                 );
             }
-            tracked.health = HealthRow { since_ms, health: verdict.health, reason: verdict.reason };
+            tracked.health = HealthRow::new(since_ms, verdict);
             tracked.unstored.push(tracked.health.clone());
             tracked.forget_oldest();
             self.dirty.insert(id);
@@ -373,6 +385,20 @@ impl State {
         self.dirty.remove(&tunnel);
         for edge in self.edges.values_mut() {
             edge.links.retain(|key, _| key.0 != tunnel);
+        }
+    }
+
+    /// Forgets a connector that had vanished when somebody said so.
+    pub(crate) fn forget_connector(&mut self, forgotten: Forgotten, now_ms: u64) {
+        let Forgotten { tunnel, connector, at_ms } = forgotten;
+        let Some(tracked) = self.tunnels.get_mut(&tunnel) else { return };
+        // Others may have noticed a lease later, and their clocks differ.
+        let was_gone = |c: &Connector| c.vanished_ms.is_some_and(|at| at <= at_ms + LEASE_MS);
+        if tracked.connectors.get(&connector).is_some_and(was_gone) {
+            tracked.connectors.remove(&connector);
+            self.dirty.insert(tunnel);
+            self.touched.insert(tunnel);
+            self.judge(HashSet::from([tunnel]), now_ms);
         }
     }
 

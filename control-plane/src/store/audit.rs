@@ -39,6 +39,8 @@ pub(crate) enum Actor {
     User { id: UserId, email: String },
     /// An edge that joins.
     Edge { address: String },
+    /// Somebody who could not come in.
+    Stranger { address: String },
     /// The deployment itself.
     System,
 }
@@ -111,7 +113,7 @@ impl Filter {
     fn fits(&self, entry: &Recorded) -> bool {
         let actor = match &entry.actor {
             Actor::User { email, .. } => email.as_str(),
-            Actor::Edge { address } => address.as_str(),
+            Actor::Edge { address } | Actor::Stranger { address } => address.as_str(),
             Actor::System => "system",
         };
         let area = entry.action.split('.').next();

@@ -10,11 +10,12 @@ use protocol::{
         ItemKey,
     },
     id::TunnelId,
+    order::Order,
 };
 
 use super::{
-    Change, Error, Read, Result, edge, generation, parsed, proxy_token, signed, text, token_key,
-    tunnel,
+    Change, Error, Read, Result, connector_order, edge, generation, parsed, proxy_token, signed,
+    text, token_key, tunnel,
 };
 
 /// Notes that edges must hear of this item, as of the change's generation.
@@ -42,6 +43,7 @@ pub(crate) async fn snapshot(db: &mut impl Read, now_ms: u64) -> Result<FeedMess
     items.extend(tokens.map(|row| Item::ProxyToken(row.into_feed())));
     let rows =
         sqlx::query("SELECT * FROM tunnel_key ORDER BY id").fetch_all(db.connection()).await?;
+    let mut orders = connector_order::all(db).await?;
     let mut keys: HashMap<TunnelId, Vec<FeedTunnelKey>> = HashMap::new();
     for row in &rows {
         keys.entry(parsed(row, "tunnel_id")?).or_default().push(feed_key(tunnel::read_key(row)?));
@@ -49,7 +51,8 @@ pub(crate) async fn snapshot(db: &mut impl Read, now_ms: u64) -> Result<FeedMess
     for row in &sqlx::query("SELECT * FROM tunnel").fetch_all(db.connection()).await? {
         let row = tunnel::read(row)?;
         let keys = keys.remove(&row.id).unwrap_or_default();
-        items.push(Item::Tunnel(feed_tunnel(row, keys)));
+        let orders = orders.remove(&row.id).unwrap_or_default();
+        items.push(Item::Tunnel(feed_tunnel(row, keys, orders)));
     }
     Ok(FeedMessage::Snapshot { generation, items })
 }
@@ -79,7 +82,8 @@ async fn item(db: &mut impl Read, key: &ItemKey, now_ms: u64) -> Result<Option<I
             None => None,
             Some(row) => {
                 let keys = tunnel::keys(db, *id).await?.into_iter().map(feed_key).collect();
-                Some(Item::Tunnel(feed_tunnel(row, keys)))
+                let orders = connector_order::of_tunnel(db, *id).await?;
+                Some(Item::Tunnel(feed_tunnel(row, keys, orders)))
             }
         },
         ItemKey::TokenKey(kid) => {
@@ -94,8 +98,9 @@ async fn item(db: &mut impl Read, key: &ItemKey, now_ms: u64) -> Result<Option<I
     })
 }
 
-fn feed_tunnel(row: tunnel::Tunnel, keys: Vec<FeedTunnelKey>) -> FeedTunnel {
-    FeedTunnel { id: row.id, tenant: row.tenant, name: row.name, access: row.access, keys }
+fn feed_tunnel(row: tunnel::Tunnel, keys: Vec<FeedTunnelKey>, orders: Vec<Order>) -> FeedTunnel {
+    let tunnel::Tunnel { id, tenant, name, access, .. } = row;
+    FeedTunnel { id, tenant, name, access, keys, orders }
 }
 
 fn feed_key(key: tunnel::TunnelKey) -> FeedTunnelKey {

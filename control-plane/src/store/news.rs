@@ -20,6 +20,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// What a transaction has changed that others are to hear of.
 pub(super) enum News<'a> {
     Generation(u64),
+    /// The audit log has entries without a generation of their own.
+    Audit,
     Presence,
     /// Only for those who watch: nothing looks for what was lost.
     Run(&'a RunNews),
@@ -29,6 +31,7 @@ pub(super) enum News<'a> {
 pub(super) async fn tell(db: &mut impl Write, news: &News<'_>) -> Result<()> {
     let sql = match news {
         News::Generation(generation) => format!("NOTIFY {}, '{generation}'", postgres::GENERATION),
+        News::Audit => format!("NOTIFY {}", postgres::AUDIT),
         News::Presence => format!("NOTIFY {}", postgres::PRESENCE),
         // Ids and a status: nothing in the JSON needs quoting.
         News::Run(run) => format!("NOTIFY {}, '{}'", postgres::RUN, to_json(run)),
@@ -60,6 +63,7 @@ impl Store {
             let payload = notification.payload();
             match notification.channel() {
                 postgres::GENERATION => payload.parse().map_or((), |g| self.announce(g)),
+                postgres::AUDIT => self.announce_audit(),
                 postgres::RUN => serde_json::from_str(payload).map_or((), |r| self.announce_run(r)),
                 _ => self.expect_presence(),
             }

@@ -3,7 +3,7 @@
 
 use protocol::{
     control::Facts,
-    health::Health,
+    health::{Cause, Health, Verdict},
     id::{ConnectorId, KeyId, TunnelId},
 };
 
@@ -29,6 +29,14 @@ pub(crate) struct HealthRow {
     pub(crate) since_ms: u64,
     pub(crate) health: Health,
     pub(crate) reason: String,
+    pub(crate) causes: Vec<Cause>,
+}
+
+impl HealthRow {
+    pub(crate) fn new(since_ms: u64, verdict: Verdict) -> Self {
+        let Verdict { health, reason, causes } = verdict;
+        Self { since_ms, health, reason, causes }
+    }
 }
 
 /// Changes of health that are kept of each tunnel.
@@ -73,14 +81,16 @@ pub(crate) async fn store(db: &mut impl Write, presence: &TunnelPresence) -> Res
     }
     for row in &presence.health {
         sqlx::query(
-            "INSERT INTO health (tunnel_id, since_ms, health, reason) VALUES ($1, $2, $3, $4)
+            "INSERT INTO health (tunnel_id, since_ms, health, reason, causes)
+             VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (tunnel_id, since_ms) DO UPDATE SET health = excluded.health,
-                 reason = excluded.reason",
+                 reason = excluded.reason, causes = excluded.causes",
         )
         .bind(tunnel.as_str())
         .bind(signed(row.since_ms))
         .bind(row.health.as_str())
         .bind(row.reason.as_str())
+        .bind(to_json(&row.causes))
         .execute(db.connection())
         .await?;
     }
@@ -144,5 +154,10 @@ pub(crate) async fn history(
 fn read_health(row: &sqlx::any::AnyRow) -> Result<HealthRow> {
     let health = serde_json::from_value(text(row, "health")?.into())
         .map_err(|_| super::Error::Unreadable("health"))?;
-    Ok(HealthRow { since_ms: unsigned(row, "since_ms")?, health, reason: text(row, "reason")? })
+    Ok(HealthRow {
+        since_ms: unsigned(row, "since_ms")?,
+        health,
+        reason: text(row, "reason")?,
+        causes: json(row, "causes")?,
+    })
 }

@@ -1,18 +1,20 @@
 //! A small HTTP client for the API: one connection for each request.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 #[derive(Clone)]
 pub struct Client {
     pub address: SocketAddr,
     pub headers: Vec<(&'static str, String)>,
+    /// The address to come from, if not the one that the system picks.
+    pub from: Option<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -48,11 +50,12 @@ impl Answer {
 
 impl Client {
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, headers: Vec::new() }
+        Self { address, headers: Vec::new(), from: None }
     }
 
     pub fn with_key(&self, key: &str) -> Self {
-        Self { address: self.address, headers: vec![("authorization", format!("Bearer {key}"))] }
+        let headers = vec![("authorization", format!("Bearer {key}"))];
+        Self { headers, ..self.clone() }
     }
 
     pub async fn try_log_in(&self, email: &str, password: &str) -> Answer {
@@ -98,7 +101,14 @@ impl Client {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         let request = request.body(Full::new(Bytes::from(body.unwrap_or_default()))).unwrap();
-        let stream = TcpStream::connect(self.address).await.unwrap();
+        let stream = match self.from {
+            None => TcpStream::connect(self.address).await.unwrap(),
+            Some(from) => {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind((from, 0).into()).unwrap();
+                socket.connect(self.address).await.unwrap()
+            }
+        };
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         let exchange = async {

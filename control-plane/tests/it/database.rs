@@ -75,6 +75,18 @@ impl Database {
         rows
     }
 
+    /// Keeps every writer waiting until it is dropped.
+    pub async fn lock(&self) -> AnyConnection {
+        sqlx::any::install_default_drivers();
+        let mut connection = AnyConnection::connect(&self.url()).await.unwrap();
+        let lock = match ENGINE {
+            Engine::Sqlite => "BEGIN IMMEDIATE",
+            Engine::Postgres => "BEGIN; SELECT generation FROM deployment WHERE id = 1 FOR UPDATE",
+        };
+        connection.execute(lock).await.unwrap();
+        connection
+    }
+
     /// A copy, while no control plane uses it.
     pub fn back_up(&self) -> Self {
         match self {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use control_plane::Clock;
 use protocol::{
     id::{ConnectorId, KeyId, TunnelId},
+    order::{LogLevel, Task},
     presence::{LinkDown, Report},
     secret::TunnelSecret,
 };
@@ -160,6 +161,77 @@ async fn a_lease_that_runs_out_takes_its_links_along() {
     assert_eq!(down["since"], "2027-01-15T08:00:31Z");
     scene.report_again(1).await;
     scene.wait_for("Healthy", "all 4").await;
+}
+
+fn connector_path(connector: u8) -> String {
+    let id = ConnectorId::from_bytes([connector; 16]);
+    format!("/api/v1/admin/tunnel/office/connectors/{id}")
+}
+
+#[tokio::test]
+async fn a_connector_that_has_vanished_can_be_forgotten_and_no_other() {
+    let scene = Scene::set().await;
+    scene.connect(1).await;
+    scene.connect(2).await;
+    scene.wait_for("Healthy", "").await;
+    scene.lose(1, &[0, 1, 2, 3], false).await;
+    scene.wait_for("Degraded", "host-1").await;
+    let owner = &scene.world.owner;
+    owner.delete(&connector_path(2)).await.expect_problem(409, "conflict");
+    owner.delete(&connector_path(1)).await.expect(204);
+    scene.wait_for("Healthy", "").await;
+    owner.delete(&connector_path(1)).await.expect_problem(404, "not_found");
+    let entries = owner.get("/api/v1/admin/tunnel/office/audit").await.expect(200);
+    let entry = &entries["items"][0];
+    assert_eq!(
+        (&entry["action"], &entry["detail"]["host"]),
+        (&json!("tunnel.forget_connector"), &json!("host-1"),)
+    );
+    eventually("it is forgotten for good", || async {
+        let world = owner.get("/api/v1/admin/tunnel/office").await.expect(200);
+        (world["connectors"].as_array()?.len() == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_asked_of_a_connector_reaches_its_edges() {
+    let scene = Scene::set().await;
+    scene.connect(1).await;
+    scene.connect(2).await;
+    scene.wait_for("Healthy", "").await;
+    let owner = &scene.world.owner;
+    let shown = owner.get("/api/v1/admin/tunnel/office").await.expect(200);
+    let told = &shown["connectors"][1];
+    assert_eq!((&told["log_level"], &told["log_level_from_cloud"]), (&json!("info"), &json!(true)));
+    assert_eq!(told["links"][0]["secret"], json!(scene.key));
+    let link = |slot: u8| format!("{}/links/{slot}", connector_path(2));
+    owner.post(&format!("{}/drain", link(1)), &json!({})).await.expect(200);
+    owner.delete(&link(2)).await.expect(200);
+    let level = |connector| format!("{}/log-level", connector_path(connector));
+    owner.put(&level(2), &json!({"level": "debug"})).await.expect(200);
+    owner.put(&level(1), &json!({"level": "debug"})).await.expect_problem(409, "conflict");
+    owner.put(&level(2), &json!({"level": "loud"})).await.expect_problem(422, "invalid");
+    owner.delete(&link(7)).await.expect_problem(404, "not_found");
+    owner.delete(&format!("{}/links/0", connector_path(9))).await.expect_problem(404, "not_found");
+
+    let mut feed = scene.edges[0].feed(None).await;
+    feed.next().await;
+    let since_ms = 1_700_000_000_000;
+    let tasks: Vec<_> =
+        feed.state.tunnels[&scene.tunnel].orders.iter().map(|order| order.task).collect();
+    assert_eq!(
+        tasks,
+        [
+            Task::LogLevel { level: LogLevel::Debug },
+            Task::CutLink { slot: 2, since_ms },
+            Task::DrainLink { slot: 1, since_ms },
+        ]
+    );
+    owner.delete(&link(3)).await.expect(200);
+    while feed.state.tunnels[&scene.tunnel].orders.len() < 4 {
+        feed.next().await;
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ pub mod proxy_tokens;
 pub mod restart;
 pub mod runner;
 pub mod runner_tunnel;
+pub mod strangers;
 pub mod tenancy;
 pub mod test_edge;
 pub mod traffic;

@@ -4,9 +4,13 @@
 use std::collections::BTreeMap;
 
 use http::Method;
+use protocol::{presence::Report, secret::TunnelSecret};
 use serde_json::{Value, json};
 
-use crate::{test_edge::TestEdge, world::World};
+use crate::{
+    test_edge::{TestEdge, link},
+    world::{World, eventually},
+};
 
 /// Operations of the deployment, for its operators only: another tenant's owner may not, whatever the
 /// address.
@@ -32,7 +36,17 @@ async fn whatever_belongs_to_another_tenant_does_not_exist() {
     let api_key = owner.post("/api/v1/api-keys", &json!({"name": "ci"})).await.expect(201);
     let token = json!({"name": "n8n", "team": team});
     let token = text(&owner.post("/api/v1/proxy-tokens", &token).await.expect(201)["id"]);
-    assert!(tunnel["secret"].is_string());
+    let secret = TunnelSecret::decode(tunnel["secret"].as_str().unwrap()).unwrap();
+    let presence = edge.presence();
+    let up = vec![link(secret.tunnel, secret.key, 2, 0)];
+    presence.report(Report { reset: true, up, ..Report::default() }).await;
+    let connector = eventually("the connector is known", || async {
+        let shown = owner.get("/api/v1/admin/tunnel/office").await.expect(200);
+        shown["connectors"][0]["id"].as_str().map(str::to_owned)
+    })
+    .await;
+    let of_connector = vec![("name", "office".to_owned()), ("connector", connector)];
+    let of_link = [of_connector.clone(), vec![("slot", "0".to_owned())]].concat();
 
     let stranger = world.other_tenant().await;
     let ids = BTreeMap::from([
@@ -52,6 +66,10 @@ async fn whatever_belongs_to_another_tenant_does_not_exist() {
             "/api/v1/admin/tunnel/{name}/secrets/{key}",
             vec![("name", "office".into()), ("key", key)],
         ),
+        ("/api/v1/admin/tunnel/{name}/connectors/{connector}", of_connector.clone()),
+        ("/api/v1/admin/tunnel/{name}/connectors/{connector}/log-level", of_connector),
+        ("/api/v1/admin/tunnel/{name}/connectors/{connector}/links/{slot}", of_link.clone()),
+        ("/api/v1/admin/tunnel/{name}/connectors/{connector}/links/{slot}/drain", of_link),
         ("/api/v1/admin/tunnel/{name}/audit", vec![("name", "office".into())]),
         ("/api/v1/me/sessions/{id}", vec![("id", session)]),
         ("/api/v1/workflows/{id}", vec![("id", workflow.clone())]),
@@ -66,6 +84,10 @@ async fn whatever_belongs_to_another_tenant_does_not_exist() {
         (("PATCH", "/api/v1/teams/{id}"), json!({"name": "mine"})),
         (("PATCH", "/api/v1/admin/tunnel/{name}"), json!({"display_name": "mine"})),
         (("PUT", "/api/v1/admin/tunnel/{name}/access"), json!({"mode": "any_team"})),
+        (
+            ("PUT", "/api/v1/admin/tunnel/{name}/connectors/{connector}/log-level"),
+            json!({"level": "debug"}),
+        ),
         (("PUT", "/api/v1/workflows/{id}"), json!({"name": "w", "actions": [action]})),
     ]);
     let document = serde_json::to_value(control_plane::openapi()).unwrap();

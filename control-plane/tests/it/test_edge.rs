@@ -206,7 +206,11 @@ pub fn link(tunnel: TunnelId, key: KeyId, connector: u8, slot: u8) -> LinkPresen
             host: format!("host-{connector}"),
             platform: "linux/x86_64".to_owned(),
             policy: Some("0123456789abcdef".repeat(4)),
+            log_level: Some("info".to_owned()),
+            log_level_from_cloud: connector == 2,
+            ..Facts::default()
         },
+        strain: None,
     }
 }
 

@@ -129,6 +129,35 @@ async fn links_at_both_make_one_health_with_one_history() {
 }
 
 #[tokio::test]
+async fn a_connector_that_is_forgotten_at_one_is_forgotten_at_both() {
+    let scene = Scene::set().await;
+    let presence = [scene.edges[0].presence(), scene.edges[1].presence()];
+    scene.connect(&presence[0], [0, 1]).await;
+    scene.connect(&presence[1], [2, 3]).await;
+    scene.wait_for("Healthy", "").await;
+    scene.leave(&presence[0], [0, 1], false).await;
+    scene.leave(&presence[1], [2, 3], false).await;
+    let connectors = async |world: &World, count: usize| {
+        eventually(&format!("{count} connectors have vanished"), || async {
+            let shown = world.owner.get("/api/v1/admin/tunnel/office").await.expect(200);
+            let all = shown["connectors"].as_array()?;
+            let has_vanished = |connector: &&Value| connector["vanished_at"].is_string();
+            (all.len() == count && all.iter().filter(has_vanished).count() == count).then_some(())
+        })
+        .await;
+    };
+    for world in [&scene.first, &scene.second] {
+        connectors(world, 1).await;
+    }
+    let id = ConnectorId::from_bytes([1; 16]);
+    let path = format!("/api/v1/admin/tunnel/office/connectors/{id}");
+    scene.second.owner.delete(&path).await.expect(204);
+    for world in [&scene.first, &scene.second] {
+        connectors(world, 0).await;
+    }
+}
+
+#[tokio::test]
 async fn an_edge_that_moves_to_the_other_stays_one_edge() {
     let scene = Scene::set().await;
     let old = scene.edges[0].presence();

@@ -119,6 +119,11 @@ impl World {
         Client::new(self.owner.address)
     }
 
+    /// Nobody, from another address of this machine.
+    pub fn stranger(&self, n: u8) -> Client {
+        Client { from: Some([127, 66, 0, n].into()), ..self.anonymous() }
+    }
+
     /// A user of the first tenant, logged in.
     pub async fn user(&self, email: &str, permissions: &[&str]) -> (String, Client) {
         let body = json!({"email": email, "password": "correct horse", "permissions": permissions});

@@ -15,18 +15,14 @@ use rustls::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{Certificate, Error, Files, HTTP1, HTTP2};
 
-/// A handshake must be over by then, from its first byte on.
+/// A handshake must be over by then. Each holds some 50 KiB at most; how many there may be is for whoever accepts.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
-/// Handshakes under way at once; more wait. Each stalled one is gone in time, so even as many stalled ones let 100 a
-/// second through; each holds some 50 KiB at most.
-const HANDSHAKES: usize = 512;
 /// How often files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// First byte of a TLS connection: the content type of a handshake (RFC 8446 §5.1). No HTTP request begins with it.
@@ -36,14 +32,12 @@ const TLS: u8 = 0x16;
 pub struct Port {
     acceptor: TlsAcceptor,
     shown: Arc<Shown>,
-    handshakes: Arc<Semaphore>,
 }
 
 /// A handshake that a client has begun.
 pub struct Handshake {
     acceptor: TlsAcceptor,
     deadline: Instant,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Port {
@@ -74,11 +68,7 @@ impl Port {
         config.alpn_protocols = protocols;
         // Sessions are resumed by what the client keeps: nothing here grows with their number.
         config.ticketer = Ticketer::new()?;
-        Ok(Self {
-            acceptor: TlsAcceptor::from(Arc::new(config)),
-            shown,
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
-        })
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), shown })
     }
 
     /// Shows another certificate from the next handshake on.
@@ -91,7 +81,6 @@ impl Port {
     /// # Errors
     /// When the client goes, or stays silent for 5 s.
     pub async fn begin(&self, socket: &TcpStream) -> io::Result<Option<Handshake>> {
-        let place = self.handshakes.clone().acquire_owned().await.map_err(io::Error::other)?;
         let deadline = Instant::now() + HANDSHAKE_WITHIN;
         let mut first = [0];
         let count = timeout_at(deadline, socket.peek(&mut first)).await.map_err(late)??;
@@ -99,7 +88,7 @@ impl Port {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let is_tls = first[0] == TLS;
-        Ok(is_tls.then(|| Handshake { acceptor: self.acceptor.clone(), deadline, _place: place }))
+        Ok(is_tls.then(|| Handshake { acceptor: self.acceptor.clone(), deadline }))
     }
 
     /// Shows what the files hold whenever that has changed, until the future is dropped. What cannot be used is said

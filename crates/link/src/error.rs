@@ -26,6 +26,8 @@ pub enum CloseReason {
     Shutdown,
     /// The handshake did not lead to a link.
     Refused,
+    /// An admin has cut the link.
+    Cut,
 }
 
 impl CloseReason {
@@ -38,6 +40,7 @@ impl CloseReason {
             Self::Unresponsive => "unresponsive",
             Self::Shutdown => "shutdown",
             Self::Refused => "refused",
+            Self::Cut => "cut",
         }
     }
 }

@@ -65,12 +65,13 @@ fn close_code(reason: CloseReason) -> VarInt {
         CloseReason::Unresponsive => 0x13,
         CloseReason::Shutdown => 0x14,
         CloseReason::Refused => 0x15,
+        CloseReason::Cut => 0x16,
     })
 }
 
 fn close_reason(code: VarInt) -> Option<CloseReason> {
-    use CloseReason::{Drained, Refused, Replaced, Revoked, Shutdown, Unresponsive};
-    [Drained, Revoked, Replaced, Unresponsive, Shutdown, Refused]
+    use CloseReason::{Cut, Drained, Refused, Replaced, Revoked, Shutdown, Unresponsive};
+    [Drained, Revoked, Replaced, Unresponsive, Shutdown, Refused, Cut]
         .into_iter()
         .find(|reason| close_code(*reason) == code)
 }

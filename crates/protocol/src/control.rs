@@ -24,6 +24,7 @@ use crate::{
     id::{ConnectorId, EdgeId, KeyId, TunnelId},
     key::Signature,
     name::RegionName,
+    order::LogLevel,
 };
 
 /// What an edge says.
@@ -63,6 +64,14 @@ pub enum FromEdge {
         /// Another process has taken the edge's place, at the same address: that is as good as elsewhere.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         successor: bool,
+    },
+    /// An admin wants the connector to log at another level. It does so if its own setting lets it, and if it has
+    /// not heard this order or a later one, by another link.
+    LogLevel {
+        /// The level.
+        level: LogLevel,
+        /// The order's number.
+        order: u64,
     },
     /// Answer to a [`FromConnector::Ping`].
     Pong {
@@ -140,6 +149,15 @@ pub struct Facts {
     /// Digest of the policy that it obeys ([`crate::policy::Policy::digest`]), if it has one of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+    /// When its process started, by its own clock, milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_ms: Option<u64>,
+    /// How much it logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<String>,
+    /// Does it obey [`FromEdge::LogLevel`]?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub log_level_from_cloud: bool,
 }
 
 impl Facts {
@@ -150,7 +168,7 @@ impl Facts {
     /// machine and are shown to people.
     pub fn clean(mut self) -> Self {
         let texts = [&mut self.version, &mut self.host, &mut self.platform];
-        for text in texts.into_iter().chain(&mut self.policy) {
+        for text in texts.into_iter().chain(&mut self.policy).chain(&mut self.log_level) {
             text.retain(|c| !c.is_control());
             while text.len() > Self::MAX_TEXT {
                 text.pop();
@@ -346,6 +364,10 @@ mod tests {
             &FromEdge::Drain { reconnect_in_ms: 0, deadline_ms: 30_000, successor: true },
             r#"{"type":"drain","reconnect_in_ms":0,"deadline_ms":30000,"successor":true}"#,
         );
+        golden(
+            &FromEdge::LogLevel { level: LogLevel::Debug, order: 9 },
+            r#"{"type":"log_level","level":"debug","order":9}"#,
+        );
         golden(&FromEdge::Pong { sequence: 7 }, r#"{"type":"pong","sequence":7}"#);
         golden(&FromEdge::Ping, r#"{"type":"ping"}"#);
         let hello = Hello {
@@ -359,7 +381,7 @@ mod tests {
                 version: "0.1.0".into(),
                 host: "h".into(),
                 platform: "linux/x86_64".into(),
-                policy: None,
+                ..Facts::default()
             },
             abilities: Abilities::OWN,
             probe: false,
@@ -382,8 +404,11 @@ mod tests {
                 host: "h".into(),
                 platform: "linux/x86_64".into(),
                 policy: Some("sha256:00".into()),
+                started_ms: Some(1_800_000_000_000),
+                log_level: Some("info".into()),
+                log_level_from_cloud: true,
             }),
-            r#"{"type":"facts","version":"0.1.0","host":"h","platform":"linux/x86_64","policy":"sha256:00"}"#,
+            r#"{"type":"facts","version":"0.1.0","host":"h","platform":"linux/x86_64","policy":"sha256:00","started_ms":1800000000000,"log_level":"info","log_level_from_cloud":true}"#,
         );
     }
 
@@ -420,12 +445,15 @@ mod tests {
             host: "h".repeat(999),
             platform: "ü".repeat(99),
             policy: Some("sha256:\n".into()),
+            log_level: Some("in\tfo".into()),
+            ..Facts::default()
         };
         let clean = facts.clean();
         assert_eq!(clean.version, "[31m1");
         assert_eq!(clean.host.len(), 128);
         assert_eq!(clean.platform.len(), 128);
         assert_eq!(clean.policy.unwrap(), "sha256:");
+        assert_eq!(clean.log_level.unwrap(), "info");
     }
 
     proptest! {

@@ -15,6 +15,7 @@ use crate::{
     id::{EdgeId, KeyId, ProxyTokenId, TeamId, TenantId, TunnelId, WorkflowId},
     key::PublicKey,
     name::TunnelName,
+    order::Order,
 };
 
 /// Path of the feed at the control plane's edge port; `?after=N` continues after generation N.
@@ -95,6 +96,9 @@ pub struct FeedTunnel {
     pub access: Access,
     /// Its secrets' public halves, revoked ones included.
     pub keys: Vec<FeedTunnelKey>,
+    /// What has been asked of its connectors of late.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<Order>,
 }
 
 /// The public half of a tunnel's secret.

@@ -49,6 +49,10 @@ pub enum Follows {
 #[error("malformed {0} in a message head")]
 pub struct HeadError(pub &'static str);
 
+/// The authority of a request that is for the connector itself, which answers at once: so an edge finds out
+/// whether requests get through a link. Nobody has the port 0, so an older connector refuses it at once.
+pub const PROBE_AUTHORITY: &str = "connector.invalid:0";
+
 /// Appends a HEAD frame for a request. Its URI is absolute, or an authority alone for CONNECT.
 pub fn encode_request(head: &request::Parts, follows: Follows, out: &mut BytesMut) {
     encode_frame(Kind::Head, out, |out| {

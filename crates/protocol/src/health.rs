@@ -13,7 +13,7 @@ pub const MISSING_FOR_MS: u64 = 60 * 60 * 1000;
 pub enum Health {
     /// Every connector holds all its links.
     Healthy,
-    /// Serving, but a link or a replica is missing.
+    /// Serving, but a link or a replica is missing, or requests do not get through.
     Degraded,
     /// Never connected.
     Inactive,
@@ -45,6 +45,31 @@ pub struct ConnectorState {
     /// When its last link was lost without a goodbye, milliseconds since 1970; `None` while it holds
     /// a link or after it said goodbye.
     pub vanished_at_ms: Option<u64>,
+    /// Edges refuse requests for its links because too many are under way.
+    pub is_crowded: bool,
+    /// Its links over which requests get no answer.
+    pub stuck_links: u8,
+}
+
+/// What makes a tunnel anything but healthy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// No connector ever ran with the tunnel's secret.
+    NeverConnected,
+    /// No connector runs.
+    NoConnector,
+    /// A connector lost its last link without a goodbye.
+    ConnectorVanished,
+    /// A connector does not hold all its links.
+    LinksMissing,
+    /// Requests are refused because too many are under way.
+    Crowded,
+    /// Links are up, and requests over them get no answer.
+    Stuck,
+    /// Something that only a newer version knows.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A word and its reason.
@@ -54,19 +79,18 @@ pub struct Verdict {
     pub health: Health,
     /// One sentence: what is so, and what to do about it.
     pub reason: String,
+    /// The same for machines; empty if the tunnel is healthy.
+    pub causes: Vec<Cause>,
 }
 
 /// Judges a tunnel. `ever_connected` tells whether any connector was ever registered; connectors that
 /// said goodbye, or vanished more than [`MISSING_FOR_MS`] ago, do not count.
 pub fn derive(ever_connected: bool, connectors: &[ConnectorState], now_ms: u64) -> Verdict {
-    let verdict = |health, reason: String| Verdict { health, reason };
+    let verdict = |health, reason: String, causes| Verdict { health, reason, causes };
     if !ever_connected {
-        return verdict(
-            Health::Inactive,
-            "No connector has ever run with this tunnel's secret. Start one: the tunnel's page has \
-             the command."
-                .into(),
-        );
+        let reason = "No connector has ever run with this tunnel's secret. Start one: the tunnel's \
+                      page has the command.";
+        return verdict(Health::Inactive, reason.into(), vec![Cause::NeverConnected]);
     }
     let missing = |c: &&ConnectorState| {
         c.links == 0
@@ -74,37 +98,79 @@ pub fn derive(ever_connected: bool, connectors: &[ConnectorState], now_ms: u64) 
     };
     let serving = connectors.iter().filter(|c| c.links > 0).count();
     if serving == 0 {
-        let reason = match connectors.iter().find(missing) {
-            Some(lost) => format!(
-                "The connector on {} lost its last link without saying goodbye. Check that its \
-                 container runs and can reach the edges; its log and port 9000 /status tell why.",
-                display_host(&lost.host)
-            ),
-            None => "No connector is running. Start the container again.".into(),
+        let (reason, cause) = match connectors.iter().find(missing) {
+            Some(lost) => {
+                let reason = format!(
+                    "The connector on {} lost its last link without saying goodbye. Check that its \
+                     container runs and can reach the edges; its log and port 9000 /status tell why.",
+                    display_host(&lost.host)
+                );
+                (reason, Cause::ConnectorVanished)
+            }
+            None => {
+                ("No connector is running. Start the container again.".into(), Cause::NoConnector)
+            }
         };
-        return verdict(Health::Down, reason);
+        return verdict(Health::Down, reason, vec![cause]);
     }
+    let faults = faults(connectors, missing);
+    if faults.is_empty() {
+        let replicas = if serving == 1 { "The connector holds" } else { "All connectors hold" };
+        return verdict(Health::Healthy, format!("{replicas} all {SLOTS} links."), vec![]);
+    }
+    let what: Vec<&str> = faults.iter().map(|(_, what)| what.as_str()).collect();
+    let mut causes: Vec<Cause> = faults.iter().map(|(cause, _)| *cause).collect();
+    causes.dedup();
+    let mut advice: Vec<&str> = causes.iter().map(|cause| advice(*cause)).collect();
+    advice.dedup();
+    let reason = format!("Serving, but {}. {}", what.join(", and "), advice.join(" "));
+    verdict(Health::Degraded, reason, causes)
+}
+
+/// What is wrong with connectors that serve, in words; each cause's faults together.
+fn faults(
+    connectors: &[ConnectorState],
+    missing: impl Fn(&&ConnectorState) -> bool,
+) -> Vec<(Cause, String)> {
     let mut faults = Vec::new();
+    if connectors.iter().any(|c| c.links > 0 && c.is_crowded) {
+        let what = "requests are refused because too many are under way";
+        faults.push((Cause::Crowded, what.to_owned()));
+    }
+    for connector in connectors.iter().filter(|c| c.links > 0 && c.stuck_links > 0) {
+        let (host, stuck) = (display_host(&connector.host), connector.stuck_links);
+        let what = format!("requests over {stuck} links of the connector on {host} get no answer");
+        faults.push((Cause::Stuck, what));
+    }
     for connector in connectors.iter().filter(|c| c.links > 0 && c.links < SLOTS) {
         let (host, links) = (display_host(&connector.host), connector.links);
-        faults.push(format!("the connector on {host} holds {links} of {SLOTS} links"));
+        let what = format!("the connector on {host} holds {links} of {SLOTS} links");
+        faults.push((Cause::LinksMissing, what));
     }
     for connector in connectors.iter().filter(missing) {
         let host = display_host(&connector.host);
-        faults.push(format!("the connector on {host} vanished without saying goodbye"));
+        let what = format!("the connector on {host} vanished without saying goodbye");
+        faults.push((Cause::ConnectorVanished, what));
     }
-    if faults.is_empty() {
-        let replicas = if serving == 1 { "The connector holds" } else { "All connectors hold" };
-        return verdict(Health::Healthy, format!("{replicas} all {SLOTS} links."));
+    faults
+}
+
+fn advice(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Crowded => {
+            "The tunnel's latest failures name the origins: check why they answer slowly or not at \
+             all. If they are well, start another connector."
+        }
+        Cause::Stuck => "Restart that connector, and report what its log says.",
+        Cause::LinksMissing
+        | Cause::ConnectorVanished
+        | Cause::NeverConnected
+        | Cause::NoConnector
+        | Cause::Unknown => {
+            "It repairs itself if the network allows; port 9000 /status on the connector names what \
+             stands in the way."
+        }
     }
-    verdict(
-        Health::Degraded,
-        format!(
-            "Serving, but {}. It repairs itself if the network allows; port 9000 /status on the \
-             connector names what stands in the way.",
-            faults.join(", and ")
-        ),
-    )
 }
 
 fn display_host(host: &str) -> &str {
@@ -119,7 +185,34 @@ mod tests {
 
     fn connector(links: u8, vanished_at_ms: Option<u64>) -> ConnectorState {
         let connector = ConnectorId::from_bytes([links; 16]);
-        ConnectorState { connector, host: "office".into(), links, vanished_at_ms }
+        let host = "office".into();
+        let (is_crowded, stuck_links) = (false, 0);
+        ConnectorState { connector, host, links, vanished_at_ms, is_crowded, stuck_links }
+    }
+
+    #[test]
+    fn links_that_are_up_are_not_enough() {
+        let well = connector(4, None);
+        let crowded = ConnectorState { is_crowded: true, ..well.clone() };
+        let stuck = ConnectorState { stuck_links: 2, ..well.clone() };
+        let gone = ConnectorState { is_crowded: true, stuck_links: 1, ..connector(0, None) };
+        let verdict = |connectors: &[ConnectorState]| derive(true, connectors, 1);
+        assert_eq!(verdict(&[well.clone(), gone]).health, Health::Healthy, "its links are gone");
+        let one = verdict(&[well, crowded.clone()]);
+        assert_eq!((one.health, one.causes), (Health::Degraded, vec![Cause::Crowded]));
+        assert!(one.reason.contains("too many are under way"), "{}", one.reason);
+        let several = verdict(&[crowded, stuck, connector(3, None), connector(2, None)]);
+        assert_eq!(several.causes, [Cause::Crowded, Cause::Stuck, Cause::LinksMissing]);
+        assert_eq!(
+            several.reason,
+            "Serving, but requests are refused because too many are under way, and requests over 2 \
+             links of the connector on office get no answer, and the connector on office holds 3 of \
+             4 links, and the connector on office holds 2 of 4 links. The tunnel's latest failures \
+             name the origins: check why they answer slowly or not at all. If they are well, start \
+             another connector. Restart that connector, and report what its log says. It repairs \
+             itself if the network allows; port 9000 /status on the connector names what stands in \
+             the way."
+        );
     }
 
     #[test]
@@ -150,6 +243,7 @@ mod tests {
             let verdict = derive(ever, &connectors, now);
             assert_eq!(verdict.health, health, "{connectors:?}");
             assert!(verdict.reason.contains(reason), "{}", verdict.reason);
+            assert_eq!(verdict.causes.is_empty(), health == Health::Healthy);
         }
     }
 

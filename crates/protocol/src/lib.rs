@@ -4,7 +4,8 @@
 //!
 //! - the form of a tunnel's secret ([`secret`])
 //! - what travels on a link ([`frame`], [`head`], [`control`])
-//! - what the control plane and an edge tell each other ([`feed`], [`presence`], [`join`])
+//! - what the control plane and an edge tell each other ([`feed`], [`order`], [`presence`],
+//!   [`join`])
 //! - who may use a tunnel ([`access`]), and what may be reached through it ([`policy`])
 //! - the health of a tunnel ([`health`])
 //! - refusals ([`refusal`])
@@ -28,6 +29,7 @@ pub mod id;
 pub mod join;
 pub mod key;
 pub mod name;
+pub mod order;
 pub mod phases;
 pub mod policy;
 pub mod presence;

@@ -87,6 +87,33 @@ pub struct LinkPresence {
     pub remote: SocketAddr,
     /// What the connector tells of itself.
     pub facts: Facts,
+    /// Why requests do not get through, although the link is up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strain: Option<Strain>,
+}
+
+/// Why requests do not get through a link that is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strain {
+    /// The edge refuses requests because too many of the tunnel's are under way there.
+    Crowded,
+    /// The connector does not answer a request over the link that is for itself.
+    Stuck,
+    /// Something that only a newer edge knows.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Strain {
+    /// As it stands in metrics, logs and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Crowded => "crowded",
+            Self::Stuck => "stuck",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// A link that is gone.
@@ -112,5 +139,23 @@ mod tests {
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(json, r#"{"applied_generation":7,"reset":false}"#);
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+    }
+
+    #[test]
+    fn edges_of_any_version_tell_why_requests_do_not_get_through() {
+        let id = "00000000-0000-0000-0000-000000000000";
+        let older = serde_json::json!({
+            "tunnel": id, "connector": id, "slot": 0, "key": id, "transport": "quic", "since_ms": 1,
+            "remote": "192.0.2.1:1", "facts": Facts::default(),
+        });
+        let read = |json: &serde_json::Value| {
+            serde_json::from_value::<LinkPresence>(json.clone()).unwrap()
+        };
+        assert_eq!(serde_json::to_value(read(&older)).unwrap(), older);
+        for (text, strain) in [("stuck", Strain::Stuck), ("haunted", Strain::Unknown)] {
+            let mut newer = older.clone();
+            newer["strain"] = text.into();
+            assert_eq!(read(&newer).strain, Some(strain));
+        }
     }
 }

@@ -22,10 +22,12 @@ use crate::gateway::{caller::LastCaller, plain::Turns};
 
 pub(crate) use self::{
     flushes::{Flushed, Flushes},
+    standing::Standing,
     stream::ClientStream,
 };
 
 mod flushes;
+mod standing;
 mod stream;
 
 /// How long an upload may stand still once its client has closed its end. If the rest of the body is there, it
@@ -131,6 +133,7 @@ pub(crate) struct Connection {
     socket: Weak<TcpStream>,
     is_http2: AtomicBool,
     broken: AtomicBool,
+    pub(crate) standing: Standing,
     pub(crate) upload: UploadState,
     pub(crate) flushes: Flushes,
     pub(crate) under_way: UnderWay,
@@ -139,9 +142,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(worker: WorkerId, socket: &Arc<TcpStream>) -> Self {
+    pub(crate) fn new(worker: WorkerId, socket: &Arc<TcpStream>, standing: Standing) -> Self {
         Self {
             worker,
+            standing,
             socket: Arc::downgrade(socket),
             is_http2: AtomicBool::new(false),
             broken: AtomicBool::new(false),

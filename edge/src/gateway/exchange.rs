@@ -96,6 +96,7 @@ fn admit(
         }
         denied.refusal
     })?;
+    client.connection().standing.prove();
     let tunnel = gateway.core.registry.get(grant.tunnel);
     let counters = match &tunnel {
         Some(tunnel) => tunnel.counters.clone(),
@@ -111,6 +112,7 @@ fn admit(
         false => no_link(),
     })?;
     let live = tunnel.begin(grant, Sharers::new(&grant, &head.uri), began_at)?;
+    source.moves(live.stream());
     // Access may have been taken away since it was judged; whoever takes it from now on finds the
     // stream among the live ones.
     knowledge.read().judge(&grant)?;
@@ -258,6 +260,7 @@ impl Exchange {
         sent_at: Instant,
     ) -> Response<Answer> {
         let Self { head: request, live, client, mut account, clock, .. } = *self;
+        in_flight.link().answers();
         let (mut head, body) = response.into_parts();
         finish(&mut head.headers, clock, sent_at, &mut account);
         let is_bodyless = request.method == Method::HEAD

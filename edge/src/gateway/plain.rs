@@ -249,6 +249,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Plain<S> {
             if buffer.filled().len() == before {
                 return Poll::Ready(Ok(()));
             }
+            this.shared.standing.hears(buffer.filled().len() - before)?;
             this.look(buffer, before);
         } else {
             this.hand_over(buffer);

@@ -101,6 +101,7 @@ pub(crate) async fn open(
             }
             Ok(Opened::Tunnel(response, origin)) => {
                 let Exchange { upgrade, live, client, mut account, clock, .. } = *exchange;
+                in_flight.link().answers();
                 let mut response = response.map(|()| Answer::Whole(None));
                 let headers = response.headers_mut();
                 finish(headers, clock, sent_at, &mut account);
@@ -198,14 +199,20 @@ impl Tunnel {
         let metrics = &account.core().metrics;
         let (up, down) = (metrics.bytes_up.clone(), metrics.bytes_down.clone());
         let counters = account.counters().cloned();
-        let moved = |way, bytes| match way {
-            Way::Out => {
-                up.increment(bytes as u64);
-                counters.iter().for_each(|counters| counters.up(bytes as u64));
+        live.stream().moves();
+        let moved = |way, bytes| {
+            if bytes > 0 {
+                live.stream().moves();
             }
-            Way::Back => {
-                down.increment(bytes as u64);
-                counters.iter().for_each(|counters| counters.down(bytes as u64));
+            match way {
+                Way::Out => {
+                    up.increment(bytes as u64);
+                    counters.iter().for_each(|counters| counters.up(bytes as u64));
+                }
+                Way::Back => {
+                    down.increment(bytes as u64);
+                    counters.iter().for_each(|counters| counters.down(bytes as u64));
+                }
             }
         };
         // How long a client that has closed its end may wait, is for the connector to say: there it is known

@@ -23,6 +23,7 @@ use tokio::{sync::oneshot, time::timeout};
 use crate::{
     core::Core,
     gateway::client::{Client, Connection},
+    streams::Stream,
     traffic::Counters,
 };
 
@@ -58,6 +59,8 @@ struct Content {
     core: Arc<Core>,
     /// Those of the tunnel, once it is known.
     counters: Option<Arc<Counters>>,
+    /// Once the request has one.
+    stream: Option<Arc<Stream>>,
 }
 
 /// Why a body is refused in its middle.
@@ -105,6 +108,7 @@ impl Source {
             left: limit,
             core: core.clone(),
             counters: None,
+            stream: None,
         });
         Self { is_empty: false, content: Some(content), lent: None }
     }
@@ -113,6 +117,13 @@ impl Source {
     pub(crate) fn count_for(&mut self, counters: &Arc<Counters>) {
         if let Some(content) = &mut self.content {
             content.counters = Some(counters.clone());
+        }
+    }
+
+    /// What is sent from now on shows that this stream moves.
+    pub(crate) fn moves(&mut self, stream: &Arc<Stream>) {
+        if let Some(content) = &mut self.content {
+            content.stream = Some(stream.clone());
         }
     }
 
@@ -244,6 +255,7 @@ impl Body for Upload {
             return Poll::Ready(Some(Err(Excess::Body.into())));
         };
         content.left = left;
+        content.stream.iter().for_each(|stream| stream.moves());
         content.core.metrics.bytes_up.increment(length);
         if let Some(counters) = &content.counters {
             counters.up(length);

@@ -14,6 +14,7 @@ fn tunnel(id: u8, name: &str) -> FeedTunnel {
         name: name.parse().unwrap(),
         access: Access::AnyTeam,
         keys: vec![],
+        orders: vec![],
     }
 }
 

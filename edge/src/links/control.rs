@@ -85,6 +85,7 @@ impl Control {
             self.sender.send(&answer).await?;
         }
         let (mut was_drained, mut was_superseded) = (false, false);
+        let (mut asked, mut level_told) = (link.asked(), None);
         loop {
             let message = tokio::select! {
                 message = self.receiver.receive() => {
@@ -96,6 +97,22 @@ impl Control {
                 }
                 Ok(()) = self.directory.changed() => {
                     FromEdge::Directory { directory: self.directory.borrow_and_update().clone() }
+                }
+                Ok(()) = asked.changed() => {
+                    let now = *asked.borrow_and_update();
+                    if now.log_level != level_told && let Some((order, level)) = now.log_level {
+                        level_told = now.log_level;
+                        self.sender.send(&FromEdge::LogLevel { level, order }).await?;
+                    }
+                    if was_drained || !now.drain {
+                        continue;
+                    }
+                    was_drained = true;
+                    FromEdge::Drain {
+                        reconnect_in_ms: 0,
+                        deadline_ms: grace.as_millis() as u64,
+                        successor: false,
+                    }
                 }
                 () = link.trust.probed() => match link.transport {
                     Transport::Quic => FromEdge::Ping,

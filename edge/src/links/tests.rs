@@ -51,6 +51,7 @@ async fn a_secret_that_is_faster_than_the_feed_waits_for_it() {
         name: "office".parse().unwrap(),
         access: Access::AnyTeam,
         keys: vec![FeedTunnelKey { id: KEY, public_key, revoked: false }],
+        orders: vec![],
     };
     let put = vec![Item::Tunnel(tunnel)];
     core.apply(FeedMessage::Change { generation: 2, put, remove: vec![] }, SystemTime::now());

@@ -14,7 +14,7 @@ fn every_metric_has_its_name_its_help_and_its_labels() {
     let mut phases = Phases::default();
     phases.set(Phase::Policy, 40);
     metrics.phases(&phases);
-    let links = [Transport::Http2, Transport::Http2].map(|t| (t, WorkerId::FIRST));
+    let links = [None, Some(Strain::Stuck)].map(|s| (Transport::Http2, WorkerId::FIRST, s));
     let client = metrics.client(WorkerId::FIRST);
     let text = metrics.render(links.into_iter(), 7, Duration::from_secs(2));
     for line in [
@@ -23,6 +23,8 @@ fn every_metric_has_its_name_its_help_and_its_labels() {
         "postern_edge_feed_age_seconds 2\n",
         "postern_edge_links{transport=\"quic\"} 0\n",
         "postern_edge_links{transport=\"http2\"} 2\n",
+        "postern_edge_strained_links{strain=\"crowded\"} 0\n",
+        "postern_edge_strained_links{strain=\"stuck\"} 1\n",
         "postern_edge_worker_links{worker=\"0\"} 2\n",
         "postern_edge_worker_links{worker=\"1\"} 0\n",
         "postern_edge_worker_clients{worker=\"0\"} 1\n",
@@ -52,7 +54,9 @@ async fn samples_do_not_pile_up_where_nobody_scrapes() {
     const SAMPLES: usize = 250_000;
     let metrics = std::sync::Arc::new(Metrics::new(1).unwrap());
     let kept = metrics.clone();
-    let tidying = AbortOnDropHandle::new(tokio::spawn(async move { kept.tidy().await }));
+    let tidying = AbortOnDropHandle::new(tokio::spawn(async move {
+        kept.tidy(&Registry::new(1, 1)).await;
+    }));
     let before = resident();
     // A thread of another test that is stopped in the middle of counting keeps samples from being freed
     // until it runs again.

@@ -1,14 +1,20 @@
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc, time::SystemTime};
 
-use link::{
+use ::link::{
     dial::{Dialer, Identity, Target},
     listen::Http2Listener,
     tls::{ServerIdentity, Trust},
     workers::Workers,
 };
-use protocol::{address::CaPin, id::EdgeId, key::Seed};
+use protocol::{
+    address::CaPin,
+    control::Facts,
+    id::{ConnectorId, EdgeId, KeyId},
+    key::Seed,
+    presence::Transport,
+};
 
-use super::*;
+use super::{link::CROSSING, *};
 
 /// A link at the edge's end, and what keeps its control stream open.
 async fn accept(listener: &Http2Listener, worker: WorkerId) -> (Arc<Link>, impl Sized) {

@@ -1,6 +1,15 @@
 //! A connector that serves a few telling paths itself, with no origin behind it.
 
-use std::{future::poll_fn, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -56,6 +65,7 @@ struct Served {
     begun: Semaphore,
     cancelled: Semaphore,
     go_on: Semaphore,
+    is_deaf: AtomicBool,
 }
 
 async fn one(seen: &Semaphore) {
@@ -96,6 +106,7 @@ impl Connector {
             begun: Semaphore::new(0),
             cancelled: Semaphore::new(0),
             go_on: Semaphore::new(0),
+            is_deaf: AtomicBool::new(false),
         });
         let mut serving = JoinSet::new();
         serving.spawn(serve(dialled.inbound, served.clone()));
@@ -133,6 +144,11 @@ impl Held {
         self.served.go_on.add_permits(1);
     }
 
+    /// Answers no request any more, or answers again; the link stays up.
+    pub fn is_deaf(&self, is_deaf: bool) {
+        self.served.is_deaf.store(is_deaf, Ordering::SeqCst);
+    }
+
     /// Resolves when the link is gone.
     pub async fn gone(&mut self) {
         patiently(self.serving.join_next()).await;
@@ -163,6 +179,9 @@ async fn serve(mut inbound: Inbound, served: Arc<Served>) {
 
 async fn answer(exchange: Exchange, served: &Served) {
     let Exchange { request, mut reply } = exchange;
+    if served.is_deaf.load(Ordering::SeqCst) {
+        return reply.cancelled().await;
+    }
     let upgrade = request.extensions().get::<Protocol>().cloned();
     if request.method() == Method::CONNECT || upgrade.is_some() {
         if request.uri().host() == Some("closed.corp") {

@@ -5,16 +5,17 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use protocol::{
     control::{Facts, FromConnector, FromEdge},
-    feed::{FeedEdge, Item},
-    id::{EdgeId, KeyId, TunnelId},
+    feed::{FeedEdge, FeedTunnel, Item},
+    id::{ConnectorId, EdgeId, KeyId, TunnelId},
     key::Seed,
+    order::{LogLevel, Order, Task},
 };
 use tokio::net::TcpStream;
 
 use crate::{
     client::{self, Whole, empty, fetch, get, send},
     connector::{CARRIERS, Connector, carriers_and_workers},
-    world::{KEY, World, patiently, seed},
+    world::{KEY, TUNNEL, World, patiently, seed, tunnel},
 };
 
 #[tokio::test]
@@ -119,6 +120,46 @@ async fn facts_that_change_are_reported() {
 }
 
 #[tokio::test]
+async fn what_an_admin_asks_of_a_link_concerns_no_other() {
+    let world = World::new().await;
+    for carrier in CARRIERS {
+        let connector = Connector::new(&world, 1);
+        let mut drained = connector.hold(&world, carrier, 0).await;
+        let mut cut = connector.hold(&world, carrier, 1).await;
+        let mut kept = connector.hold(&world, carrier, 2).await;
+        let id = ConnectorId::from_bytes([1; 16]);
+        let heard = world.control_plane.until(|heard| heard.links.len() == 3).await;
+        let since = |slot| heard.links[&(TUNNEL, id, slot)].since_ms;
+        let level = Task::LogLevel { level: LogLevel::Debug };
+        let tasks = [
+            (1, Task::DrainLink { slot: 0, since_ms: since(0) }),
+            (2, Task::CutLink { slot: 1, since_ms: since(1) }),
+            // A link that was there before.
+            (3, Task::CutLink { slot: 2, since_ms: since(2) - 1 }),
+            (4, Task::LogLevel { level: LogLevel::Trace }),
+            (5, level),
+        ];
+        let orders = tasks.map(|(number, task)| Order { number, connector: id, task }).to_vec();
+        world.control_plane.put(Item::Tunnel(FeedTunnel { orders, ..tunnel() })).await;
+        let debug = FromEdge::LogLevel { level: LogLevel::Debug, order: 5 };
+        cut.gone().await;
+        assert_eq!(kept.hear().await, debug);
+        assert_eq!(drained.hear().await, debug);
+        assert!(matches!(drained.hear().await, FromEdge::Drain { reconnect_in_ms: 0, .. }));
+        // A link that comes later hears of the level.
+        let mut later = connector.hold(&world, carrier, 1).await;
+        assert_eq!(later.hear().await, debug);
+        kept.sender.send(&FromConnector::Ping { sequence: 1, rtt_us: None }).await.unwrap();
+        assert_eq!(kept.hear().await, FromEdge::Pong { sequence: 1 }, "it has heard nothing else");
+        world.control_plane.put(Item::Tunnel(tunnel())).await;
+        for held in [drained, kept, later] {
+            held.break_down().await;
+        }
+        world.control_plane.until(|heard| heard.links.is_empty()).await;
+    }
+}
+
+#[tokio::test]
 async fn requests_spread_over_the_links_with_the_least_under_way() {
     let world = World::new().await;
     let connector = Connector::new(&world, 1);
@@ -156,28 +197,34 @@ async fn a_goodbye_lets_requests_finish_and_takes_no_new_ones() {
 }
 
 #[tokio::test]
-async fn the_age_of_the_oldest_request_under_way_is_told() {
+async fn the_ages_of_requests_under_way_are_told() {
     let world = World::new().await;
-    let age = async || {
+    let ages = async || {
         let text = world.observe("/metrics").await.body;
         let text = String::from_utf8_lossy(&text).into_owned();
-        let name = "postern_edge_oldest_request_seconds ";
-        let age = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        age.parse::<f64>().unwrap()
+        ["oldest_request", "longest_stall"].map(|name| {
+            let name = format!("postern_edge_{name}_seconds ");
+            let age = text.lines().find_map(|line| line.strip_prefix(&name)).unwrap();
+            age.parse::<f64>().unwrap()
+        })
     };
     for carrier in CARRIERS {
         let held = Connector::new(&world, 1).hold(&world, carrier, 0).await;
-        assert_eq!(age().await, 0.0);
+        assert_eq!(ages().await, [0.0, 0.0]);
         let response = send(&world, get("http://wiki.corp/stream").body(empty()).unwrap()).await;
         held.begun().await;
+        // What has moved by now is looked at.
+        ages().await;
         assert_eq!(fetch(&world, get("http://wiki.corp/")).await.status.as_u16(), 200);
-        let younger = age().await;
-        let older = age().await;
+        let [younger, still] = ages().await;
+        let [older, stiller] = ages().await;
         assert!(0.0 < younger && younger < older, "{younger} {older}");
+        assert!(0.0 < still && still < stiller, "{still} {stiller}");
+        assert!(stiller < older, "its head has moved");
         held.go_on();
         assert_eq!(Whole::of(response).await.body, "firstsecond");
         world.metric_until("postern_edge_requests_in_flight", 0).await;
-        assert_eq!(age().await, 0.0);
+        assert_eq!(ages().await, [0.0, 0.0]);
     }
 }
 

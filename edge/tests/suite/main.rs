@@ -20,6 +20,7 @@ mod relay;
 mod revocation;
 mod shares;
 mod silence;
+mod strangers;
 mod takeover;
 mod tunnels;
 mod workers;

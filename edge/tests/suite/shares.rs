@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use protocol::{
     feed::{FeedProxyToken, Item},
-    presence::Transport,
+    presence::{Strain, Transport},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     client::{Whole, basic, connect, empty, fetch, get, get_as_runner, h2, send},
     connector::{CARRIERS, Connector, Held},
+    control_plane::Heard,
     world::{NAME, World, patiently, proxy_token, token},
 };
 
@@ -54,6 +55,64 @@ async fn an_origin_that_never_answers_takes_nothing_from_the_others() {
         let answer = fetch(&world, get("http://silent.corp/")).await;
         assert_eq!(answer.status, 200, "{carrier:?}: what has ended counts no more");
     }
+}
+
+#[tokio::test]
+async fn the_control_plane_hears_that_a_tunnel_refuses_requests_and_that_it_does_no_more() {
+    let world = World::with(|options| options.max_streams_per_tunnel = 2).await;
+    let held = Connector::new(&world, 1).hold(&world, CARRIERS[0], 0).await;
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        waiting.push(send(&world, get("http://wiki.corp/stream").body(empty()).unwrap()).await);
+        held.begun().await;
+    }
+    assert_eq!(fetch(&world, get("http://wiki.corp/")).await.code(), "tunnel_full");
+    let strain =
+        |strain| move |heard: &Heard| heard.links.values().all(|link| link.strain == strain);
+    world.control_plane.until(strain(Some(Strain::Crowded))).await;
+    world.metric_until("postern_edge_strained_links{strain=\"crowded\"}", 1).await;
+    waiting.iter().for_each(|_| held.go_on());
+    for response in waiting {
+        Whole::of(response).await;
+    }
+    world.control_plane.until(strain(None)).await;
+    world.metric_until("postern_edge_strained_links{strain=\"crowded\"}", 0).await;
+}
+
+async fn a_link_goes_deaf(carrier: Transport) {
+    let world = World::new().await;
+    let connector = Connector::new(&world, 1);
+    let deaf = connector.hold(&world, carrier, 0).await;
+    let slow = connector.hold(&world, carrier, 1).await;
+    deaf.is_deaf(true);
+    let client = h2(&world).await;
+    let mut waiting = JoinSet::new();
+    // One on each link; the slow one answers what is for itself.
+    for _ in 0..2 {
+        let mut client = client.clone();
+        let request = get("http://slow.corp/wait").body(empty()).unwrap();
+        waiting.spawn(async move { client.send_request(request).await });
+    }
+    slow.begun().await;
+    let strains = |strains: [Option<Strain>; 2]| {
+        move |heard: &Heard| {
+            heard.links.iter().all(|((.., slot), link)| link.strain == strains[usize::from(*slot)])
+        }
+    };
+    world.control_plane.until(strains([Some(Strain::Stuck), None])).await;
+    deaf.is_deaf(false);
+    world.control_plane.until(strains([None, None])).await;
+    assert!(waiting.try_join_next().is_none(), "neither has been answered");
+}
+
+#[tokio::test]
+async fn the_control_plane_hears_of_a_deaf_quic_link() {
+    a_link_goes_deaf(Transport::Quic).await;
+}
+
+#[tokio::test]
+async fn the_control_plane_hears_of_a_deaf_http2_link() {
+    a_link_goes_deaf(Transport::Http2).await;
 }
 
 #[tokio::test]

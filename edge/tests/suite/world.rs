@@ -54,6 +54,7 @@ pub fn tunnel() -> FeedTunnel {
         name: NAME.parse().unwrap(),
         access: Access::AnyTeam,
         keys: vec![FeedTunnelKey { id: KEY, public_key: seed().public_key(), revoked: false }],
+        orders: vec![],
     }
 }
 

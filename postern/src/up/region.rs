@@ -1,6 +1,6 @@
 //! One region of `postern up`: an edge in a process of its own, started again whenever it ends.
 
-use std::{ffi::OsString, net::IpAddr, path::PathBuf, process::Stdio, time::Duration};
+use std::{ffi::OsString, mem, net::IpAddr, path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::Context as _;
 use protocol::name::RegionName;
@@ -12,6 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::restart::LEFT_BEHIND;
 use crate::signals::LEAVE;
 
 /// Rest before an edge that ended is started again, at first and at most.
@@ -23,8 +24,25 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(40);
 /// How often to ask an edge whether it is ready.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
+/// What stops the edges.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stop {
+    /// They leave in good order.
+    pub(super) shutdown: CancellationToken,
+    /// They go on without this process, until those of the next one take over.
+    pub(super) abandon: CancellationToken,
+}
+
+impl Stop {
+    fn is_told(&self) -> bool {
+        self.shutdown.is_cancelled() || self.abandon.is_cancelled()
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Region {
+    /// The program that is an edge, too.
+    pub(super) program: PathBuf,
     pub(super) name: RegionName,
     pub(super) data_dir: PathBuf,
     pub(super) bind: IpAddr,
@@ -50,14 +68,10 @@ impl Region {
         }
     }
 
-    /// Keeps an edge running until `shutdown`, then lets it leave in good order.
-    pub(super) async fn keep_running(
-        self,
-        join_token: impl AsRef<str>,
-        shutdown: CancellationToken,
-    ) {
+    /// Keeps an edge running until it is to stop; tells which process was abandoned.
+    pub(super) async fn keep_running(self, join_token: impl AsRef<str>, stop: Stop) -> Option<u32> {
         let mut rest = RESTART_AFTER.0;
-        while !shutdown.is_cancelled() {
+        while !stop.is_told() {
             let started = Instant::now();
             match self.start(join_token.as_ref()) {
                 Ok(mut child) => {
@@ -69,12 +83,19 @@ impl Region {
                             let region = &self.name;
                             tracing::warn!(%region, status, "an edge ended; starting it again");
                         }
-                        () = shutdown.cancelled() => {
+                        () = stop.shutdown.cancelled() => {
                             if let Some(stdin) = &mut stdin {
                                 // One that has ended is told nothing.
                                 let _ = stdin.write_all(LEAVE).await;
                             }
-                            return leave(child).await;
+                            leave(child).await;
+                            return None;
+                        }
+                        () = stop.abandon.cancelled() => {
+                            let pid = child.id();
+                            // To drop the one would kill it, to drop the other would tell it too soon.
+                            mem::forget((child, stdin));
+                            return pid;
                         }
                     }
                 }
@@ -82,8 +103,13 @@ impl Region {
             }
             rest = if started.elapsed() > WELL_AFTER { RESTART_AFTER.0 } else { rest * 2 };
             rest = rest.min(RESTART_AFTER.1);
-            shutdown.run_until_cancelled(sleep(rest)).await;
+            tokio::select! {
+                () = sleep(rest) => {}
+                () = stop.shutdown.cancelled() => {}
+                () = stop.abandon.cancelled() => {}
+            }
         }
+        None
     }
 
     /// Resolves once the edge says that it can serve.
@@ -105,9 +131,8 @@ impl Region {
     }
 
     fn start(&self, join_token: &str) -> anyhow::Result<Child> {
-        let program = std::env::current_exe().context("cannot find the postern program")?;
         let listen = |port| format!("{}", std::net::SocketAddr::new(self.bind, port));
-        Command::new(program)
+        Command::new(&self.program)
             .arg("edge")
             .arg("--until-stdin-ends")
             .arg("--data-dir")
@@ -123,6 +148,7 @@ impl Region {
             // Used once; later starts know the control plane already.
             .env("POSTERN_JOIN_TOKEN", join_token)
             .env_remove("POSTERN_OWNER_PASSWORD")
+            .env_remove(LEFT_BEHIND)
             .envs(self.log.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             // An interrupt from the terminal is for the parent, which passes it on in its own way.

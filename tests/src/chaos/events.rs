@@ -234,7 +234,7 @@ impl Event {
                 up("up-killed", title, [2.0, 5.0, 5.0])
             }
             Self::UpRestarted => {
-                let title = "`postern up` restarted (SIGTERM)";
+                let title = "`postern up` started anew in its place (SIGUSR2)";
                 up("up-restarted", title, [1.0, 3.0, 5.0])
             }
         }

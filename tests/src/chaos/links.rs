@@ -1,5 +1,6 @@
-//! How many links there are, as both ends tell it: while one of them has not noticed what happened, or an
-//! edge has fewer than its share, the links are not all well.
+//! How many links take requests, as both ends tell it: while one of them has not noticed what happened, or an
+//! edge has not its share, the links are not all well. Links that leave may take longer: they finish what is
+//! under way.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -57,11 +58,13 @@ impl Links {
         for n in 0..CONNECTORS {
             let address = (Ipv4Addr::LOCALHOST, STATUS_PORT + n as u16).into();
             let watched = links.connectors.clone();
-            links._inside.push(inside.keep(async move { watch(address, &watched[n]).await }));
+            links
+                ._inside
+                .push(inside.keep(async move { watch(address, "links", &watched[n]).await }));
         }
         for (n, address) in edges.into_iter().enumerate() {
             let watched = links.edges.clone();
-            links.watching.spawn(async move { watch(address, &watched[n]).await });
+            links.watching.spawn(async move { watch(address, "serving_links", &watched[n]).await });
         }
         let (connectors, edges) = (links.connectors.clone(), links.edges.clone());
         let (last_missing, started) = (links.last_missing.clone(), links.started);
@@ -115,7 +118,7 @@ fn are_all_up(connectors: &[AtomicU64], edges: &[AtomicU64]) -> bool {
         && edges.iter().all(|links| *links == all / edges.len() as u64)
 }
 
-async fn watch(address: SocketAddr, links: &AtomicU64) {
+async fn watch(address: SocketAddr, field: &str, links: &AtomicU64) {
     let client = reqwest::Client::builder().no_proxy().timeout(ANSWER_WITHIN).build();
     let Ok(client) = client else { return };
     let url = format!("http://{address}/ready");
@@ -123,7 +126,7 @@ async fn watch(address: SocketAddr, links: &AtomicU64) {
     loop {
         pace.tick().await;
         let answer = async { client.get(&url).send().await?.json::<Value>().await };
-        let told = answer.await.ok().and_then(|answer| answer["links"].as_u64());
+        let told = answer.await.ok().and_then(|answer| answer[field].as_u64());
         links.store(told.unwrap_or(GONE), Ordering::Relaxed);
     }
 }

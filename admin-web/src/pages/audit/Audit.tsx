@@ -8,6 +8,7 @@ import { audit, auditVerdict } from "@/api/queries";
 import { count } from "@/lib/text";
 import { AuditRows } from "@/parts/AuditRows";
 import { Copy } from "@/ui/Copy";
+import { Further } from "@/ui/Further";
 import { Page } from "@/ui/Page";
 import { Empty, Loading, ProblemAlert } from "@/ui/states";
 import { AREAS, type AuditSearch, auditFilter } from "./search";
@@ -82,17 +83,7 @@ function Log() {
         </Empty>
       )}
       {entries.length > 0 && <AuditRows entries={entries} />}
-      {log.hasNextPage && (
-        <Group>
-          <Button
-            variant="default"
-            loading={log.isFetchingNextPage}
-            onClick={() => void log.fetchNextPage()}
-          >
-            Look further back
-          </Button>
-        </Group>
-      )}
+      <Further list={log} />
     </>
   );
 }

@@ -11,7 +11,7 @@ import { Confirm } from "@/ui/Confirm";
 import { Copy } from "@/ui/Copy";
 import { notify } from "@/ui/notify";
 import { Page } from "@/ui/Page";
-import { type Column, Dim, Rows } from "@/ui/Rows";
+import { type Column, Dim, Moment, Rows } from "@/ui/Rows";
 import { Section } from "@/ui/Section";
 import { Empty, Loading, ProblemAlert } from "@/ui/states";
 import { When } from "@/ui/When";
@@ -87,14 +87,7 @@ function List() {
       label: "Obeys",
       cell: (edge) => <Dim>{obeys(edge.applied_generation, generation)}</Dim>,
     },
-    {
-      label: "Joined",
-      cell: ({ joined_at }) => (
-        <Dim>
-          <When at={joined_at} />
-        </Dim>
-      ),
-    },
+    { label: "Joined", cell: ({ joined_at }) => <Moment at={joined_at} /> },
   ];
   const action: Column<Edge> = {
     label: "Action",

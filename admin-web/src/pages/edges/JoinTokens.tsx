@@ -10,10 +10,10 @@ import { MASK, ShownOnce, useSecretGuard } from "@/parts/ShownOnce";
 import { tokenState } from "@/parts/tokens";
 import { Code } from "@/ui/Code";
 import { notify } from "@/ui/notify";
-import { Dim, Rows } from "@/ui/Rows";
+import { Moment, Rows } from "@/ui/Rows";
 import { Section } from "@/ui/Section";
 import { Loading, ProblemAlert } from "@/ui/states";
-import { useNow, When } from "@/ui/When";
+import { useNow } from "@/ui/When";
 
 export function JoinTokens() {
   const queries = useQueryClient();
@@ -54,26 +54,9 @@ export function JoinTokens() {
           columns={[
             { label: "Token", cell: ({ id }) => <code title={id}>{id.slice(-6)}</code> },
             { label: "State", cell: () => <Badge variant="default">live</Badge> },
-            {
-              label: "Made",
-              cell: ({ created_at }) => (
-                <Dim>
-                  <When at={created_at} />
-                </Dim>
-              ),
-            },
-            {
-              label: "Expires",
-              cell: ({ expires_at }) => (
-                <Dim>
-                  <When at={expires_at} />
-                </Dim>
-              ),
-            },
-            {
-              label: "Last used",
-              cell: ({ last_used_at: at }) => <Dim>{at ? <When at={at} /> : "never"}</Dim>,
-            },
+            { label: "Made", cell: ({ created_at }) => <Moment at={created_at} /> },
+            { label: "Expires", cell: ({ expires_at }) => <Moment at={expires_at} /> },
+            { label: "Last used", cell: ({ last_used_at }) => <Moment at={last_used_at} /> },
             {
               label: "Action",
               cell: ({ id }) => (

@@ -9,20 +9,19 @@ import type { Schemas } from "@/api/client";
 import { apiKeys } from "@/api/queries";
 import { quoted } from "@/lib/curl";
 import { ApiCall } from "@/parts/ApiCall";
+import { Revoke } from "@/parts/Revoke";
 import { MASK, ShownOnce, useSecretGuard } from "@/parts/ShownOnce";
 import { isLive } from "@/parts/tokens";
 import { Code } from "@/ui/Code";
-import { Confirm } from "@/ui/Confirm";
 import { FormDialog } from "@/ui/FormDialog";
+import { Listing } from "@/ui/Listing";
 import { notify } from "@/ui/notify";
 import { Page } from "@/ui/Page";
-import { Dim, Rows } from "@/ui/Rows";
+import { Moment } from "@/ui/Rows";
 import { type Faults, fieldAtFault, names, refusals } from "@/ui/refusal";
 import { Section } from "@/ui/Section";
-import { Empty, Loading, ProblemAlert } from "@/ui/states";
-import { When } from "@/ui/When";
+import { Empty } from "@/ui/states";
 
-type Key = Schemas["ApiKeyView"];
 type Created = Schemas["CreatedApiKey"];
 
 export function KeyList() {
@@ -32,95 +31,72 @@ export function KeyList() {
   const list = useQuery(apiKeys);
   const [isAsked, setAsked] = useState(false);
   const [created, setCreated] = useState<Created>();
-  const [doomed, setDoomed] = useState<Key>();
   useSecretGuard(created !== undefined, "key");
-  const revoke = useMutation({
-    mutationFn: revokeApiKey,
-    onSuccess: async () => {
-      await queries.invalidateQueries(apiKeys);
-      notify(`Key ${doomed?.name} is revoked.`);
-      setDoomed(undefined);
-    },
-  });
   const all = list.data ?? [];
   const shown = all.filter((key) => state === "all" || isLive(key));
-  const revoked = all.length - all.filter((key) => isLive(key)).length;
-  const isEmpty = list.isSuccess && shown.length === 0;
+  const isEmpty = list.isSuccess && all.length === 0;
   return (
     <Page
       title="API keys"
       about="For programs that call the API. A key acts as you: whoever has it may do what you may."
       actions={!isEmpty && <Button onClick={() => setAsked(true)}>Create a key</Button>}
     >
-      {list.isPending && <Loading label="Loading the keys" />}
-      {list.isError && <ProblemAlert error={list.error} onRetry={() => void list.refetch()} />}
       {created && <NewKey created={created} onKept={() => setCreated(undefined)} />}
-      {isEmpty && (
-        <Empty
-          title="No API keys"
-          action={<Button onClick={() => setAsked(true)}>Create a key</Button>}
-        >
-          Everything in this console can be done by the API, too. Forms show their call as a curl
-          command.
-        </Empty>
-      )}
-      {revoked > 0 && (
-        <Checkbox
-          label="Also revoked ones"
-          checked={state === "all"}
-          onChange={(event) =>
-            void navigate({
-              to: "/keys",
-              search: event.currentTarget.checked ? { state: "all" } : {},
-              replace: true,
-            })
-          }
-        />
-      )}
-      {shown.length > 0 && (
-        <Rows
-          label="API keys"
-          kind="key"
-          items={shown}
-          itemKey={({ id }) => id}
-          columns={[
-            { label: "Key", cell: ({ name }) => <Text fw={600}>{name}</Text> },
-            {
-              label: "Made",
-              cell: ({ created_at }) => (
-                <Dim>
-                  <When at={created_at} />
-                </Dim>
+      <Listing
+        label="API keys"
+        noun="key"
+        kind="key"
+        list={list}
+        shown={shown}
+        filters={
+          <Checkbox
+            label="Also revoked ones"
+            checked={state === "all"}
+            onChange={(event) =>
+              void navigate({
+                to: "/keys",
+                search: event.currentTarget.checked ? { state: "all" } : {},
+                replace: true,
+              })
+            }
+          />
+        }
+        empty={
+          <Empty
+            title="No API keys"
+            action={<Button onClick={() => setAsked(true)}>Create a key</Button>}
+          >
+            Everything in this console can be done by the API, too. Forms show their call as a curl
+            command.
+          </Empty>
+        }
+        columns={[
+          { label: "Key", cell: ({ name }) => <Text fw={600}>{name}</Text> },
+          { label: "Made", cell: ({ created_at }) => <Moment at={created_at} /> },
+          { label: "Last used", cell: ({ last_used_at }) => <Moment at={last_used_at} /> },
+          {
+            label: "State",
+            cell: (key) => <Badge variant="default">{isLive(key) ? "live" : "revoked"}</Badge>,
+          },
+          {
+            label: "Action",
+            cell: (key) =>
+              isLive(key) && (
+                <Revoke
+                  what="key"
+                  name={key.name}
+                  revoke={() => revokeApiKey(key.id)}
+                  onRevoked={async () => {
+                    await queries.invalidateQueries(apiKeys);
+                    notify(`Key ${key.name} is revoked.`);
+                  }}
+                >
+                  Programs that use it are refused from then on. A revoked key never works again.
+                </Revoke>
               ),
-            },
-            {
-              label: "Last used",
-              cell: ({ last_used_at: at }) => <Dim>{at ? <When at={at} /> : "never"}</Dim>,
-            },
-            {
-              label: "State",
-              cell: (key) => <Badge variant="default">{isLive(key) ? "live" : "revoked"}</Badge>,
-            },
-            {
-              label: "Action",
-              cell: (key) =>
-                isLive(key) && (
-                  <Button
-                    size="xs"
-                    variant="default"
-                    onClick={() => {
-                      revoke.reset();
-                      setDoomed(key);
-                    }}
-                    aria-label={`Revoke ${key.name}`}
-                  >
-                    Revoke
-                  </Button>
-                ),
-            },
-          ]}
-        />
-      )}
+          },
+        ]}
+      />
       {isAsked && (
         <CreateKey
           onClose={() => setAsked(false)}
@@ -130,18 +106,6 @@ export function KeyList() {
           }}
         />
       )}
-      <Confirm
-        opened={doomed !== undefined}
-        onClose={() => setDoomed(undefined)}
-        title={`Revoke key ${doomed?.name ?? ""}`}
-        word={doomed?.name ?? ""}
-        action="Revoke the key"
-        isPending={revoke.isPending}
-        error={revoke.error}
-        onConfirm={() => doomed && revoke.mutate(doomed.id)}
-      >
-        Programs that use it are refused from then on. A revoked key never works again.
-      </Confirm>
     </Page>
   );
 }

@@ -12,11 +12,11 @@ import { ApiCall } from "@/parts/ApiCall";
 import { Find } from "@/ui/Find";
 import { FormDialog } from "@/ui/FormDialog";
 import { Go } from "@/ui/Go";
+import { Listing } from "@/ui/Listing";
 import { Page } from "@/ui/Page";
-import { Dim, Rows } from "@/ui/Rows";
+import { Dim, Moment } from "@/ui/Rows";
 import { type Faults, fieldAtFault, isConflict, names, refusals } from "@/ui/refusal";
-import { Empty, Loading, ProblemAlert } from "@/ui/states";
-import { When } from "@/ui/When";
+import { Empty } from "@/ui/states";
 
 export function TeamList() {
   const { user } = useRouteContext({ from: "/framed" });
@@ -41,58 +41,43 @@ export function TeamList() {
       }
       actions={!isEmpty && create("Create a team")}
     >
-      {list.isPending && <Loading label="Loading the teams" />}
-      {list.isError && <ProblemAlert error={list.error} onRetry={() => void list.refetch()} />}
-      {isEmpty && (
-        <Empty
-          title={managesTunnels(user) ? "No teams yet" : "You are in no team"}
-          action={create("Create the first team")}
-        >
-          Workflows and proxy tokens belong to teams, and access to tunnels is given to teams.{" "}
-          {!user.is_owner && "An owner of your tenant can put you in one."}
-        </Empty>
-      )}
-      {all.length > 0 && (
-        <search aria-label="Teams">
+      <Listing
+        label="Teams"
+        noun="team"
+        kind="team"
+        list={list}
+        shown={shown}
+        filters={
           <Find
             value={q}
             onChange={(text) => void navigate({ to: "/teams", search: { q: text }, replace: true })}
           />
-        </search>
-      )}
-      {all.length > 0 && shown.length === 0 && (
-        <Empty title="No team fits">{count(all.length, "team")} hidden by the search.</Empty>
-      )}
-      {shown.length > 0 && (
-        <Rows
-          label="Teams"
-          kind="team"
-          items={shown}
-          itemKey={({ id }) => id}
-          columns={[
-            {
-              label: "Team",
-              cell: ({ id, name }) => (
-                <Go to="/teams/$id" params={{ id }} className="row-link" fw={600}>
-                  {name}
-                </Go>
-              ),
-            },
-            {
-              label: "Members",
-              cell: ({ members }) => <Dim>{count(members.length, "member")}</Dim>,
-            },
-            {
-              label: "Made",
-              cell: ({ created_at }) => (
-                <Dim>
-                  <When at={created_at} />
-                </Dim>
-              ),
-            },
-          ]}
-        />
-      )}
+        }
+        empty={
+          <Empty
+            title={managesTunnels(user) ? "No teams yet" : "You are in no team"}
+            action={create("Create the first team")}
+          >
+            Workflows and proxy tokens belong to teams, and access to tunnels is given to teams.{" "}
+            {!user.is_owner && "An owner of your tenant can put you in one."}
+          </Empty>
+        }
+        columns={[
+          {
+            label: "Team",
+            cell: ({ id, name }) => (
+              <Go to="/teams/$id" params={{ id }} className="row-link" fw={600}>
+                {name}
+              </Go>
+            ),
+          },
+          {
+            label: "Members",
+            cell: ({ members }) => <Dim>{count(members.length, "member")}</Dim>,
+          },
+          { label: "Made", cell: ({ created_at }) => <Moment at={created_at} /> },
+        ]}
+      />
       {isAsked && <CreateTeam onClose={() => setAsked(false)} />}
     </Page>
   );

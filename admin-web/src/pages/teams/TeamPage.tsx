@@ -1,9 +1,9 @@
 /** One team: who is in it, what it owns and may use. */
-import { Button, Group, Select, Stack, Table, Text } from "@mantine/core";
+import { Button, Group, Select, Stack, Table, Text, TextInput } from "@mantine/core";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useParams, useRouteContext } from "@tanstack/react-router";
 import { useState } from "react";
-import { addMember, deleteTeam, removeMember } from "@/api/changes";
+import { addMember, deleteTeam, removeMember, renameTeam } from "@/api/changes";
 import type { Schemas } from "@/api/client";
 import { Problem } from "@/api/problem";
 import {
@@ -15,14 +15,16 @@ import {
   users,
   workflows,
 } from "@/api/queries";
+import { useDraft } from "@/api/version";
 import { count } from "@/lib/text";
 import { ApiCall } from "@/parts/ApiCall";
+import { DeleteThing } from "@/parts/DeleteThing";
 import { HealthMark } from "@/parts/Health";
 import { isLive } from "@/parts/tokens";
-import { Confirm } from "@/ui/Confirm";
 import { Go } from "@/ui/Go";
 import { notify } from "@/ui/notify";
 import { Page } from "@/ui/Page";
+import { type Faults, fieldAtFault, isConflict, names, Refusal } from "@/ui/refusal";
 import { Section } from "@/ui/Section";
 import { Loading, ProblemAlert } from "@/ui/states";
 import { When } from "@/ui/When";
@@ -54,6 +56,7 @@ export function TeamPage() {
           {user.is_owner ? <Members team={data} /> : <MemberCount team={data} />}
           {actsForIt && <Tunnels team={data} />}
           {actsForIt && <Owns team={data} />}
+          {user.is_owner && <Rename team={data} />}
           {user.is_owner && <Delete team={data} />}
         </>
       )}
@@ -218,53 +221,83 @@ function Owns({ team }: { team: Team }) {
   );
 }
 
+const FAULTS: Faults<"name"> = {
+  name: (problem) => isConflict(problem) || names(/the name/)(problem),
+};
+
+function Rename({ team }: { team: Team }) {
+  const queries = useQueryClient();
+  const draft = useDraft({
+    current: team.name,
+    etag: team.etag,
+    send: (name, etag) => renameTeam(team.id, { name: name.trim() }, etag),
+    lookUp: () => queries.invalidateQueries(teams),
+    onSaved: () => notify("Saved."),
+  });
+  const { value: name, save } = draft;
+  const isChanged = name.trim() !== team.name;
+  const fault = fieldAtFault(save.error, FAULTS);
+  return (
+    <Section title="Rename">
+      <form
+        aria-label="Name"
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (isChanged && name.trim()) save.mutate(name);
+        }}
+      >
+        <Stack maw={420} gap="sm">
+          <TextInput
+            label="Name"
+            maxLength={128}
+            value={name}
+            error={name.trim() ? fault && <Refusal error={save.error} /> : "Give the team a name"}
+            onChange={(event) => draft.set(event.currentTarget.value)}
+          />
+          {save.error && !fault && <ProblemAlert error={save.error} />}
+          <Group>
+            <Button type="submit" disabled={!isChanged || !name.trim()} loading={save.isPending}>
+              Save
+            </Button>
+          </Group>
+          {isChanged && (
+            <ApiCall
+              method="PATCH"
+              path={`/api/v1/teams/${team.id}`}
+              body={{ name: name.trim() }}
+            />
+          )}
+        </Stack>
+      </form>
+    </Section>
+  );
+}
+
 function Delete({ team }: { team: Team }) {
   const owned = useOwned(team);
   const queries = useQueryClient();
   const navigate = useNavigate();
-  const [isAsked, setAsked] = useState(false);
-  const remove = useMutation({
-    mutationFn: () => deleteTeam(team.id),
-    onSuccess: async () => {
-      notify(`Team ${team.name} is deleted.`);
-      await navigate({ to: "/teams" });
-      queries.removeQueries(teamQuery(team.id));
-      await queries.invalidateQueries(teams);
-    },
-  });
   const workflowCount = owned.workflows.length;
   return (
-    <Section title="Delete">
-      <Text size="sm" mb="md" id="delete-team-why">
-        {workflowCount > 0
-          ? `The team owns ${count(workflowCount, "workflow")}. Delete what it owns first.`
-          : "The team leaves every tunnel's access, and its proxy tokens are revoked."}
-      </Text>
-      <Button
-        variant="default"
-        c={workflowCount > 0 ? undefined : "var(--mantine-color-error)"}
-        w="fit-content"
-        disabled={workflowCount > 0 || owned.isPending}
-        aria-describedby="delete-team-why"
-        onClick={() => setAsked(true)}
-      >
-        Delete the team
-      </Button>
-      <Confirm
-        opened={isAsked}
-        onClose={() => setAsked(false)}
-        title={`Delete team ${team.name}`}
-        word={team.name}
-        action="Delete the team"
-        isPending={remove.isPending}
-        error={remove.error}
-        onConfirm={() => remove.mutate()}
-      >
-        {owned.tokens.length > 0
-          ? `${count(owned.tokens.length, "proxy token stops", "proxy tokens stop")} working at once. `
-          : "It has no live proxy token. "}
-        This cannot be undone.
-      </Confirm>
-    </Section>
+    <DeleteThing
+      what="team"
+      name={team.name}
+      about="The team leaves every tunnel's access, and its proxy tokens are revoked."
+      hindrance={
+        workflowCount > 0
+          ? `The team owns ${count(workflowCount, "workflow")}. Move them to another team, or delete them, first.`
+          : undefined
+      }
+      remove={(force) => deleteTeam(team.id, force)}
+      onDeleted={async () => {
+        await navigate({ to: "/teams" });
+        queries.removeQueries(teamQuery(team.id));
+        await queries.invalidateQueries(teams);
+      }}
+    >
+      {owned.tokens.length > 0
+        ? `${count(owned.tokens.length, "proxy token stops", "proxy tokens stop")} working at once.`
+        : "It has no live proxy token."}
+    </DeleteThing>
   );
 }

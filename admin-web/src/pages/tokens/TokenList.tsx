@@ -1,6 +1,6 @@
 /** Proxy tokens: which programs may send requests through tunnels, and for whom. */
-import { Badge, Button, Checkbox, Group, Select, Text } from "@mantine/core";
-import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { Badge, Checkbox, Text } from "@mantine/core";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useState } from "react";
 import { revokeProxyToken } from "@/api/changes";
@@ -8,14 +8,16 @@ import type { Schemas } from "@/api/client";
 import { proxyTokens, teams, workflows } from "@/api/queries";
 import { fits } from "@/lib/fit";
 import { count } from "@/lib/text";
+import { Revoke } from "@/parts/Revoke";
 import { RolloutNote } from "@/parts/RolloutNote";
+import { TeamFilter } from "@/parts/TeamFilter";
 import { isLive, tokenState } from "@/parts/tokens";
-import { Confirm } from "@/ui/Confirm";
 import { Find } from "@/ui/Find";
 import { Go, GoButton } from "@/ui/Go";
+import { Listing } from "@/ui/Listing";
 import { Page } from "@/ui/Page";
-import { Dim, Rows } from "@/ui/Rows";
-import { Empty, Loading, ProblemAlert } from "@/ui/states";
+import { Dim, Moment } from "@/ui/Rows";
+import { Empty } from "@/ui/states";
 import { useNow, When } from "@/ui/When";
 import type { TokenSearch } from "./search";
 
@@ -27,15 +29,7 @@ export function TokenList() {
   const queries = useQueryClient();
   const now = useNow();
   const list = useQuery(proxyTokens);
-  const allTeams = useQuery(teams);
-  const [asked, setAsked] = useState<Token>();
-  const revoke = useMutation({
-    mutationFn: revokeProxyToken,
-    onSuccess: async () => {
-      await queries.invalidateQueries(proxyTokens);
-      setAsked(undefined);
-    },
-  });
+  const [rollout, setRollout] = useState<Schemas["Rollout"]>();
   const all = list.data ?? [];
   const shown = all.filter(
     (token) =>
@@ -56,100 +50,65 @@ export function TokenList() {
       about="With one, a program of yours sends requests through a tunnel: it is the password of a proxy."
       actions={!isEmpty && <GoButton to="/tokens/new">Create a token</GoButton>}
     >
-      {list.isPending && <Loading label="Loading the tokens" />}
-      {list.isError && <ProblemAlert error={list.error} onRetry={() => void list.refetch()} />}
-      {revoke.data && <RolloutNote rollout={revoke.data.rollout} title="Revoked" />}
-      {isEmpty && (
-        <Empty
-          title="No proxy tokens yet"
-          action={<GoButton to="/tokens/new">Create the first token</GoButton>}
-        >
-          Workflows of Postern need none. Scripts, notebooks and tools such as n8n use an edge as
-          their HTTP proxy, with a tunnel's name as user and a token as password.
-        </Empty>
-      )}
-      {all.length > 0 && (
-        <Group component="search" gap="sm" align="flex-end" aria-label="Proxy tokens">
-          <Find value={search.q} onChange={(q) => set({ q })} />
-          <Select
-            label="Team"
-            placeholder="Any"
-            clearable
-            w={190}
-            data={(allTeams.data ?? []).map(({ id, name }) => ({ value: id, label: name }))}
-            value={search.team ?? null}
-            onChange={(team) => set({ team: team ?? undefined })}
-          />
-          <Checkbox
-            label="Also expired and revoked"
-            checked={search.state === "all"}
-            onChange={(event) => set({ state: event.currentTarget.checked ? "all" : undefined })}
-            mb={8}
-          />
-        </Group>
-      )}
-      {all.length > 0 && shown.length === 0 && (
-        <Empty title="No token fits">
-          {count(all.length, "token")} hidden by the search and the filters.
-        </Empty>
-      )}
-      {shown.length > 0 && (
-        <Rows
-          label="Proxy tokens"
-          kind="token"
-          items={shown}
-          itemKey={({ id }) => id}
-          columns={[
-            { label: "Token", cell: ({ name }) => <Text fw={600}>{name}</Text> },
-            { label: "Acts for", cell: (token) => <ActsFor token={token} /> },
-            { label: "Expires", cell: (token) => <Expiry token={token} now={now} /> },
-            {
-              label: "Made",
-              cell: ({ created_at }) => (
-                <Dim>
-                  <When at={created_at} />
-                </Dim>
+      {rollout && <RolloutNote rollout={rollout} title="Revoked" />}
+      <Listing
+        label="Proxy tokens"
+        noun="token"
+        kind="token"
+        list={list}
+        shown={shown}
+        filters={
+          <>
+            <Find value={search.q} onChange={(q) => set({ q })} />
+            <TeamFilter value={search.team} onChange={(team) => set({ team })} />
+            <Checkbox
+              label="Also expired and revoked"
+              checked={search.state === "all"}
+              onChange={(event) => set({ state: event.currentTarget.checked ? "all" : undefined })}
+              mb={8}
+            />
+          </>
+        }
+        empty={
+          <Empty
+            title="No proxy tokens yet"
+            action={<GoButton to="/tokens/new">Create the first token</GoButton>}
+          >
+            Workflows of Postern need none. Scripts, notebooks and tools such as n8n use an edge as
+            their HTTP proxy, with a tunnel's name as user and a token as password.
+          </Empty>
+        }
+        columns={[
+          { label: "Token", cell: ({ name }) => <Text fw={600}>{name}</Text> },
+          { label: "Acts for", cell: (token) => <ActsFor token={token} /> },
+          { label: "Expires", cell: (token) => <Expiry token={token} now={now} /> },
+          { label: "Made", cell: ({ created_at }) => <Moment at={created_at} /> },
+          {
+            label: "Answers within",
+            cell: ({ response_timeout_s: s }) => (
+              <Dim>{s == null ? "any time" : count(s, "second")}</Dim>
+            ),
+          },
+          {
+            label: "Action",
+            cell: (token) =>
+              isLive(token, now) && (
+                <Revoke
+                  what="token"
+                  name={token.name}
+                  revoke={() => revokeProxyToken(token.id)}
+                  onRevoked={async (answer) => {
+                    setRollout(answer.rollout);
+                    await queries.invalidateQueries(proxyTokens);
+                  }}
+                >
+                  Programs that use it are refused from then on, and their streams are cut. A
+                  revoked token never works again.
+                </Revoke>
               ),
-            },
-            {
-              label: "Answers within",
-              cell: ({ response_timeout_s: s }) => (
-                <Dim>{s == null ? "any time" : count(s, "second")}</Dim>
-              ),
-            },
-            {
-              label: "Action",
-              cell: (token) =>
-                isLive(token, now) && (
-                  <Button
-                    size="xs"
-                    variant="default"
-                    onClick={() => {
-                      revoke.reset();
-                      setAsked(token);
-                    }}
-                    aria-label={`Revoke ${token.name}`}
-                  >
-                    Revoke
-                  </Button>
-                ),
-            },
-          ]}
-        />
-      )}
-      <Confirm
-        opened={asked !== undefined}
-        onClose={() => setAsked(undefined)}
-        title={`Revoke token ${asked?.name ?? ""}`}
-        word={asked?.name ?? ""}
-        action="Revoke the token"
-        isPending={revoke.isPending}
-        error={revoke.error}
-        onConfirm={() => asked && revoke.mutate(asked.id)}
-      >
-        Programs that use it are refused from then on, and their streams are cut. A revoked token
-        never works again.
-      </Confirm>
+          },
+        ]}
+      />
     </Page>
   );
 }

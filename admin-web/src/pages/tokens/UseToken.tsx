@@ -1,19 +1,24 @@
 /** A new token, inside what is to be pasted: for a tunnel, an edge and a URL of the reader's choice. */
-import { Group, Select, Stack, Tabs, Text, TextInput } from "@mantine/core";
+import { Button, Checkbox, Group, Select, Stack, Tabs, Text, TextInput } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import type { Schemas } from "@/api/client";
-import { edges, usableTunnels } from "@/api/queries";
+import { about, edges, usableTunnels } from "@/api/queries";
+import { download } from "@/lib/download";
 import { MASK, ShownOnce } from "@/parts/ShownOnce";
 import { Code } from "@/ui/Code";
 import { Section } from "@/ui/Section";
 import { Loading, ProblemAlert } from "@/ui/states";
 import { TOKEN_RECIPES } from "./recipes";
 
+const CA_FILE = "ca.crt";
+
 export function UseToken({ token }: { token: Schemas["CreatedProxyToken"] }) {
   const [isShown, setShown] = useState(false);
   const usable = useQuery(usableTunnels(token.team));
   const allEdges = useQuery(edges);
+  const info = useQuery(about);
+  const [isOwn, setOwn] = useState(true);
   const [chosenTunnel, setTunnel] = useState<string | null>(null);
   const [chosenGateway, setGateway] = useState<string | null>(null);
   const [url, setUrl] = useState("http://wiki.corp/");
@@ -22,8 +27,8 @@ export function UseToken({ token }: { token: Schemas["CreatedProxyToken"] }) {
   const tunnel = chosenTunnel ?? usable.data?.[0]?.name ?? "TUNNEL";
   const gateway = chosenGateway ?? live[0]?.gateway ?? "EDGE:3128";
   const isTls = live.find((edge) => edge.gateway === gateway)?.gateway_tls ?? false;
-  const error = usable.error ?? allEdges.error;
-  const way = { tunnel, gateway, url, isTls };
+  const error = usable.error ?? allEdges.error ?? info.error;
+  const way = { tunnel, gateway, url, isTls, ca: isTls && isOwn ? CA_FILE : undefined };
   return (
     <Stack gap="lg">
       <ShownOnce
@@ -72,12 +77,23 @@ export function UseToken({ token }: { token: Schemas["CreatedProxyToken"] }) {
           />
         </Group>
         {isTls && (
-          <Text size="sm" mb="md">
-            This edge's gateway speaks TLS. Unless a public authority has signed its certificate,
-            programs must trust the deployment's <code>ca.crt</code>: curl by{" "}
-            <code>--proxy-cacert ca.crt</code>, Python by <code>SSL_CERT_FILE=ca.crt</code>, Node by{" "}
-            <code>NODE_EXTRA_CA_CERTS=ca.crt</code>.
-          </Text>
+          <Group align="flex-end" mb="md">
+            <Checkbox
+              label="Trust the deployment's own authority"
+              description="Uncheck it where a public authority has signed the edge's certificate."
+              checked={isOwn}
+              onChange={(event) => setOwn(event.currentTarget.checked)}
+            />
+            {isOwn && info.data && (
+              <Button
+                size="xs"
+                variant="default"
+                onClick={() => download(CA_FILE, info.data.authority)}
+              >
+                Download {CA_FILE}
+              </Button>
+            )}
+          </Group>
         )}
         <Tabs value={recipe} onChange={(id) => id && setRecipe(id)} keepMounted={false}>
           <Tabs.List>

@@ -35,6 +35,14 @@ test("a gateway that speaks TLS is a proxy of that kind", () => {
   const way = { ...WAY, isTls: true };
   expect(recipe("curl", way)).toContain("-x https://edge.example:3128");
   expect(recipe("node", way)).toContain('from "node:https"');
-  expect(recipe("httpx", way)).toContain('proxy="https://office:');
-  expect(recipe("httpx")).toContain('proxy="http://office:');
+  expect(recipe("httpx", way)).toContain('proxy = "https://office:');
+  expect(recipe("httpx")).toContain('proxy = "http://office:');
+});
+
+test("an authority that programs do not know is named to each", () => {
+  const way = { ...WAY, isTls: true, ca: "ca.crt" };
+  for (const { id } of TOKEN_RECIPES.filter((each) => each.id !== "n8n")) {
+    expect(recipe(id, way), id).toContain("ca.crt");
+    expect(recipe(id), id).not.toContain("ca.crt");
+  }
 });

@@ -9,6 +9,8 @@ export type Way = {
   readonly gateway: string;
   /** The gateway speaks TLS. */
   readonly isTls: boolean;
+  /** A file with the authority that has signed the gateway's certificate, if programs do not know it. */
+  readonly ca?: string;
   /** What is asked for in the private network. */
   readonly url: string;
 };
@@ -25,6 +27,8 @@ const proxy = (way: Way) => `${scheme(way)}://${way.tunnel}:${way.token}@${way.g
 
 const scheme = ({ isTls }: Way) => (isTls ? "https" : "http");
 
+const proxyCa = ({ ca }: Way) => (ca ? ` --proxy-cacert ${quoted(ca)}` : "");
+
 const script = (program: string, lines: readonly string[]) =>
   `${program} <<'EOF'\n${lines.join("\n")}\nEOF`;
 
@@ -36,14 +40,14 @@ export const TOKEN_RECIPES: readonly TokenRecipe[] = [
     label: "curl",
     about: "One request.",
     text: (way) =>
-      `curl -sS -x ${quoted(`${scheme(way)}://${way.gateway}`)} \\\n  --proxy-user ${quoted(`${way.tunnel}:${way.token}`)} \\\n  ${quoted(way.url)}`,
+      `curl -sS -x ${quoted(`${scheme(way)}://${way.gateway}`)}${proxyCa(way)} \\\n  --proxy-user ${quoted(`${way.tunnel}:${way.token}`)} \\\n  ${quoted(way.url)}`,
   },
   {
     id: "environment",
     label: "Environment",
     about: "For most programs: curl, git, pip, npm and Go's and Python's libraries read them.",
     text: (way) =>
-      `export http_proxy=${quoted(proxy(way))}\nexport https_proxy="$http_proxy"\ncurl -sS ${quoted(way.url)}`,
+      `export http_proxy=${quoted(proxy(way))}\nexport https_proxy="$http_proxy"\ncurl -sS${proxyCa(way)} ${quoted(way.url)}`,
   },
   {
     id: "requests",
@@ -53,7 +57,7 @@ export const TOKEN_RECIPES: readonly TokenRecipe[] = [
       script("python3 -", [
         "import requests",
         `proxy = ${text(proxy(way))}`,
-        `answer = requests.get(${text(way.url)}, proxies={"http": proxy, "https": proxy})`,
+        `answer = requests.get(${text(way.url)}, proxies={"http": proxy, "https": proxy}${way.ca ? `, verify=${text(way.ca)}` : ""})`,
         "print(answer.status_code, answer.text)",
       ]),
   },
@@ -64,7 +68,14 @@ export const TOKEN_RECIPES: readonly TokenRecipe[] = [
     text: (way) =>
       script("python3 -", [
         "import httpx",
-        `with httpx.Client(proxy=${text(proxy(way))}) as client:`,
+        ...(way.ca
+          ? [
+              "import ssl",
+              `trust = ssl.create_default_context(cafile=${text(way.ca)})`,
+              `proxy = httpx.Proxy(${text(proxy(way))}, ssl_context=trust)`,
+            ]
+          : [`proxy = ${text(proxy(way))}`]),
+        "with httpx.Client(proxy=proxy) as client:",
         `    answer = client.get(${text(way.url)})`,
         "    print(answer.status_code, answer.text)",
       ]),
@@ -77,11 +88,13 @@ export const TOKEN_RECIPES: readonly TokenRecipe[] = [
       const { hostname, port } = new URL(`http://${way.gateway}`);
       return script("node --input-type=module -", [
         `import { get } from "node:${scheme(way)}";`,
+        ...(way.ca ? ['import { readFileSync } from "node:fs";'] : []),
         `const url = ${text(way.url)};`,
         `const credentials = Buffer.from(${text(`${way.tunnel}:${way.token}`)}).toString("base64");`,
         "get({",
         `  host: ${text(hostname.replace(/^\[|\]$/g, ""))},`,
         `  port: ${port || 80},`,
+        ...(way.ca ? [`  ca: readFileSync(${text(way.ca)}),`] : []),
         "  path: url,",
         '  headers: { host: new URL(url).host, "proxy-authorization": "Basic " + credentials },',
         "}, (answer) => answer.pipe(process.stdout));",

@@ -1,57 +1,55 @@
 /** Who may use the tunnel. */
-import { Button, Card, Group, Stack, Text } from "@mantine/core";
-import { useMutation, useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
-import { answer, api } from "@/api/client";
-import { tunnel as tunnelQuery, tunnels } from "@/api/queries";
-import { isStale, useVersion } from "@/api/version";
+import { Button, Group, Stack, Text } from "@mantine/core";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { answer, api, type Schemas } from "@/api/client";
+import { tunnel as tunnelQuery, tunnels, tunnelUsage } from "@/api/queries";
+import { useDraft } from "@/api/version";
 import { type Access, AccessForm } from "@/parts/AccessForm";
 import { ApiCall } from "@/parts/ApiCall";
 import { RolloutNote } from "@/parts/RolloutNote";
+import { Go } from "@/ui/Go";
+import { Dim, Rows } from "@/ui/Rows";
 import { type Faults, fieldAtFault, names, Refusal } from "@/ui/refusal";
-import { ProblemAlert } from "@/ui/states";
+import { Section } from "@/ui/Section";
+import { Loading, ProblemAlert } from "@/ui/states";
 import { useTunnel } from "./useTunnel";
 
 const FAULTS: Faults<"teams"> = { teams: names(/no team/) };
 
 export function AccessTab() {
   const tunnel = useTunnel();
+  return (
+    <Stack gap="lg">
+      <Edit tunnel={tunnel} />
+      <Usage name={tunnel.name} />
+    </Stack>
+  );
+}
+
+function Edit({ tunnel }: { tunnel: Schemas["TunnelView"] }) {
   const queries = useQueryClient();
-  // What was chosen here stands until it is saved or given up, whatever others do meanwhile.
-  const [draft, setDraft] = useState<Access>();
-  const version = useVersion(tunnel.etag);
-  const access = draft ?? tunnel.access;
-  const isChanged = draft !== undefined && !isSame(draft, tunnel.access);
-  const save = useMutation({
-    mutationFn: (body: Access) =>
+  const draft = useDraft<Access, Schemas["SetAccess"]>({
+    current: tunnel.access,
+    etag: tunnel.etag,
+    send: (body, etag) =>
       answer(
         api.PUT("/api/v1/admin/tunnel/{name}/access", {
-          params: { path: { name: tunnel.name }, header: { "If-Match": version.etag } },
+          params: { path: { name: tunnel.name }, header: { "If-Match": etag } },
           body,
         }),
       ),
-    onSuccess: async () => {
-      await Promise.all([
+    lookUp: () =>
+      Promise.all([
         queries.invalidateQueries(tunnelQuery(tunnel.name)),
         queries.invalidateQueries(tunnels),
-      ]);
-      setDraft(undefined);
-      version.end();
-    },
-    onError: async (error) => {
-      if (!isStale(error)) return;
-      await queries.invalidateQueries(tunnelQuery(tunnel.name));
-      version.end();
-    },
+        queries.invalidateQueries(tunnelUsage(tunnel.name)),
+      ]),
   });
+  const { value: access, save } = draft;
+  const isChanged = !isSame(access, tunnel.access);
   const fault = fieldAtFault(save.error, FAULTS);
-  const choose = (next: Access) => {
-    version.begin();
-    setDraft(next);
-    save.reset();
-  };
   return (
-    <Card withBorder className="card" p="lg">
+    <Section title="Access">
       <form
         aria-label="Access"
         onSubmit={(event) => {
@@ -63,7 +61,7 @@ export function AccessTab() {
           <AccessForm
             value={access}
             error={fault && <Refusal error={save.error} />}
-            onChange={choose}
+            onChange={draft.set}
           />
           <Text size="sm" c="dimmed">
             Access is checked on every request. When it is taken away, streams that are no longer
@@ -76,15 +74,7 @@ export function AccessTab() {
               Save
             </Button>
             {isChanged && (
-              <Button
-                variant="default"
-                onClick={() => {
-                  setDraft(undefined);
-                  version.end();
-                  save.reset();
-                }}
-                disabled={save.isPending}
-              >
+              <Button variant="default" onClick={draft.discard} disabled={save.isPending}>
                 Discard
               </Button>
             )}
@@ -92,7 +82,75 @@ export function AccessTab() {
           <ApiCall method="PUT" path={`/api/v1/admin/tunnel/${tunnel.name}/access`} body={access} />
         </Stack>
       </form>
-    </Card>
+    </Section>
+  );
+}
+
+/** Who can use the tunnel now, and who would if they might. */
+function Usage({ name }: { name: string }) {
+  const usage = useQuery(tunnelUsage(name));
+  const teams = usage.data?.teams ?? [];
+  return (
+    <Section title="Who can use it now" about="Teams, with their workflows that name the tunnel.">
+      {usage.isPending && <Loading rows={2} />}
+      {usage.isError && <ProblemAlert error={usage.error} onRetry={() => void usage.refetch()} />}
+      {usage.isSuccess && teams.length === 0 && (
+        <Text size="sm" c="dimmed">
+          Nobody.
+        </Text>
+      )}
+      {teams.length > 0 && (
+        <Rows
+          label="Teams that can use it"
+          kind="usage"
+          items={teams}
+          itemKey={({ id }) => id}
+          columns={[
+            {
+              label: "Team",
+              cell: ({ id, name, is_allowed }) => (
+                <>
+                  <Go to="/teams/$id" params={{ id }} fw={600}>
+                    {name}
+                  </Go>
+                  {!is_allowed && (
+                    <Text size="xs" c="dimmed">
+                      is refused: it is not among the chosen teams
+                    </Text>
+                  )}
+                </>
+              ),
+            },
+            {
+              label: "Workflows",
+              cell: ({ workflows }) =>
+                workflows.length === 0 ? (
+                  <Dim>none</Dim>
+                ) : (
+                  workflows.map(({ id, name }) => (
+                    <div key={id}>
+                      <Go to="/workflows/$id" params={{ id }} size="sm">
+                        {name}
+                      </Go>
+                    </div>
+                  ))
+                ),
+            },
+            {
+              label: "Live proxy tokens",
+              cell: ({ proxy_tokens: tokens }) => (
+                <Dim>{tokens.map(({ name }) => name).join(", ") || "none"}</Dim>
+              ),
+            },
+          ]}
+        />
+      )}
+      {usage.data?.is_complete === false && (
+        <Text size="sm" c="dimmed">
+          There are more workflows or tokens than are looked at here.
+        </Text>
+      )}
+    </Section>
   );
 }
 

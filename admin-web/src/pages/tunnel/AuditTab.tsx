@@ -1,8 +1,9 @@
 /** What was changed of the tunnel, by whom. */
-import { Button, Group, Stack } from "@mantine/core";
+import { Stack } from "@mantine/core";
 import { useInfiniteQuery } from "@tanstack/react-query";
 import { tunnelAudit } from "@/api/queries";
 import { AuditRows } from "@/parts/AuditRows";
+import { Further } from "@/ui/Further";
 import { Loading, ProblemAlert } from "@/ui/states";
 import { useTunnel } from "./useTunnel";
 
@@ -14,17 +15,7 @@ export function AuditTab() {
   return (
     <Stack>
       <AuditRows entries={log.data.pages.flatMap((page) => page.items)} />
-      {log.hasNextPage && (
-        <Group>
-          <Button
-            variant="default"
-            loading={log.isFetchingNextPage}
-            onClick={() => void log.fetchNextPage()}
-          >
-            Look further back
-          </Button>
-        </Group>
-      )}
+      <Further list={log} />
     </Stack>
   );
 }

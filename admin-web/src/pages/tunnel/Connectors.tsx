@@ -1,11 +1,23 @@
 /** The processes that hold the tunnel's secret: replicas of one another. */
-import { Card, Group, Stack, Text, Title } from "@mantine/core";
+import { Button, Card, Group, Select, Stack, Text, Title } from "@mantine/core";
+import { useMutation, useQueryClient } from "@tanstack/react-query";
+import { useState } from "react";
+import { cutLink, drainLink, forgetConnector, setLogLevel } from "@/api/changes";
+import type { Schemas } from "@/api/client";
+import { tunnel as tunnelQuery } from "@/api/queries";
 import { LinkDots, SLOTS } from "@/parts/LinkDots";
 import { LinksTable } from "@/parts/LinksTable";
+import { Confirm } from "@/ui/Confirm";
 import { GoButton } from "@/ui/Go";
+import { notify, notifyProblem } from "@/ui/notify";
 import { Empty } from "@/ui/states";
 import { When } from "@/ui/When";
 import { useTunnel } from "./useTunnel";
+
+type Connector = Schemas["ConnectorBody"];
+
+const LEVELS = ["error", "warn", "info", "debug", "trace"] as const satisfies Level[];
+type Level = Schemas["LogLevelBody"];
 
 export function Connectors() {
   const { connectors, name } = useTunnel();
@@ -39,9 +51,12 @@ export function Connectors() {
             <Title order={2}>{connector.host || "Unknown host"}</Title>
             <LinkDots links={connector.links} wanted={SLOTS} />
           </Group>
-          <Group gap="lg" mb="sm">
+          <Group gap="lg" mb="sm" align="flex-start">
             <Fact name="Version">{connector.version || "–"}</Fact>
             <Fact name="Platform">{connector.platform || "–"}</Fact>
+            <Fact name="Started">
+              {connector.started_at ? <When at={connector.started_at} /> : "–"}
+            </Fact>
             <Fact name="Policy of its own">
               {connector.policy ? (
                 <code title={connector.policy}>{connector.policy.slice(0, 12)}</code>
@@ -54,16 +69,137 @@ export function Connectors() {
             </Fact>
           </Group>
           {connector.vanished_at ? (
-            <Text size="sm">
-              Vanished <When at={connector.vanished_at} /> without a goodbye. It counts as missing
-              for an hour.
-            </Text>
+            <Vanished tunnel={name} connector={connector} at={connector.vanished_at} />
           ) : (
-            <LinksTable connectors={[connector]} />
+            <>
+              <Links tunnel={name} connector={connector} />
+              <LogLevel tunnel={name} connector={connector} />
+            </>
           )}
         </Card>
       ))}
     </Stack>
+  );
+}
+
+type Of = { tunnel: string; connector: Connector };
+
+function Vanished({ tunnel, connector, at }: Of & { at: string }) {
+  const queries = useQueryClient();
+  const forget = useMutation({
+    mutationFn: () => forgetConnector({ tunnel, connector: connector.id }),
+    onSuccess: async () => {
+      await queries.invalidateQueries(tunnelQuery(tunnel));
+      notify(`${connector.host} is forgotten.`);
+    },
+    onError: (error) => notifyProblem("The connector was not forgotten", error),
+  });
+  return (
+    <Group justify="space-between">
+      <Text size="sm">
+        Vanished <When at={at} /> without a goodbye. It counts as missing for an hour, or until it
+        is forgotten.
+      </Text>
+      <Button
+        size="xs"
+        variant="default"
+        loading={forget.isPending}
+        onClick={() => forget.mutate()}
+        aria-label={`Forget ${connector.host}`}
+      >
+        Forget
+      </Button>
+    </Group>
+  );
+}
+
+function Links({ tunnel, connector }: Of) {
+  const [doomed, setDoomed] = useState<number>();
+  const of = (slot: number) => ({ tunnel, connector: connector.id, slot });
+  const drain = useMutation({
+    mutationFn: (slot: number) => drainLink(of(slot)),
+    onSuccess: (_, slot) => notify(`Link ${slot} moves to another edge.`),
+    onError: (error) => notifyProblem("The link was not drained", error),
+  });
+  const cut = useMutation({
+    mutationFn: (slot: number) => cutLink(of(slot)),
+    onSuccess: (_, slot) => {
+      setDoomed(undefined);
+      notify(`Link ${slot} is cut.`);
+    },
+  });
+  return (
+    <>
+      <LinksTable
+        connectors={[connector]}
+        actions={({ slot }) => (
+          <Group gap={6} wrap="nowrap">
+            <Button
+              size="compact-xs"
+              variant="default"
+              loading={drain.isPending && drain.variables === slot}
+              onClick={() => drain.mutate(slot)}
+              aria-label={`Drain slot ${slot}`}
+            >
+              Drain
+            </Button>
+            <Button
+              size="compact-xs"
+              variant="default"
+              onClick={() => {
+                cut.reset();
+                setDoomed(slot);
+              }}
+              aria-label={`Cut slot ${slot}`}
+            >
+              Cut
+            </Button>
+          </Group>
+        )}
+      />
+      <Confirm
+        opened={doomed !== undefined}
+        onClose={() => setDoomed(undefined)}
+        title={`Cut the link in slot ${doomed ?? ""}`}
+        word={connector.host}
+        action="Cut the link"
+        isPending={cut.isPending}
+        error={cut.error}
+        onConfirm={() => doomed !== undefined && cut.mutate(doomed)}
+      >
+        Requests that are under way on it break off. The connector dials anew at once. To let them
+        finish, drain the link.
+      </Confirm>
+    </>
+  );
+}
+
+function LogLevel({ tunnel, connector }: Of) {
+  const set = useMutation({
+    mutationFn: (level: Level) => setLogLevel({ tunnel, connector: connector.id, level }),
+    onSuccess: (_, level) => notify(`${connector.host} is told to log at ${level}.`),
+    onError: (error) => notifyProblem("The log level was not changed", error),
+  });
+  if (!connector.log_level) return null;
+  return (
+    <Select
+      label="Log level"
+      mt="md"
+      w={{ base: "100%", xs: 360 }}
+      allowDeselect={false}
+      disabled={!connector.log_level_from_cloud || set.isPending}
+      description={
+        connector.log_level_from_cloud
+          ? "Until the connector ends."
+          : "Its own setting does not let the cloud change it: TUNNEL_LOGLEVEL_FROM_CLOUD=true does."
+      }
+      data={LEVELS}
+      value={connector.log_level}
+      onChange={(value) => {
+        const level = LEVELS.find((each) => each === value);
+        if (level && level !== connector.log_level) set.mutate(level);
+      }}
+    />
   );
 }
 

@@ -58,7 +58,7 @@ export function Overview() {
 }
 
 function History({ name, createdAt }: { name: string; createdAt: string }) {
-  const { range } = useSearch({ from: "/framed/admin/tunnel/$name/" });
+  const { range } = useSearch({ from: "/framed/tunnels/admin/tunnel/$name/" });
   const navigate = useNavigate();
   const history = useQuery(healthHistory(name));
   const now = useNow().getTime();
@@ -149,7 +149,7 @@ function Changes({ latest }: { latest: { health: string; reason: string; since: 
   return (
     <Scroll label="Latest changes">
       <Table mt="md">
-        <Table.Caption>The latest {count(latest.length, "change")}</Table.Caption>
+        <Table.Caption>{count(latest.length, "change")}, the latest first</Table.Caption>
         <Table.Thead>
           <Table.Tr>
             <Table.Th>Health</Table.Th>

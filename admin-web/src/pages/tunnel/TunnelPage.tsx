@@ -2,6 +2,7 @@
 import { Group, Tabs, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { Outlet, useLocation, useNavigate, useParams } from "@tanstack/react-router";
+import { useEffect, useRef } from "react";
 import { Problem } from "@/api/problem";
 import { tunnel } from "@/api/queries";
 import { HealthMark } from "@/parts/Health";
@@ -20,13 +21,20 @@ const TABS = [
 ] as const;
 
 export function TunnelPage() {
-  const { name } = useParams({ from: "/framed/admin/tunnel/$name" });
+  const { name } = useParams({ from: "/framed/tunnels/admin/tunnel/$name" });
   const { data, error, isPending, refetch } = useQuery(tunnel(name));
   const navigate = useNavigate();
   const { pathname } = useLocation();
-  if (error instanceof Problem && error.status === 404) return <NotFound />;
   const path = (route: string) => route.replace("$name", name);
   const current = TABS.findLast(([route]) => pathname.startsWith(path(route)));
+  // On a phone the row of tabs scrolls.
+  const tabs = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    if (!current) return;
+    const tab = tabs.current?.querySelector("[data-active]");
+    tab?.scrollIntoView({ block: "nearest", inline: "center" });
+  }, [current]);
+  if (error instanceof Problem && error.status === 404) return <NotFound />;
   return (
     <Page
       title={data?.display_name ?? name}
@@ -50,7 +58,7 @@ export function TunnelPage() {
           if (tab) void navigate({ to: tab[0], params: { name } });
         }}
       >
-        <Tabs.List mb="lg">
+        <Tabs.List mb="lg" ref={tabs}>
           {TABS.map(([route, label]) => (
             <Tabs.Tab key={route} value={route}>
               {label}

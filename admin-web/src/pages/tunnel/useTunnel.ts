@@ -4,6 +4,6 @@ import { tunnel } from "@/api/queries";
 
 /** The tunnel of the page around; the page has looked it up. */
 export function useTunnel() {
-  const { name } = useParams({ from: "/framed/admin/tunnel/$name" });
+  const { name } = useParams({ from: "/framed/tunnels/admin/tunnel/$name" });
   return useSuspenseQuery(tunnel(name)).data;
 }

@@ -1,11 +1,11 @@
 /** All tunnels: which work, which do not and why. */
 import { Button, Card, Group, Select, Text, TextInput } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { useNavigate, useRouteContext, useSearch } from "@tanstack/react-router";
+import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useWindowVirtualizer } from "@tanstack/react-virtual";
 import { memo, useLayoutEffect, useMemo, useRef, useState } from "react";
 import type { Schemas } from "@/api/client";
-import { managesTunnels, teams, tunnels } from "@/api/queries";
+import { teams, tunnels } from "@/api/queries";
 import { count } from "@/lib/text";
 import { HEALTH_WORDS, HealthMark } from "@/parts/Health";
 import { LinkDots, SLOTS } from "@/parts/LinkDots";
@@ -21,22 +21,8 @@ type Tunnel = Schemas["TunnelSummary"];
 const NO_TUNNELS: Tunnel[] = [];
 
 export function TunnelList() {
-  const { user } = useRouteContext({ from: "/framed" });
-  if (!managesTunnels(user)) {
-    return (
-      <Page title="Tunnels">
-        <Empty title="You may not manage tunnels">
-          This needs the permission TUNNEL_MANAGE. Ask an owner of your tenant for it.
-        </Empty>
-      </Page>
-    );
-  }
-  return <List />;
-}
-
-function List() {
   const list = useQuery(tunnels);
-  const search = useSearch({ from: "/framed/admin/tunnel" });
+  const search = useSearch({ from: "/framed/tunnels/admin/tunnel" });
   const all = list.data ?? NO_TUNNELS;
   const shown = useMemo(() => fitting(all, search), [all, search]);
   const isEmpty = list.isSuccess && all.length === 0;

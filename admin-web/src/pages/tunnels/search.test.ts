@@ -11,7 +11,7 @@ function tunnel(
     name,
     display_name: name.toUpperCase(),
     access: { mode: "any_team" },
-    health: { health: "Healthy", reason: "", since: "2026-01-01T00:00:00Z" },
+    health: { health: "Healthy", reason: "", causes: [], since: "2026-01-01T00:00:00Z" },
     created_at: "2026-01-01T00:00:00Z",
     updated_at: "2026-01-01T00:00:00Z",
     etag: '"1"',
@@ -22,7 +22,12 @@ function tunnel(
   };
 }
 
-const DOWN = { health: "Down", reason: "", since: "2026-01-01T00:00:00Z" } as const;
+const DOWN = {
+  health: "Down" as const,
+  reason: "",
+  causes: [],
+  since: "2026-01-01T00:00:00Z",
+};
 const ALL = [
   tunnel("lab", { access: { mode: "teams", teams: ["a"] } }),
   tunnel("office", { health: DOWN, links: [] }),

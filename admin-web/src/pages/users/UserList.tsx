@@ -2,45 +2,31 @@
 import { Badge, Button, Checkbox, Group, PasswordInput, TextInput } from "@mantine/core";
 import { useForm } from "@mantine/form";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { useNavigate, useRouteContext, useSearch } from "@tanstack/react-router";
+import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useState } from "react";
 import { createUser } from "@/api/changes";
 import type { Schemas } from "@/api/client";
 import { teams, users } from "@/api/queries";
 import { fits } from "@/lib/fit";
-import { count } from "@/lib/text";
 import { ApiCall } from "@/parts/ApiCall";
 import { Find } from "@/ui/Find";
 import { FormDialog } from "@/ui/FormDialog";
 import { Go } from "@/ui/Go";
+import { Listing } from "@/ui/Listing";
 import { Page } from "@/ui/Page";
-import { Dim, Rows } from "@/ui/Rows";
+import { Dim, Moment } from "@/ui/Rows";
 import { type Faults, fieldAtFault, isConflict, names, refusals } from "@/ui/refusal";
-import { Empty, Loading, ProblemAlert } from "@/ui/states";
-import { When } from "@/ui/When";
 import { isEmail, isPassword, MANAGES_TUNNELS, MIN_PASSWORD } from "./rules";
 
 export function UserList() {
-  const { user } = useRouteContext({ from: "/framed" });
-  if (!user.is_owner) {
-    return (
-      <Page title="Users">
-        <Empty title="You may not see users">Owners of your tenant look after them.</Empty>
-      </Page>
-    );
-  }
-  return <List />;
-}
-
-function List() {
-  const { q } = useSearch({ from: "/framed/users" });
+  const { q } = useSearch({ from: "/framed/users/users" });
   const navigate = useNavigate();
   const list = useQuery(users);
   const allTeams = useQuery(teams);
   const [isAsked, setAsked] = useState(false);
   const all = list.data ?? [];
   const shown = all
-    .filter((user) => fits(user.email, q))
+    .filter((user) => fits(`${user.email} ${user.name}`, q))
     .sort((a, b) => a.email.localeCompare(b.email));
   const teamsOf = (id: string) =>
     (allTeams.data ?? []).filter(({ members }) => members.includes(id)).map(({ name }) => name);
@@ -50,48 +36,38 @@ function List() {
       about="People who may sign in. Teams say what they work with, permissions what else they may do."
       actions={<Button onClick={() => setAsked(true)}>Add a user</Button>}
     >
-      {list.isPending && <Loading label="Loading the users" />}
-      {list.isError && <ProblemAlert error={list.error} onRetry={() => void list.refetch()} />}
-      {all.length > 0 && (
-        <search aria-label="Users">
+      <Listing
+        label="Users"
+        noun="user"
+        kind="user"
+        list={list}
+        shown={shown}
+        filters={
           <Find
             value={q}
-            placeholder="E-mail address"
+            placeholder="Name or e-mail address"
             onChange={(text) => void navigate({ to: "/users", search: { q: text }, replace: true })}
           />
-        </search>
-      )}
-      {all.length > 0 && shown.length === 0 && (
-        <Empty title="No user fits">{count(all.length, "user")} hidden by the search.</Empty>
-      )}
-      {shown.length > 0 && (
-        <Rows
-          label="Users"
-          kind="user"
-          items={shown}
-          itemKey={({ id }) => id}
-          columns={[
-            {
-              label: "User",
-              cell: ({ id, email }) => (
+        }
+        empty={null}
+        columns={[
+          {
+            label: "User",
+            cell: ({ id, email, name, disabled_at }) => (
+              <>
                 <Go to="/users/$id" params={{ id }} className="row-link" fw={600}>
                   {email}
                 </Go>
-              ),
-            },
-            { label: "May", cell: (user) => <Rights user={user} /> },
-            { label: "Teams", cell: ({ id }) => <Dim>{teamsOf(id).join(", ") || "–"}</Dim> },
-            {
-              label: "Added",
-              cell: ({ created_at }) => (
-                <Dim>
-                  <When at={created_at} />
-                </Dim>
-              ),
-            },
-          ]}
-        />
-      )}
+                {name && <Dim>{name}</Dim>}
+                {disabled_at && <Badge variant="default">Disabled</Badge>}
+              </>
+            ),
+          },
+          { label: "May", cell: (user) => <Rights user={user} /> },
+          { label: "Teams", cell: ({ id }) => <Dim>{teamsOf(id).join(", ") || "–"}</Dim> },
+          { label: "Added", cell: ({ created_at }) => <Moment at={created_at} /> },
+        ]}
+      />
       {isAsked && <AddUser onClose={() => setAsked(false)} />}
     </Page>
   );

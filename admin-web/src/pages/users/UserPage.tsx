@@ -1,50 +1,46 @@
 /** One user: what they may do, their teams, a new password, the end. */
-import { Button, Checkbox, Group, PasswordInput, Stack, Text } from "@mantine/core";
+import { Button, Checkbox, Group, PasswordInput, Stack, Text, TextInput } from "@mantine/core";
 import { useForm } from "@mantine/form";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useParams, useRouteContext } from "@tanstack/react-router";
-import { useState } from "react";
 import { deleteUser, updateUser } from "@/api/changes";
 import type { Schemas } from "@/api/client";
 import { Problem } from "@/api/problem";
 import { teams, user as userQuery, users } from "@/api/queries";
+import { useDraft } from "@/api/version";
 import { ApiCall } from "@/parts/ApiCall";
-import { Confirm } from "@/ui/Confirm";
+import { DeleteThing } from "@/parts/DeleteThing";
 import { Go } from "@/ui/Go";
 import { notify } from "@/ui/notify";
 import { Page } from "@/ui/Page";
-import { type Faults, fieldAtFault, names, refusals } from "@/ui/refusal";
+import { type Faults, fieldAtFault, isConflict, names, Refusal, refusals } from "@/ui/refusal";
 import { Section } from "@/ui/Section";
-import { Empty, Loading, ProblemAlert } from "@/ui/states";
+import { Loading, ProblemAlert } from "@/ui/states";
 import { When } from "@/ui/When";
 import { NotFound } from "../frame/NotFound";
-import { isPassword, MANAGES_TUNNELS, MIN_PASSWORD } from "./rules";
+import { isEmail, isPassword, MANAGES_TUNNELS, MIN_PASSWORD } from "./rules";
 
 type User = Schemas["UserView"];
 
 export function UserPage() {
-  const { user } = useRouteContext({ from: "/framed" });
-  if (!user.is_owner) {
-    return (
-      <Page title="User">
-        <Empty title="You may not see users">Owners of your tenant look after them.</Empty>
-      </Page>
-    );
-  }
-  return <Shown />;
-}
-
-function Shown() {
-  const { id } = useParams({ from: "/framed/users/$id" });
+  const { id } = useParams({ from: "/framed/users/users/$id" });
   const { data, error, isPending, refetch } = useQuery(userQuery(id));
   if (error instanceof Problem && error.status === 404) return <NotFound />;
   return (
     <Page
-      title={data?.email ?? "User"}
+      title={data ? data.name || data.email : "User"}
       about={
         data && (
           <>
+            {data.disabled_at && "Disabled. "}
             {data.is_owner && "Owner of the tenant. "}Added <When at={data.created_at} />
+            {data.last_login_at ? (
+              <>
+                , last signed in <When at={data.last_login_at} />
+              </>
+            ) : (
+              ", has never signed in"
+            )}
           </>
         )
       }
@@ -53,7 +49,7 @@ function Shown() {
       {error && <ProblemAlert error={error} onRetry={() => void refetch()} />}
       {data && (
         <>
-          <Permissions user={data} />
+          <Edit user={data} />
           <TeamsOf user={data} />
           <Password user={data} />
           <Delete user={data} />
@@ -63,56 +59,143 @@ function Shown() {
   );
 }
 
-function Permissions({ user }: { user: User }) {
-  const queries = useQueryClient();
-  const manages = user.permissions.includes(MANAGES_TUNNELS);
-  const [draft, setDraft] = useState<boolean>();
-  const isChecked = draft ?? manages;
-  const body = {
-    permissions: [
-      ...user.permissions.filter((permission) => permission !== MANAGES_TUNNELS),
-      ...(isChecked ? [MANAGES_TUNNELS] : []),
-    ],
+type Particulars = {
+  readonly name: string;
+  readonly email: string;
+  readonly isOwner: boolean;
+  readonly managesTunnels: boolean;
+  readonly isDisabled: boolean;
+};
+
+const particulars = (user: User): Particulars => ({
+  name: user.name,
+  email: user.email,
+  isOwner: user.is_owner,
+  managesTunnels: user.permissions.includes(MANAGES_TUNNELS),
+  isDisabled: user.disabled_at != null,
+});
+
+/** What of the draft differs; others may have changed the rest meanwhile. */
+function changes(user: User, draft: Particulars): Schemas["UpdateUser"] {
+  const before = particulars(user);
+  const [name, email] = [draft.name.trim(), draft.email.trim()];
+  return {
+    ...(name !== before.name && { name }),
+    ...(email !== before.email && { email }),
+    ...(draft.isOwner !== before.isOwner && { is_owner: draft.isOwner }),
+    ...(draft.managesTunnels !== before.managesTunnels && {
+      permissions: [
+        ...user.permissions.filter((permission) => permission !== MANAGES_TUNNELS),
+        ...(draft.managesTunnels ? [MANAGES_TUNNELS] : []),
+      ],
+    }),
+    ...(draft.isDisabled !== before.isDisabled && { disabled: draft.isDisabled }),
   };
-  const save = useMutation({
-    mutationFn: () => updateUser(user.id, body),
-    onSuccess: async () => {
-      await queries.invalidateQueries(users);
-      setDraft(undefined);
-      notify("Saved.");
-    },
+}
+
+const PARTICULARS: Faults<"email" | "name"> = {
+  email: (problem) =>
+    (isConflict(problem) && problem.message.includes("of that name")) || names(/e-mail/)(problem),
+  name: names(/the name/),
+};
+
+function Edit({ user }: { user: User }) {
+  const { user: self } = useRouteContext({ from: "/framed" });
+  const isLastOwner = useIsLastOwner(user);
+  const queries = useQueryClient();
+  const draft = useDraft({
+    current: particulars(user),
+    etag: user.etag,
+    send: (value, etag) => updateUser(user.id, changes(user, value), etag),
+    lookUp: () => queries.invalidateQueries(users),
+    onSaved: () => notify("Saved."),
   });
-  if (user.is_owner) {
-    return (
-      <Section title="Permissions">
-        <Text size="sm">Owners may do everything in their tenant.</Text>
-      </Section>
-    );
-  }
+  const { value, save } = draft;
+  const body = changes(user, value);
+  const isChanged = Object.keys(body).length > 0;
+  const endsSessions = Object.keys(body).some((field) => field !== "name");
+  const fault = fieldAtFault(save.error, PARTICULARS);
+  const set = (change: Partial<Particulars>) => draft.set({ ...value, ...change });
   return (
-    <Section title="Permissions" about="Besides using what their teams own.">
+    <Section title="Particulars">
       <form
-        aria-label="Permissions"
+        aria-label="Particulars"
+        noValidate
         onSubmit={(event) => {
           event.preventDefault();
-          save.mutate();
+          if (isChanged && isEmail(value.email)) save.mutate(value);
         }}
       >
-        <Stack gap="sm" align="flex-start">
+        <Stack gap="sm" maw={420}>
+          <TextInput
+            label="Name"
+            description="What people call them; may be empty."
+            maxLength={128}
+            autoComplete="off"
+            value={value.name}
+            error={fault === "name" && <Refusal error={save.error} />}
+            onChange={(event) => set({ name: event.currentTarget.value })}
+          />
+          <TextInput
+            label="E-mail address"
+            type="email"
+            autoComplete="off"
+            maxLength={254}
+            value={value.email}
+            error={
+              isEmail(value.email)
+                ? fault === "email" && <Refusal error={save.error} />
+                : "Enter an e-mail address"
+            }
+            onChange={(event) => set({ email: event.currentTarget.value })}
+          />
+          <Checkbox
+            label="Owner"
+            description={
+              isLastOwner ? "This is the tenant's last owner." : "May do everything in the tenant."
+            }
+            disabled={isLastOwner}
+            checked={value.isOwner}
+            onChange={(event) => set({ isOwner: event.currentTarget.checked })}
+          />
           <Checkbox
             label="Manages tunnels"
-            description="TUNNEL_MANAGE: creates tunnels, and says who may use them."
-            checked={isChecked}
-            onChange={(event) => setDraft(event.currentTarget.checked)}
+            description={
+              value.isOwner
+                ? "Owners do anyway."
+                : "TUNNEL_MANAGE: creates tunnels, and says who may use them."
+            }
+            disabled={value.isOwner}
+            checked={value.managesTunnels}
+            onChange={(event) => set({ managesTunnels: event.currentTarget.checked })}
           />
-          {save.error && <ProblemAlert error={save.error} />}
-          <Text size="sm" c="dimmed">
-            Saving ends all sessions of the user.
-          </Text>
-          <Button type="submit" disabled={isChecked === manages} loading={save.isPending}>
-            Save
-          </Button>
-          <ApiCall method="PATCH" path={`/api/v1/users/${user.id}`} body={body} />
+          <Checkbox
+            label="Disabled"
+            description={
+              user.id === self.id
+                ? "Owners cannot disable themselves."
+                : "Nobody comes in as this user; what they have made stays."
+            }
+            disabled={user.id === self.id}
+            checked={value.isDisabled}
+            onChange={(event) => set({ isDisabled: event.currentTarget.checked })}
+          />
+          {save.error && !fault && <ProblemAlert error={save.error} />}
+          {endsSessions && (
+            <Text size="sm" c="dimmed">
+              Saving ends all sessions of the user{user.id === self.id && ", this one as well"}.
+            </Text>
+          )}
+          <Group>
+            <Button
+              type="submit"
+              disabled={!isChanged || !isEmail(value.email)}
+              loading={save.isPending}
+            >
+              Save
+            </Button>
+          </Group>
+          {isChanged && <ApiCall method="PATCH" path={`/api/v1/users/${user.id}`} body={body} />}
         </Stack>
       </form>
     </Section>
@@ -153,7 +236,7 @@ function Password({ user }: { user: User }) {
     },
   });
   const save = useMutation({
-    mutationFn: (body: { password: string }) => updateUser(user.id, body),
+    mutationFn: (body: { password: string }) => updateUser(user.id, body, user.etag),
     onSuccess: () => {
       form.reset();
       notify("The password is set.");
@@ -192,56 +275,33 @@ function Password({ user }: { user: User }) {
   );
 }
 
+function useIsLastOwner(user: User): boolean {
+  const all = useQuery(users);
+  return user.is_owner && all.isSuccess && all.data.filter(({ is_owner }) => is_owner).length < 2;
+}
+
 function Delete({ user }: { user: User }) {
   const { user: self } = useRouteContext({ from: "/framed" });
-  const all = useQuery(users);
+  const isLastOwner = useIsLastOwner(user);
   const queries = useQueryClient();
   const navigate = useNavigate();
-  const [isAsked, setAsked] = useState(false);
-  const remove = useMutation({
-    mutationFn: () => deleteUser(user.id),
-    onSuccess: async () => {
-      notify(`${user.email} is deleted.`);
-      await navigate({ to: "/users" });
-      queries.removeQueries(userQuery(user.id));
-      await Promise.all([queries.invalidateQueries(users), queries.invalidateQueries(teams)]);
-    },
-  });
-  const isLastOwner =
-    user.is_owner && all.isSuccess && all.data.filter(({ is_owner }) => is_owner).length < 2;
   const hindrance = isLastOwner
     ? "This is the tenant's last owner. Add another one first."
     : user.id === self.id
       ? "Owners cannot delete themselves. Another owner can."
       : undefined;
   return (
-    <Section title="Delete">
-      <Text size="sm" mb="md" id="delete-user-why">
-        {hindrance ??
-          "Their sessions and API keys end and they leave their teams. Proxy tokens that they made go on working."}
-      </Text>
-      <Button
-        variant="default"
-        c={hindrance ? undefined : "var(--mantine-color-error)"}
-        w="fit-content"
-        disabled={hindrance !== undefined}
-        aria-describedby="delete-user-why"
-        onClick={() => setAsked(true)}
-      >
-        Delete the user
-      </Button>
-      <Confirm
-        opened={isAsked}
-        onClose={() => setAsked(false)}
-        title={`Delete ${user.email}`}
-        word={user.email}
-        action="Delete the user"
-        isPending={remove.isPending}
-        error={remove.error}
-        onConfirm={() => remove.mutate()}
-      >
-        This cannot be undone.
-      </Confirm>
-    </Section>
+    <DeleteThing
+      what="user"
+      name={user.email}
+      about="Their sessions and API keys end and they leave their teams. Proxy tokens that they made go on working."
+      hindrance={hindrance}
+      remove={() => deleteUser(user.id)}
+      onDeleted={async () => {
+        await navigate({ to: "/users" });
+        queries.removeQueries(userQuery(user.id));
+        await Promise.all([queries.invalidateQueries(users), queries.invalidateQueries(teams)]);
+      }}
+    />
   );
 }

@@ -1,5 +1,5 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { useNavigate, useRouteContext } from "@tanstack/react-router";
+import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { answer, api } from "@/api/client";
 import { teams, workflows } from "@/api/queries";
@@ -10,8 +10,6 @@ import { WorkflowForm } from "./WorkflowForm";
 
 export function NewWorkflow() {
   const all = useQuery(teams);
-  const { user } = useRouteContext({ from: "/framed" });
-  const own = (all.data ?? []).filter(({ id }) => user.is_owner || user.teams.includes(id));
   return (
     <Page
       title="Create a workflow"
@@ -19,15 +17,15 @@ export function NewWorkflow() {
     >
       {all.isPending && <Loading />}
       {all.isError && <ProblemAlert error={all.error} onRetry={() => void all.refetch()} />}
-      {all.isSuccess && <Form team={own[0]?.id ?? ""} />}
+      {all.isSuccess && <Form />}
     </Page>
   );
 }
 
-function Form({ team }: { team: string }) {
+function Form() {
   const queries = useQueryClient();
   const navigate = useNavigate();
-  const [initial] = useState<Draft>(() => ({ name: "", team, actions: [newAction(1)] }));
+  const [initial] = useState<Draft>(() => ({ name: "", team: "", actions: [newAction(1)] }));
   const create = useMutation({
     mutationFn: (draft: Draft) => answer(api.POST("/api/v1/workflows", { body: toBody(draft) })),
     onSuccess: () => queries.invalidateQueries(workflows),

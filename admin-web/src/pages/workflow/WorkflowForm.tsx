@@ -35,16 +35,18 @@ export function WorkflowForm({
 }) {
   const { user } = useRouteContext({ from: "/framed" });
   const allTeams = useQuery(teams);
-  const [draft, setDraft] = useState(initial);
+  const [typed, setDraft] = useState(initial);
   const [isTried, setTried] = useState(false);
   const isSaved = useRef(false);
-  const isChanged = draft !== initial;
+  const isChanged = typed !== initial;
   useBlocker({
     shouldBlockFn: () =>
       isChanged && !isSaved.current && !window.confirm("Leave without saving the workflow?"),
     enableBeforeUnload: () => isChanged && !isSaved.current,
   });
   const own = (allTeams.data ?? []).filter(({ id }) => user.is_owner || user.teams.includes(id));
+  // The first team, until one is chosen: also one that was made since the form was opened.
+  const draft = typed.team ? typed : { ...typed, team: own[0]?.id ?? "" };
   const isComplete =
     draft.name.trim() !== "" &&
     draft.team !== "" &&

@@ -10,6 +10,7 @@ import { isStale } from "@/api/version";
 import { duration } from "@/lib/time";
 import { RunMark } from "@/parts/RunMark";
 import { Confirm } from "@/ui/Confirm";
+import { Further } from "@/ui/Further";
 import { Go } from "@/ui/Go";
 import { notify, notifyProblem } from "@/ui/notify";
 import { Page } from "@/ui/Page";
@@ -86,42 +87,35 @@ function Runs({ id }: { id: string }) {
     );
   }
   return (
-    <Rows
-      label="Runs"
-      kind="run"
-      items={all}
-      itemKey={(run) => run.id}
-      columns={[
-        {
-          label: "Run",
-          cell: (run) => (
-            <Go to="/workflows/$id/runs/$run" params={{ id, run: run.id }} className="row-link">
-              <RunMark status={run.status} />
-            </Go>
-          ),
-        },
-        { label: "Answers", cell: (run) => <Dim>{refusal(run) ?? answers(run)}</Dim> },
-        { label: "Took", cell: (run) => <Dim>{run.finished_at ? length(run) : "–"}</Dim> },
-        {
-          label: "Started",
-          cell: (run) => (
-            <Dim>
-              <When at={run.created_at} />
-            </Dim>
-          ),
-        },
-      ]}
-    >
-      {list.hasNextPage && (
-        <Button
-          variant="default"
-          loading={list.isFetchingNextPage}
-          onClick={() => void list.fetchNextPage()}
-        >
-          Look further back
-        </Button>
-      )}
-    </Rows>
+    <Stack>
+      <Rows
+        label="Runs"
+        kind="run"
+        items={all}
+        itemKey={(run) => run.id}
+        columns={[
+          {
+            label: "Run",
+            cell: (run) => (
+              <Go to="/workflows/$id/runs/$run" params={{ id, run: run.id }} className="row-link">
+                <RunMark status={run.status} />
+              </Go>
+            ),
+          },
+          { label: "Answers", cell: (run) => <Dim>{refusal(run) ?? answers(run)}</Dim> },
+          { label: "Took", cell: (run) => <Dim>{run.finished_at ? length(run) : "–"}</Dim> },
+          {
+            label: "Started",
+            cell: (run) => (
+              <Dim>
+                <When at={run.created_at} />
+              </Dim>
+            ),
+          },
+        ]}
+      />
+      <Further list={list} />
+    </Stack>
   );
 }
 
@@ -219,7 +213,8 @@ function Edit({ workflow }: { workflow: Workflow }) {
   );
 }
 
-const toBody = ({ name, actions }: Draft) => ({
+const toBody = ({ name, team, actions }: Draft) => ({
   name: name.trim(),
+  team,
   actions: actions.map(toAction),
 });

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use protocol::{
+    health::Cause,
     id::{ControlPlaneId, KeyId},
     presence::Transport,
 };
@@ -48,6 +49,7 @@ fn link(connector: u8, slot: u8) -> LinkPresence {
         rtt_us: None,
         remote: "192.0.2.1:1".parse().unwrap(),
         facts: Facts::default(),
+        strain: None,
     }
 }
 
@@ -141,6 +143,32 @@ impl Reporter {
 }
 
 #[test]
+fn a_tunnel_is_degraded_for_as_long_as_an_edge_says_that_requests_do_not_get_through() {
+    let mut edge = Reporter::new();
+    let links: Vec<_> = (0..SLOTS).map(|slot| (1, slot)).collect();
+    edge.report(&links, LEASE_MS);
+    edge.state.take_touched();
+    let strained = |edge: &mut Reporter, slots: &[u8], strain, now_ms| {
+        let up = slots.iter().map(|slot| LinkPresence { strain, ..link(1, *slot) }).collect();
+        let report = Report { up, ..Report::default() };
+        edge.state.report(Reporter::EDGE, edge.session, report, now_ms).unwrap();
+    };
+    strained(&mut edge, &[0, 1, 2, 3], Some(Strain::Crowded), LEASE_MS + 1);
+    assert_eq!(edge.state.health(TUNNEL).unwrap().causes, [Cause::Crowded]);
+    assert_eq!(edge.state.take_touched(), HashSet::from([TUNNEL]));
+    strained(&mut edge, &[0], Some(Strain::Stuck), LEASE_MS + 2);
+    assert_eq!(edge.state.health(TUNNEL).unwrap().causes, [Cause::Crowded, Cause::Stuck]);
+    strained(&mut edge, &[1, 2, 3], Some(Strain::Unknown), LEASE_MS + 3);
+    assert_eq!(edge.state.health(TUNNEL).unwrap().causes, [Cause::Stuck]);
+    strained(&mut edge, &[0, 1, 2, 3], None, LEASE_MS + 4);
+    assert_eq!(edge.state.health(TUNNEL).unwrap().causes, []);
+    assert_eq!(
+        edge.words(),
+        [Health::Healthy, Health::Degraded, Health::Degraded, Health::Degraded, Health::Healthy]
+    );
+}
+
+#[test]
 fn a_start_is_no_fault() {
     let mut edge = Reporter::new();
     let mut links = Vec::new();
@@ -215,7 +243,12 @@ fn what_could_not_be_stored_is_stored_later_and_in_order() {
 #[test]
 fn after_a_restart_a_tunnel_is_not_degraded_by_silence() {
     let edges = [EdgeId::from_bytes([3; 16]), EdgeId::from_bytes([4; 16])];
-    let healthy = HealthRow { since_ms: 7, health: Health::Healthy, reason: "All well.".into() };
+    let healthy = HealthRow {
+        since_ms: 7,
+        health: Health::Healthy,
+        reason: "All well.".into(),
+        causes: vec![],
+    };
     let connector = ConnectorRow {
         tunnel: TUNNEL,
         connector: ConnectorId::from_bytes([1; 16]),
@@ -259,6 +292,20 @@ fn a_tunnel_remembers_so_many_missing_connectors_and_no_more() {
     assert_eq!(missing.len(), MAX_MISSING);
     let since: Vec<_> = missing.iter().filter_map(|connector| connector.vanished_ms).collect();
     assert_eq!(since.iter().min(), Some(&(MAX_MISSING as u64)), "the latest ones");
+}
+
+#[test]
+fn other_control_planes_hear_that_requests_do_not_get_through() {
+    let me = ControlPlaneId::from_bytes([8; 16]);
+    let mut edge = Reporter::new();
+    edge.report(&[(1, 0)], LEASE_MS);
+    let unshared = edge.state.unshared(me, LEASE_MS);
+    edge.state.shared(unshared, &[]);
+    let up = vec![LinkPresence { strain: Some(Strain::Crowded), ..link(1, 0) }];
+    let report = Report { up, ..Report::default() };
+    edge.state.report(Reporter::EDGE, edge.session, report, LEASE_MS + 1).unwrap();
+    let told = edge.state.unshared(me, LEASE_MS + 1).told.remove(0);
+    assert_eq!(told.report.unwrap().up[0].strain, Some(Strain::Crowded));
 }
 
 /// What another control plane tells of an edge with two links.

@@ -34,8 +34,9 @@ pub(super) const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ 
 const SETTINGS: &str = "SET application_name = 'postern'; SET lock_timeout = '10s'; \
      SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '10s'";
 
-/// Channels of notifications: new generations, presence, and the progress of runs.
+/// Channels of notifications: new generations, audit entries without one, presence, and the progress of runs.
 pub(in crate::store) const GENERATION: &str = "postern_generation";
+pub(in crate::store) const AUDIT: &str = "postern_audit";
 pub(in crate::store) const PRESENCE: &str = "postern_presence";
 pub(in crate::store) const RUN: &str = "postern_run";
 
@@ -122,7 +123,7 @@ pub(in crate::store) fn listening(url: &DatabaseUrl) -> Result<PgPool> {
 /// Lets notifications arrive.
 pub(in crate::store) async fn listen(pool: &PgPool) -> Result<PgListener> {
     let mut listener = PgListener::connect_with(pool).await?;
-    listener.listen_all([GENERATION, PRESENCE, RUN]).await?;
+    listener.listen_all([GENERATION, AUDIT, PRESENCE, RUN]).await?;
     Ok(listener)
 }
 

@@ -3,8 +3,8 @@
 use std::{path::Path, time::Duration};
 
 use sqlx::{
-    AnyPool, Executor, any::AnyPoolOptions, error::DatabaseError, migrate::Migrator,
-    sqlite::SqliteError,
+    AnyPool, Connection as _, Executor, any::AnyPoolOptions, error::DatabaseError,
+    migrate::Migrator, sqlite::SqliteError,
 };
 
 use super::{Result, migration_failed};
@@ -34,6 +34,12 @@ pub(super) async fn open(file: &Path) -> Result<(AnyPool, AnyPool)> {
             .max_lifetime(None)
             .after_connect(|connection, _| {
                 Box::pin(async move { connection.execute(PRAGMAS).await.map(drop) })
+            })
+            // When the disk is full or fails, SQLite ends a transaction by itself, and the driver goes on counting it:
+            // every later one on this connection would fail. Another connection takes its place.
+            .before_acquire(|connection, _| {
+                let is_whole = !connection.is_in_transaction();
+                Box::pin(async move { Ok(is_whole) })
             })
     };
     // A relative path would be read as a URL's host.

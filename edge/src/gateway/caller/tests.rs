@@ -22,6 +22,7 @@ fn knowledge(now: SystemTime, expires_at: u64) -> Knowledge {
         name: "office".parse().unwrap(),
         access: Access::AnyTeam,
         keys: vec![],
+        orders: vec![],
     };
     let token = FeedProxyToken {
         id: TOKEN,

@@ -111,5 +111,5 @@ pub(super) async fn up_killed(stage: &mut Stage, marks: &mut Marks) -> anyhow::R
 }
 
 pub(super) async fn up_restarted(stage: &mut Stage) -> anyhow::Result<()> {
-    stage.world.restart_postern().await
+    stage.world.restart_postern_in_place().await
 }

@@ -12,11 +12,14 @@ const HEIGHT = 80;
 
 export function Chart({
   title,
+  from,
   series,
   format,
   stacked = false,
 }: {
   title: string;
+  /** When the first bar begins, in words. */
+  from: string;
   series: readonly Series[];
   format: (value: number) => string;
   /** Are the series parts of a whole? Otherwise each stands before the one after it. */
@@ -60,6 +63,14 @@ export function Chart({
           return <path key={label} fill={color} d={values.map(rectangle).join("")} />;
         })}
       </svg>
+      <Group justify="space-between" gap="xs" mb={4} aria-hidden>
+        <Text size="xs" c="dimmed">
+          {from}
+        </Text>
+        <Text size="xs" c="dimmed">
+          now
+        </Text>
+      </Group>
       <Group gap="md">
         {series.map(({ label, color }) => (
           <Group key={label} gap={6} wrap="nowrap">

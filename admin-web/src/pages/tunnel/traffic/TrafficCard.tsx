@@ -17,16 +17,17 @@ import { Loading, ProblemAlert } from "@/ui/states";
 import { Chart } from "./Chart";
 import { bars, refusals } from "./series";
 
-const SPANS: { value: Span; label: string }[] = [
-  { value: "1h", label: "Hour" },
-  { value: "24h", label: "Day" },
-  { value: "30d", label: "30 days" },
+const SPANS: { value: Span; label: string; from: string }[] = [
+  { value: "1h", label: "Hour", from: "1 hour ago" },
+  { value: "24h", label: "Day", from: "24 hours ago" },
+  { value: "30d", label: "30 days", from: "30 days ago" },
 ];
 
 export function TrafficCard({ name }: { name: string }) {
   const [span, setSpan] = useState<Span>("1h");
   const { data, error, isPending, refetch } = useQuery(traffic(name, span));
   const all = data && bars(data);
+  const from = SPANS.find(({ value }) => value === span)?.from ?? "";
   const refused = data ? refusals(data) : [];
   return (
     <Card withBorder className="card" p="lg" component="section" aria-labelledby="traffic">
@@ -38,7 +39,7 @@ export function TrafficCard({ name }: { name: string }) {
           <SegmentedControl
             aria-label="How far back"
             size="xs"
-            data={SPANS}
+            data={SPANS.map(({ value, label }) => ({ value, label }))}
             value={span}
             onChange={(value) => {
               const chosen = SPANS.find((each) => each.value === value);
@@ -57,6 +58,7 @@ export function TrafficCard({ name }: { name: string }) {
           <SimpleGrid cols={{ base: 1, sm: 3 }} spacing="xl">
             <Chart
               title="Requests"
+              from={from}
               stacked
               format={(value) => count(value, "request")}
               series={[
@@ -74,6 +76,7 @@ export function TrafficCard({ name }: { name: string }) {
             />
             <Chart
               title="Until the answer begins"
+              from={from}
               format={milliseconds}
               series={[
                 {
@@ -90,6 +93,7 @@ export function TrafficCard({ name }: { name: string }) {
             />
             <Chart
               title="Bytes"
+              from={from}
               stacked
               format={bytes}
               series={[
