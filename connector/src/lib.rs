@@ -9,10 +9,10 @@
 //!  origins ◄──── origin ◄─── guard               status server :9000
 //! ```
 //!
-//! [`supervisor`] decides which links there are to be; the shell executes that. Each request that comes
-//! down a link is served from its origin, after the guard has judged the address. [`config`] makes sense
-//! of the environment, [`proxy`] of what it says about the way out, and `files` of
-//! what the customer wrote down for the guard and for origins.
+//! [`supervisor`] decides which links there should be, and the shell executes this. Each request that
+//! arrives over a link is served from its origin, after the guard has checked the address. [`config`]
+//! reads the environment, and [`proxy`] the part of it about outbound proxies. `files` reads the
+//! customer's files with the policy of the guard and the settings of origins.
 
 pub mod config;
 mod doctor;

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Every change of configuration is one transaction of rows, a new generation and an audit entry
-//! ([`store`]). Edges learn of it by the feed, which the database makes up from the generations, and
-//! report the links that they hold (`presence`); from those a tunnel's health is derived. The runner
-//! goes through the edges' gateways like any other client.
+//! ([`store`]). Edges learn of changes from the feed, which is computed from the generations in the
+//! database. They report the links that they hold (`presence`), and the health of a tunnel is derived
+//! from these reports. The runner uses the edges' gateways like any other client.
 
 mod action;
 mod api;

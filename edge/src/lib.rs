@@ -1,7 +1,7 @@
 //! One data-plane process of Postern. It accepts links from connectors ([`Options::listen`]), offers
-//! the gateway to workflows ([`Options::gateway_listen`]), and sends requests from the one down the
-//! other. It holds no database: the control plane's feed tells it everything, and what it has heard
-//! last is enough to go on for a day without it.
+//! the gateway to workflows ([`Options::gateway_listen`]), and sends requests from the gateway over the
+//! links. It has no database: it learns everything from the control plane's feed. Without the control
+//! plane it continues with the last feed, for a day by default.
 //!
 //! ```text
 //!   control plane ──feed──► Knowledge ◄──judge── Gateway ◄── client
@@ -11,11 +11,11 @@
 //!                           Links ◄── connectors dial
 //! ```
 //!
-//! Clients and links are spread over workers ([`link::workers`]), one for each core; what the picture shows is
-//! shared by all of them.
+//! Clients and links are spread over workers ([`link::workers`]), one for each core. All workers share
+//! what the picture shows.
 //!
-//! A change from the feed is in force when `Core::apply` returns: new requests are judged by it,
-//! and live streams and links that it forbids have been cut.
+//! A change from the feed is in force when `Core::apply` returns: new requests are checked against it,
+//! and live streams and links that it forbids have been closed.
 
 mod accept;
 mod aside;

@@ -1,9 +1,9 @@
 //! TLS for the ports that people and programs use: the control plane's API and console, and the edge's
-//! gateway. (Links and the edge port have TLS of their own: `link::tls`, the control plane's authority.)
+//! gateway. (Links and the edge port have separate TLS: `link::tls`, the control plane's authority.)
 //!
-//! A [`Port`] accepts TLS 1.2 and 1.3 with HTTP/2 and HTTP/1.1 by ALPN. It shows one [`Certificate`], which can be
-//! exchanged at any time: connections that are up keep what they have, and the next handshake gets the new one.
-//! [`Port::follow`] does so whenever [`Files`] change.
+//! A [`Port`] accepts TLS 1.2 and 1.3 with HTTP/2 and HTTP/1.1 by ALPN. It has one [`Certificate`], which
+//! can be replaced at any time: the next handshake gets the new one, and open connections stay as they
+//! are. [`Port::follow`] replaces it whenever [`Files`] change.
 //!
 //! ```text
 //! accepted ─► begin: is the first byte that of TLS? ─┬─ yes ─► finish: the handshake ─► HTTP

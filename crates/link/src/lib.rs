@@ -1,8 +1,9 @@
 //! One link: a live, authenticated connection from a connector to an edge, over QUIC or HTTP/2.
 //!
-//! The connector dials ([`dial`]), the edge accepts ([`listen`]); then requests flow the other way,
-//! from edge to connector. The edge holds a [`Session`], which sends; the connector holds an
-//! [`Inbound`], which receives. Both carriers behave the same; the suite in `tests/` runs over both.
+//! The connector dials ([`dial`]), and the edge accepts ([`listen`]). Then requests flow the other way,
+//! from edge to connector. The edge holds a [`Session`], which sends requests, and the connector holds
+//! an [`Inbound`], which receives them. Both carriers behave the same; the suite in `tests/` runs over
+//! both.
 //!
 //! ```text
 //!  edge                                         connector
@@ -13,10 +14,11 @@
 //!  Response<Body> ◄────── its answer ────────── Reply::send
 //! ```
 //!
-//! Both ends spread their links over [`workers`], and have futures made where they stay by [`boxed`].
+//! Both ends spread their links over [`workers`]. They use [`boxed`] to create futures in their final
+//! place.
 //!
-//! Whether a request that failed may be sent again rests on [`SendError::is_not_delivered`]: true only
-//! if the connector did not begin it.
+//! Whether a failed request may be sent again depends on [`SendError::is_not_delivered`], which is true
+//! only if the connector did not begin with the request.
 
 mod body;
 mod boxed;

@@ -1,13 +1,17 @@
 //! Postern's vocabulary, as types.
 //!
-//! Everything that two parts of Postern say to each other is defined here, once: what a tunnel's
-//! secret looks like ([`secret`]), what travels on a link ([`frame`], [`head`], [`control`]), what
-//! the control plane tells an edge and hears back ([`feed`], [`order`], [`presence`], [`join`]), who may use a
-//! tunnel ([`access`]) and what may be reached through it ([`policy`]), how well it is ([`health`]) and
-//! how a "no" is said ([`refusal`]).
+//! Everything that two parts of Postern say to each other is defined here, once:
 //!
-//! The crate does no IO, reads no clock and draws no random number. Whatever comes from outside is
-//! an argument, so every rule can be tested with nothing but values.
+//! - the form of a tunnel's secret ([`secret`])
+//! - what travels on a link ([`frame`], [`head`], [`control`])
+//! - what the control plane and an edge tell each other ([`feed`], [`order`], [`presence`],
+//!   [`join`])
+//! - who may use a tunnel ([`access`]), and what may be reached through it ([`policy`])
+//! - the health of a tunnel ([`health`])
+//! - refusals ([`refusal`])
+//!
+//! The crate does no IO, reads no clock and draws no random number. All outside input is an argument,
+//! so every rule can be tested with plain values.
 
 pub mod abilities;
 pub mod access;
