@@ -77,12 +77,7 @@ fn main() -> ExitCode {
         Command::Connector(program) => return connector::program::main(program),
         Command::Up(Logged { options, log }) => {
             let runtime = Builder::new_multi_thread();
-            let up =
-                run(&log, runtime, |shutdown| up::run(options, log.as_environment(), shutdown));
-            up.and_then(|restart| match restart {
-                Some(restart) => Err(restart.exec()).context("cannot start anew"),
-                None => Ok(()),
-            })
+            run(&log, runtime, |shutdown| up::run(options, log.as_environment(), shutdown))
         }
         Command::ControlPlane(Logged { options, log }) => {
             let runtime = Builder::new_multi_thread();
@@ -108,13 +103,13 @@ fn main() -> ExitCode {
 }
 
 /// Runs a part until it ends or is told to.
-fn run<F, T>(
+fn run<F>(
     log: &Log,
     mut runtime: Builder,
     part: impl FnOnce(CancellationToken) -> F,
-) -> anyhow::Result<T>
+) -> anyhow::Result<()>
 where
-    F: Future<Output = anyhow::Result<T>>,
+    F: Future<Output = anyhow::Result<()>>,
 {
     log.start()?;
     runtime.enable_all().build().context("cannot start the runtime")?.block_on(async {

@@ -20,7 +20,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::region::{Region, Stop};
-pub(crate) use self::restart::Restart;
 use crate::signals;
 
 /// How long the edges may take to come up before that is worth a word.
@@ -99,11 +98,10 @@ pub(crate) async fn run(
     options: Options,
     log: [(&'static str, String); 2],
     shutdown: CancellationToken,
-) -> anyhow::Result<Option<Restart>> {
+) -> anyhow::Result<()> {
     let told_to_restart = signals::restart()?;
     restart::reap();
-    // Now: later the file may have been replaced.
-    let program = std::env::current_exe().context("cannot find the postern program")?;
+    let program = restart::program().context("cannot find the postern program")?;
     let https = Https::of(&options)?;
     let regions = regions(&options, &https, &log, &program)?;
     let opened = ControlPlane::open(control_plane_options(&options, &https)?).await?;
@@ -140,12 +138,16 @@ pub(crate) async fn run(
     if !is_restart {
         children.join_all().await;
         served.await?;
-        return Ok(None);
+        return Ok(());
     }
     served.await?;
     stop.abandon.cancel();
-    let left = children.join_all().await.into_iter().flatten().collect();
-    Ok((!stop.shutdown.is_cancelled()).then_some(Restart { program, left }))
+    let left = children.join_all().await.into_iter().flatten();
+    if stop.shutdown.is_cancelled() {
+        return Ok(());
+    }
+    // At once: a signal to stop that came later would be lost.
+    Err(restart::exec(&program, left)).context("cannot start anew")
 }
 
 /// What the API, the console and the gateways speak.
