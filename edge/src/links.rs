@@ -37,9 +37,9 @@ pub(crate) mod monitor;
 /// Handshakes under way at once, over each transport; each holds some 50 KiB at most. Sources share them. As many again
 /// may have proven their secret, and are about to be links.
 const HALF_OPEN: usize = 1024;
-/// A connector has proven its secret by then, or has been refused: the handshake, news of its tunnel, and the refusal's
-/// way.
-const PROVEN_WITHIN: Duration = Duration::from_secs(15);
+/// A link is up by then, or has been refused: the handshake, news of its tunnel, the answer's way and the first word.
+/// Until then whoever dials shares the room by source, with a proven secret or without.
+const UP_WITHIN: Duration = Duration::from_secs(20);
 /// How long the edge's answer to a hello may take to leave.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long a connector that is admitted may take to say its first word.
@@ -139,8 +139,7 @@ impl Links {
         };
         let links = self.clone();
         self.tasks.spawn_on(&self.runtimes[worker.worker().index()], async move {
-            let meet = Box::pin(links.meet(pending, &half_open, &worker));
-            let registered = half_open.hold(PROVEN_WITHIN, meet);
+            let registered = half_open.hold(UP_WITHIN, Box::pin(links.meet(pending, &worker)));
             let Some(registered) = registered.await else {
                 return links.core.metrics.handshakes_dropped.increment(1);
             };
@@ -152,16 +151,11 @@ impl Links {
     }
 
     /// Takes a link, if its connector proves the secret.
-    async fn meet(
-        &self,
-        pending: Pending,
-        half_open: &room::Place,
-        worker: &Place<IpAddr>,
-    ) -> Option<(Arc<Link>, Control)> {
+    async fn meet(&self, pending: Pending, worker: &Place<IpAddr>) -> Option<(Arc<Link>, Control)> {
         let remote = pending.remote();
         let (edge, region) = (self.core.edge, self.core.region.clone());
         match Box::pin(pending.handshake(edge, region)).await {
-            Ok(candidate) => Box::pin(self.admit(candidate, half_open, worker)).await,
+            Ok(candidate) => Box::pin(self.admit(candidate, worker)).await,
             Err(error) => {
                 let error = &error as &dyn Error;
                 tracing::debug!(%remote, error, "a handshake came to nothing");
@@ -173,7 +167,6 @@ impl Links {
     async fn admit(
         &self,
         candidate: Candidate,
-        half_open: &room::Place,
         worker: &Place<IpAddr>,
     ) -> Option<(Arc<Link>, Control)> {
         let proven = self.judge(candidate.hello()).await.and_then(|key| {
@@ -183,7 +176,6 @@ impl Links {
             self.turn_away(candidate, code).await;
             return None;
         }
-        half_open.prove();
         let mut directory = self.core.directory.subscribe();
         let known = directory.borrow_and_update().clone();
         let (remote, hello) = (candidate.remote(), candidate.hello().clone());

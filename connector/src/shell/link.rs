@@ -160,6 +160,8 @@ impl Control {
     }
 
     async fn pass(&mut self) -> Result<(), LinkError> {
+        // The edge takes the first message for a sign that this link is kept, and only such a link is pinged.
+        let mut is_kept = false;
         loop {
             tokio::select! {
                 message = self.receiver.receive() => {
@@ -169,8 +171,11 @@ impl Control {
                         let _ = self.reports.send(input).await;
                     }
                 }
-                Some(ping) = self.pings.recv() => self.sender.send(&ping).await?,
-                Ok(()) = self.facts.changed() => {
+                Some(ping) = self.pings.recv() => {
+                    self.sender.send(&ping).await?;
+                    is_kept = true;
+                }
+                Ok(()) = self.facts.changed(), if is_kept => {
                     let facts = self.facts.borrow_and_update().clone();
                     self.sender.send(&FromConnector::Facts(facts)).await?;
                 }

@@ -38,6 +38,8 @@ use crate::{
 
 /// Links that one request may be tried on: those of two connectors, which may all have ended at once.
 const MAX_TRIES: usize = 8;
+/// Links that have ended by the time a request was tried on them.
+const MAX_ENDED: usize = 16;
 /// How long a request waits for a link to a tunnel that had one until lately: connectors are back within 2 s
 /// where nothing but a restart keeps them.
 const LINK_WITHIN: Duration = Duration::from_secs(2);
@@ -412,9 +414,11 @@ impl Tries {
         self.tried.push(in_flight.link().clone());
         // Another link leads to the same origin.
         let may_follow = !error.is_incomplete() && (is_not_delivered && is_whole || may_repeat);
-        // After this edge was stopped all of a tunnel's links may have ended. To find that out is no try.
-        let tries = self.tried.iter().filter(|link| !link.has_ended()).count();
-        self.is_over = !may_follow || tries >= MAX_TRIES;
+        // After this edge was stopped all of a tunnel's links may have ended. To find that out is no try. A request that
+        // ends links itself must not be sent for ever either.
+        let ended = self.tried.iter().filter(|link| link.has_ended()).count();
+        let is_spent = self.tried.len() - ended >= MAX_TRIES || ended >= MAX_ENDED;
+        self.is_over = !may_follow || is_spent;
     }
 
     /// Resolves when the link has become suspect, and another one is well: a request that may be repeated
