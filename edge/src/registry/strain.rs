@@ -175,7 +175,9 @@ fn look_at(core: &Core, tunnel: &Tunnel, now: Instant) -> Vec<Arc<Link>> {
         let strained = &link.strained;
         let before = strained.get();
         let mut passage = lock(&strained.passage);
-        let waits = link.is_busy() && !link.is_full();
+        // One that leaves refuses whatever is new, and a full one may.
+        let waits = link.is_busy() && !link.is_full() && !link.is_leaving();
+        passage.is_stuck &= !link.is_leaving();
         if passage.look(strained.answers.load(Relaxed), waits, now) {
             to_probe.push(link.clone());
         }
@@ -201,7 +203,12 @@ fn look_at(core: &Core, tunnel: &Tunnel, now: Instant) -> Vec<Arc<Link>> {
 async fn probe(link: Arc<Link>) {
     let question = question();
     let answer = link.session.send(&question, Empty::<Bytes>::new(), |_| {});
-    let is_answered = matches!(timeout(PROBE_WITHIN, answer).await, Ok(Ok(_)));
+    let is_answered = match timeout(PROBE_WITHIN, answer).await {
+        Ok(Ok(_)) => true,
+        // The connector has refused it, or the link is gone: both can be seen elsewhere.
+        Ok(Err(error)) => error.is_not_delivered(),
+        Err(_) => false,
+    };
     lock(&link.strained.passage).probed(is_answered, Instant::now());
 }
 
