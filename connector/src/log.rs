@@ -3,10 +3,7 @@
 use std::{
     fmt,
     str::FromStr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use protocol::order::{InvalidLogLevel, LogLevel};
@@ -46,7 +43,7 @@ pub struct LevelSwitch {
 pub(crate) struct FromCloud {
     switch: LevelSwitch,
     /// The order that was obeyed last.
-    newest: Arc<AtomicU64>,
+    newest: Arc<Mutex<u64>>,
 }
 
 impl FromCloud {
@@ -55,7 +52,10 @@ impl FromCloud {
     }
 
     pub(crate) fn obey(&self, level: LogLevel, order: u64) {
-        if self.newest.fetch_max(order, Ordering::Relaxed) < order {
+        // Held until the level is set, so that an older order on another link cannot come in between.
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if *newest < order {
+            *newest = order;
             self.switch.set(level.into());
             tracing::warn!(%level, "log level was changed by the cloud");
         }

@@ -164,7 +164,10 @@ impl Facts {
     /// Longest text of each fact, in bytes; longer ones are cut.
     pub const MAX_TEXT: usize = 128;
 
-    /// Cuts what is too long and drops what is not printable: the facts come from somebody else's
+    /// The end of the year 9999: later moments cannot be written (RFC 3339).
+    const LAST_MS: u64 = 253_402_300_799_999;
+
+    /// Cuts what is too long and drops what cannot be printed: the facts come from somebody else's
     /// machine and are shown to people.
     pub fn clean(mut self) -> Self {
         let texts = [&mut self.version, &mut self.host, &mut self.platform];
@@ -174,6 +177,7 @@ impl Facts {
                 text.pop();
             }
         }
+        self.started_ms = self.started_ms.filter(|ms| *ms <= Self::LAST_MS);
         self
     }
 }
