@@ -202,8 +202,7 @@ impl ControlPlane {
             api::serve(app.clone(), api, port, shutdown.clone()),
             edge_port::run(app.clone(), edges, tls, shutdown),
         );
-        app.requests.close(GRACE).await;
-        app.runner.close(RUNS_GRACE).await;
+        tokio::join!(app.requests.close(GRACE), app.runner.close(RUNS_GRACE));
         workers_stop.cancel();
         workers.join_all().await;
         app.store.close().await;
@@ -267,6 +266,7 @@ async fn sweep(app: &App, stop: CancellationToken) {
             );
             store::session::delete_stale(&mut db, created, used).await?;
             store::one_time_link::delete_stale(&mut db, now_ms).await?;
+            store::connector_order::delete_stale(&mut db, now_ms).await?;
             db.commit().await?;
             app.signer.retire_others(&app.store, now_ms).await
         };

@@ -231,6 +231,7 @@ async fn by_key(app: &App, authorization: &[u8], ip: IpAddr) -> Result<(User, Ap
         return Err(refused(Some(user.tenant), Some(key.id), "revoked"));
     }
     if user.about.disabled_ms.is_some() {
+        let _ = refused(Some(user.tenant), Some(key.id), "disabled");
         return Err(Problem::disabled());
     }
     let now_ms = app.clock.now_ms();

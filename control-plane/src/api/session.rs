@@ -19,6 +19,7 @@ use super::{
 use crate::{
     app::{App, Shared},
     auth::{
+        backoff::Account,
         password::{self, Asker},
         session::{self, SessionId},
     },
@@ -75,7 +76,8 @@ async fn log_in(
     }
     let (email, now_ms) = (body.email.trim().to_lowercase(), app.clock.now_ms());
     let source = client.source();
-    app.logins.begin(&email, source, now_ms).map_err(Problem::too_many_logins)?;
+    let account = Account::Login(email.clone());
+    let begun = app.logins.begin(account, source, now_ms).map_err(Problem::too_many_logins)?;
     let mut db = app.store.read().await?;
     let user = store::user::by_email(&mut db, &email).await?;
     let is_known = match &user {
@@ -83,15 +85,16 @@ async fn log_in(
         None => false,
     };
     drop(db);
-    if !is_known {
-        app.logins.begin_from_anywhere(&email, now_ms).map_err(Problem::too_many_logins)?;
-    }
+    let begun = match is_known {
+        true => begun,
+        false => begun.from_anywhere(now_ms).map_err(Problem::too_many_logins)?,
+    };
     let hash = user.as_ref().and_then(User::password_hash);
     let asker = Asker::Stranger(source);
     let is_right = match app.passwords.verify(body.password, hash, asker).await {
         // It was no failure of whoever tried.
         Err(password::Error::Busy) => {
-            app.logins.succeeded(&email, source);
+            begun.take_back();
             return Err(password::Error::Busy.into());
         }
         verified => verified?,
@@ -103,8 +106,10 @@ async fn log_in(
         app.failures.note(Failure { tenant, action, subject: email, ip, reason });
         return Err(Problem::bad_login());
     };
-    app.logins.succeeded(&email, source);
+    begun.succeeded();
     if user.about.disabled_ms.is_some() {
+        let (tenant, action, ip) = (Some(user.tenant), "session.fail", client.ip());
+        app.failures.note(Failure { tenant, action, subject: email, ip, reason: "disabled" });
         return Err(Problem::disabled());
     }
     let change = app.store.record().await?;
@@ -227,12 +232,19 @@ async fn change_password(
 ) -> Result<StatusCode, Problem> {
     let email = caller.user.email.as_str();
     new_password(&body.new)?;
-    // Apart from logins, of which strangers have a say: here whoever asks has a session or a key.
-    let (account, now_ms) = (format!("password of {}", caller.user.id), app.clock.now_ms());
-    app.logins.begin(&account, caller.source, now_ms).map_err(Problem::too_many_logins)?;
-    app.logins.begin_from_anywhere(&account, now_ms).map_err(Problem::too_many_logins)?;
+    let (account, now_ms) = (Account::Password(caller.user.id), app.clock.now_ms());
+    let begun = app.logins.begin(account, caller.source, now_ms);
+    let begun = begun.and_then(|begun| begun.from_anywhere(now_ms));
+    let begun = begun.map_err(Problem::too_many_logins)?;
     let hash = caller.user.password_hash();
-    if !app.passwords.verify(body.current, hash, caller.asker()).await? {
+    let is_right = match app.passwords.verify(body.current, hash, caller.asker()).await {
+        Err(password::Error::Busy) => {
+            begun.take_back();
+            return Err(password::Error::Busy.into());
+        }
+        verified => verified?,
+    };
+    if !is_right {
         app.failures.note(Failure {
             tenant: Some(caller.tenant()),
             action: "session.fail",
@@ -242,7 +254,7 @@ async fn change_password(
         });
         return Err(Problem::bad_login());
     }
-    app.logins.succeeded(&account, caller.source);
+    begun.succeeded();
     let hash = app.passwords.hash(body.new, caller.asker()).await?;
     let mut change = app.store.change().await?;
     store::user::set_password(&mut change, caller.user.id, &hash).await?;

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     app::{App, Shared},
     auth::{
+        backoff::Account,
         one_time::{LinkSecret, SIGN_IN_MS},
         password::Asker,
     },
@@ -167,7 +168,8 @@ async fn find(
     purpose: Purpose,
 ) -> Result<(String, (OneTimeLink, User)), Problem> {
     let now_ms = app.clock.now_ms();
-    app.logins.begin("link", client.source(), now_ms).map_err(Problem::too_many_logins)?;
+    let begun = app.logins.begin(Account::Link, client.source(), now_ms);
+    let begun = begun.map_err(Problem::too_many_logins)?;
     let digest = LinkSecret::new(secret).digest();
     let refused = || {
         let (action, ip, reason) = ("one_time_link.fail", client.ip(), "unknown_or_used");
@@ -176,6 +178,6 @@ async fn find(
     };
     let link = one_time_link::find(db, &digest, purpose, now_ms).await?.ok_or_else(refused)?;
     let user = store::user::by_id(db, link.user).await?.ok_or_else(refused)?;
-    app.logins.succeeded("link", client.source());
+    begun.succeeded();
     Ok((digest, (link, user)))
 }

@@ -10,7 +10,9 @@ use protocol::{
 };
 use sqlx::any::AnyRow;
 
-use super::{Change, Error, Read, Result, feed, news, parsed, signed, text, to_json, unsigned};
+use super::{
+    Change, Error, Read, Result, Write, feed, news, parsed, signed, text, to_json, unsigned,
+};
 
 /// For how long an order is kept, in milliseconds: an edge that has not heard of it by then has lost its links.
 const KEPT_MS: u64 = 60 * 60 * 1000;
@@ -48,6 +50,15 @@ pub(crate) async fn forget(db: &mut Change, forgotten: Forgotten) -> Result<()> 
     Ok(())
 }
 
+/// Forgets orders that every connector has had the time to hear.
+pub(crate) async fn delete_stale(db: &mut impl Write, now_ms: u64) -> Result<()> {
+    sqlx::query("DELETE FROM connector_order WHERE at_ms < $1")
+        .bind(signed(now_ms.saturating_sub(KEPT_MS)))
+        .execute(db.connection())
+        .await?;
+    Ok(())
+}
+
 async fn write(
     db: &mut Change,
     tunnel: TunnelId,
@@ -55,10 +66,6 @@ async fn write(
     task: Option<String>,
     at_ms: u64,
 ) -> Result<()> {
-    sqlx::query("DELETE FROM connector_order WHERE at_ms < $1")
-        .bind(signed(at_ms.saturating_sub(KEPT_MS)))
-        .execute(db.connection())
-        .await?;
     let number = signed(db.generation);
     sqlx::query(
         "INSERT INTO connector_order (tunnel_id, number, connector_id, task, at_ms)
