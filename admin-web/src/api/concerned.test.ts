@@ -22,6 +22,9 @@ test("an event leads to what it concerns, and to nothing else", () => {
   expect(concerned("change", { action: "workflow.delete", subject: "w" })).toContainEqual([
     "proxy-tokens",
   ]);
+  for (const action of ["session.fail", "api_key.fail", "one_time_link.fail"]) {
+    expect(concerned("change", { action, subject: "" })).toEqual([["audit"]]);
+  }
   expect(concerned("alive", {})).toEqual([]);
 });
 

@@ -34,6 +34,8 @@ const USAGE = ["tunnel-usage"] as const;
 function ofChange(action: unknown, subject: unknown): readonly (readonly string[])[] | "all" {
   if (typeof action !== "string" || typeof subject !== "string") return "all";
   const always = [["audit"]] as const;
+  // Nothing has changed: somebody was refused.
+  if (action.endsWith(".fail")) return always;
   switch (action.split(".")[0]) {
     case "tunnel":
       return [...always, ["tunnels"], ["usable-tunnels"], ["tunnel", subject], USAGE];

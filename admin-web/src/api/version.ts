@@ -8,10 +8,21 @@ export function isStale(error: unknown): boolean {
   return error instanceof Problem && error.code === "stale";
 }
 
+type Draft<T> = {
+  readonly value: T;
+  /** Of the version on which it began; without one it is of the current version. */
+  readonly etag?: string;
+};
+
+/** What is left of a draft once `sent` is saved: what has been typed since, on top of the saved version. */
+export function unsaved<T>(draft: Draft<T> | undefined, sent: T): Draft<T> | undefined {
+  return draft && !Object.is(draft.value, sent) ? { value: draft.value } : undefined;
+}
+
 /**
  * What is being typed about a thing. It stands until it is saved or discarded, whatever others save
- * meanwhile; `send` gets the version on which it began. After the user has been told of another's change,
- * the next save is of the current version.
+ * meanwhile; what is typed during a save is not lost either. `send` gets the version on which the draft
+ * began. After the user has been told of another's change, the next save is of the current version.
  */
 export function useDraft<T, Saved>({
   current,
@@ -27,13 +38,12 @@ export function useDraft<T, Saved>({
   lookUp: () => Promise<unknown>;
   onSaved?: () => void;
 }) {
-  // Without a version: of the current one.
-  const [draft, setDraft] = useState<{ value: T; etag?: string }>();
+  const [draft, setDraft] = useState<Draft<T>>();
   const save = useMutation({
     mutationFn: (value: T) => send(value, draft?.etag ?? etag),
-    onSuccess: async () => {
+    onSuccess: async (_, sent) => {
       await lookUp();
-      setDraft(undefined);
+      setDraft((before) => unsaved(before, sent));
       onSaved?.();
     },
     onError: async (error) => {
@@ -48,7 +58,8 @@ export function useDraft<T, Saved>({
     save,
     set: (value: T) => {
       setDraft((before) => ({ value, etag: before?.etag ?? etag }));
-      save.reset();
+      // A save that is under way is not forgotten: it would be sent twice.
+      if (!save.isPending) save.reset();
     },
     discard: () => {
       setDraft(undefined);

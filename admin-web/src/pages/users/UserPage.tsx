@@ -103,19 +103,22 @@ function Edit({ user }: { user: User }) {
   const { user: self } = useRouteContext({ from: "/framed" });
   const isLastOwner = useIsLastOwner(user);
   const queries = useQueryClient();
-  const draft = useDraft({
-    current: particulars(user),
+  const before = particulars(user);
+  // Of what is not touched, others' changes stand.
+  const draft = useDraft<Partial<Particulars>, User>({
+    current: {},
     etag: user.etag,
-    send: (value, etag) => updateUser(user.id, changes(user, value), etag),
+    send: (touched, etag) => updateUser(user.id, changes(user, { ...before, ...touched }), etag),
     lookUp: () => queries.invalidateQueries(users),
     onSaved: () => notify("Saved."),
   });
-  const { value, save } = draft;
+  const { save } = draft;
+  const value = { ...before, ...draft.value };
   const body = changes(user, value);
   const isChanged = Object.keys(body).length > 0;
   const endsSessions = Object.keys(body).some((field) => field !== "name");
   const fault = fieldAtFault(save.error, PARTICULARS);
-  const set = (change: Partial<Particulars>) => draft.set({ ...value, ...change });
+  const set = (change: Partial<Particulars>) => draft.set({ ...draft.value, ...change });
   return (
     <Section title="Particulars">
       <form
@@ -123,7 +126,7 @@ function Edit({ user }: { user: User }) {
         noValidate
         onSubmit={(event) => {
           event.preventDefault();
-          if (isChanged && isEmail(value.email)) save.mutate(value);
+          if (isChanged && isEmail(value.email)) save.mutate(draft.value);
         }}
       >
         <Stack gap="sm" maw={420}>
@@ -194,6 +197,11 @@ function Edit({ user }: { user: User }) {
             >
               Save
             </Button>
+            {isChanged && (
+              <Button variant="default" onClick={draft.discard} disabled={save.isPending}>
+                Discard
+              </Button>
+            )}
           </Group>
           {isChanged && <ApiCall method="PATCH" path={`/api/v1/users/${user.id}`} body={body} />}
         </Stack>
