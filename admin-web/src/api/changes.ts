@@ -57,8 +57,11 @@ const ofConnector = ({ tunnel, connector }: InTunnel) => ({
   params: { path: { name: tunnel, connector } },
 });
 
-const ofLink = ({ tunnel, connector, slot }: InTunnel & { slot: number }) => ({
-  params: { path: { name: tunnel, connector, slot } },
+/** While a link moves its slot has two links, at an edge each. */
+type InSlot = InTunnel & { slot: number; edge: string };
+
+const ofLink = ({ tunnel, connector, slot, edge }: InSlot) => ({
+  params: { path: { name: tunnel, connector, slot }, query: { edge } },
 });
 
 export const forgetConnector = (of: InTunnel) =>
@@ -72,10 +75,10 @@ export const setLogLevel = ({ level, ...of }: InTunnel & { level: Body<"LogLevel
     }),
   );
 
-export const drainLink = (of: InTunnel & { slot: number }) =>
+export const drainLink = (of: InSlot) =>
   answer(
     api.POST("/api/v1/admin/tunnel/{name}/connectors/{connector}/links/{slot}/drain", ofLink(of)),
   );
 
-export const cutLink = (of: InTunnel & { slot: number }) =>
+export const cutLink = (of: InSlot) =>
   answer(api.DELETE("/api/v1/admin/tunnel/{name}/connectors/{connector}/links/{slot}", ofLink(of)));

@@ -3,17 +3,17 @@
 use axum::extract::State;
 use http::StatusCode;
 use protocol::{
-    id::ConnectorId,
+    id::{ConnectorId, EdgeId},
     name::TunnelName,
     order::{LogLevel, Task},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    extract::{Caller, Json, Path},
+    extract::{Caller, Json, Path, Query},
     no_content,
     problem::Problem,
     rollout::Rollout,
@@ -38,6 +38,16 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 struct Asked {
     /// Which edges have heard of it.
     rollout: Rollout,
+}
+
+/// Which link of a slot.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct OfSlot {
+    /// The link's edge. While a link moves, its slot has two links at different edges: then this says which one is
+    /// meant.
+    #[param(value_type = Option<Uuid>)]
+    edge: Option<EdgeId>,
 }
 
 /// How much a connector is to log.
@@ -78,6 +88,7 @@ impl From<LogLevelBody> for LogLevel {
         ("name" = String, Path, description = "The tunnel's name."),
         ("connector" = Uuid, Path, description = "The connector."),
         ("slot" = u8, Path, description = "The link's slot."),
+        OfSlot,
     ),
     responses((status = 200, description = "The link's edge asks for it.", body = Asked)),
 )]
@@ -85,10 +96,11 @@ async fn drain_link(
     State(app): State<Shared>,
     caller: Caller,
     Path((name, connector, slot)): Path<(TunnelName, ConnectorId, u8)>,
+    Query(query): Query<OfSlot>,
 ) -> Result<Json<Asked>, Problem> {
     let asking = Asking::begin(&app, &caller, &name, connector).await?;
-    let since_ms = asking.since_of(slot)?;
-    let detail = json!({ "connector": connector, "slot": slot });
+    let (edge, since_ms) = asking.link(slot, query.edge)?;
+    let detail = json!({ "connector": connector, "slot": slot, "edge": edge });
     asking.ask(Task::DrainLink { slot, since_ms }, "tunnel.drain_link", detail).await
 }
 
@@ -99,6 +111,7 @@ async fn drain_link(
         ("name" = String, Path, description = "The tunnel's name."),
         ("connector" = Uuid, Path, description = "The connector."),
         ("slot" = u8, Path, description = "The link's slot."),
+        OfSlot,
     ),
     responses((status = 200, description = "The link's edge has been told.", body = Asked)),
 )]
@@ -106,10 +119,11 @@ async fn cut_link(
     State(app): State<Shared>,
     caller: Caller,
     Path((name, connector, slot)): Path<(TunnelName, ConnectorId, u8)>,
+    Query(query): Query<OfSlot>,
 ) -> Result<Json<Asked>, Problem> {
     let asking = Asking::begin(&app, &caller, &name, connector).await?;
-    let since_ms = asking.since_of(slot)?;
-    let detail = json!({ "connector": connector, "slot": slot });
+    let (edge, since_ms) = asking.link(slot, query.edge)?;
+    let detail = json!({ "connector": connector, "slot": slot, "edge": edge });
     asking.ask(Task::CutLink { slot, since_ms }, "tunnel.cut_link", detail).await
 }
 
@@ -199,11 +213,22 @@ impl<'a> Asking<'a> {
         Ok(Self { app, caller, change, tunnel, view })
     }
 
-    /// When the link of a slot came up. While it moves there are two: the older one is leaving already.
-    fn since_of(&self, slot: u8) -> Result<u64, Problem> {
-        let links = self.view.links.iter().filter(|(_, link)| link.slot == slot);
-        let newest = links.map(|(_, link)| link.since_ms).max();
-        newest.ok_or_else(|| Problem::not_found("link"))
+    /// A slot's link: its edge, and when it came up in Unix milliseconds. While it moves there are two, and the
+    /// edge tells them apart.
+    fn link(&self, slot: u8, edge: Option<EdgeId>) -> Result<(EdgeId, u64), Problem> {
+        let mut links = self
+            .view
+            .links
+            .iter()
+            .filter(|(at, link)| link.slot == slot && edge.is_none_or(|edge| edge == *at));
+        match (links.next(), links.next()) {
+            (None, _) => Err(Problem::not_found("link")),
+            (Some((edge, link)), None) => Ok((*edge, link.since_ms)),
+            (Some(_), Some(_)) => Err(Problem::conflict(
+                format!("slot {slot} has two links: one is leaving, the other replaces it"),
+                "Add ?edge= with the id of the link's edge; GET /api/v1/admin/tunnel/{name} lists the links.",
+            )),
+        }
     }
 
     async fn ask(

@@ -6,7 +6,7 @@ use control_plane::Clock;
 use protocol::{
     id::{ConnectorId, KeyId, TunnelId},
     order::{LogLevel, Task},
-    presence::{LinkDown, Report},
+    presence::{LinkDown, LinkPresence, Report},
     secret::TunnelSecret,
 };
 use serde_json::{Value, json};
@@ -232,6 +232,43 @@ async fn what_is_asked_of_a_connector_reaches_its_edges() {
     while feed.state.tunnels[&scene.tunnel].orders.len() < 4 {
         feed.next().await;
     }
+}
+
+#[tokio::test]
+async fn of_two_links_in_a_slot_the_one_that_is_named_is_cut() {
+    let scene = Scene::set().await;
+    scene.connect(1).await;
+    scene.wait_for("Healthy", "all 4").await;
+    let leaving = link(scene.tunnel, scene.key, 1, 1);
+    let since_ms = leaving.since_ms;
+    let replacement = LinkPresence { since_ms: since_ms + 1, ..leaving };
+    scene.presence[1].report(Report { up: vec![replacement], ..Report::default() }).await;
+    let owner = &scene.world.owner;
+    eventually("the slot has two links", || async {
+        let shown = owner.get("/api/v1/admin/tunnel/office").await.expect(200);
+        (shown["connectors"][0]["links"].as_array()?.len() == 5).then_some(())
+    })
+    .await;
+    let slot = |slot: u8| format!("{}/links/{slot}", connector_path(1));
+    let [east, west] = [&scene.edges[0].id, &scene.edges[1].id];
+    owner.delete(&slot(1)).await.expect_problem(409, "conflict");
+    owner.post(&format!("{}/drain", slot(1)), &json!({})).await.expect_problem(409, "conflict");
+    owner.delete(&format!("{}?edge=east", slot(1))).await.expect_problem(400, "bad_query");
+    owner.delete(&format!("{}?edge={west}", slot(0))).await.expect_problem(404, "not_found");
+    owner.delete(&format!("{}?edge={east}", slot(1))).await.expect(200);
+    owner.post(&format!("{}/drain?edge={west}", slot(1)), &json!({})).await.expect(200);
+    let entries = owner.get("/api/v1/admin/tunnel/office/audit").await.expect(200);
+    assert_eq!(entries["items"][0]["detail"]["edge"], json!(west));
+
+    let mut feed = scene.edges[0].feed(None).await;
+    feed.next().await;
+    let mut tasks: Vec<_> =
+        feed.state.tunnels[&scene.tunnel].orders.iter().map(|order| order.task).collect();
+    tasks.sort_by_key(|task| matches!(task, Task::DrainLink { .. }));
+    assert_eq!(
+        tasks,
+        [Task::CutLink { slot: 1, since_ms }, Task::DrainLink { slot: 1, since_ms: since_ms + 1 },]
+    );
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ import { When } from "@/ui/When";
 import { useTunnel } from "./useTunnel";
 
 type Connector = Schemas["ConnectorBody"];
+type Link = Schemas["LinkBody"];
 
 const LEVELS = ["error", "warn", "info", "debug", "trace"] as const satisfies Level[];
 type Level = Schemas["LogLevelBody"];
@@ -114,32 +115,44 @@ function Vanished({ tunnel, connector, at }: Of & { at: string }) {
 }
 
 function Links({ tunnel, connector }: Of) {
-  const [doomed, setDoomed] = useState<number>();
-  const of = (slot: number) => ({ tunnel, connector: connector.id, slot });
+  const [doomed, setDoomed] = useState<Link>();
+  const of = ({ slot, edge }: Link) => ({ tunnel, connector: connector.id, slot, edge });
   const drain = useMutation({
-    mutationFn: (slot: number) => drainLink(of(slot)),
-    onSuccess: (_, slot) => notify(`Link ${slot} moves to another edge.`),
+    mutationFn: (link: Link) => drainLink(of(link)),
+    onSuccess: ({ rollout }, link) =>
+      notify(`Link ${link.slot} ${at(link)} is asked to move.${unheard(rollout, [link])}`),
     onError: (error) => notifyProblem("The link was not drained", error),
   });
   const cut = useMutation({
-    mutationFn: (slot: number) => cutLink(of(slot)),
-    onSuccess: (_, slot) => {
+    mutationFn: (link: Link) => cutLink(of(link)),
+    onSuccess: ({ rollout }, link) => {
       setDoomed(undefined);
-      notify(`Link ${slot} is cut.`);
+      notify(`Link ${link.slot} ${at(link)} is being cut.${unheard(rollout, [link])}`);
     },
   });
+  /** While a link moves, its slot has two. */
+  const named = (link: Link) => {
+    const isMoving = connector.links.some(
+      ({ slot, edge }) => slot === link.slot && edge !== link.edge,
+    );
+    return isMoving ? `slot ${link.slot} ${at(link)}` : `slot ${link.slot}`;
+  };
   return (
     <>
       <LinksTable
         connectors={[connector]}
-        actions={({ slot }) => (
+        actions={(link) => (
           <Group gap={6} wrap="nowrap">
             <Button
               size="compact-xs"
               variant="default"
-              loading={drain.isPending && drain.variables === slot}
-              onClick={() => drain.mutate(slot)}
-              aria-label={`Drain slot ${slot}`}
+              loading={
+                drain.isPending &&
+                drain.variables.slot === link.slot &&
+                drain.variables.edge === link.edge
+              }
+              onClick={() => drain.mutate(link)}
+              aria-label={`Drain ${named(link)}`}
             >
               Drain
             </Button>
@@ -148,9 +161,9 @@ function Links({ tunnel, connector }: Of) {
               variant="default"
               onClick={() => {
                 cut.reset();
-                setDoomed(slot);
+                setDoomed(link);
               }}
-              aria-label={`Cut slot ${slot}`}
+              aria-label={`Cut ${named(link)}`}
             >
               Cut
             </Button>
@@ -160,24 +173,37 @@ function Links({ tunnel, connector }: Of) {
       <Confirm
         opened={doomed !== undefined}
         onClose={() => setDoomed(undefined)}
-        title={`Cut the link in slot ${doomed ?? ""}`}
+        title={`Cut the link in slot ${doomed?.slot ?? ""}`}
         word={connector.host}
         action="Cut the link"
         isPending={cut.isPending}
         error={cut.error}
         onConfirm={() => doomed !== undefined && cut.mutate(doomed)}
       >
-        Requests that are under way on it break off. The connector dials anew at once. To let them
-        finish, drain the link.
+        {doomed && `It is the link ${at(doomed)}. `}Requests that are under way on it break off. The
+        connector dials anew at once. To let them finish, drain the link.
       </Confirm>
     </>
   );
 }
 
+/** Where a link ends. */
+const at = ({ region, edge }: Link) =>
+  `at edge ${edge.slice(-6)}${region == null ? "" : ` in ${region}`}`;
+
+/** The links' edges carry it out; what is to be said while one of them has not heard of it. */
+function unheard({ applied }: Schemas["Rollout"], links: readonly Link[]): string {
+  const hasHeard = (link: Link) => applied.some(({ edge }) => edge === link.edge);
+  return links.every(hasHeard)
+    ? ""
+    : " An edge has not heard of it yet; it obeys as soon as it does.";
+}
+
 function LogLevel({ tunnel, connector }: Of) {
   const set = useMutation({
     mutationFn: (level: Level) => setLogLevel({ tunnel, connector: connector.id, level }),
-    onSuccess: (_, level) => notify(`${connector.host} is told to log at ${level}.`),
+    onSuccess: ({ rollout }, level) =>
+      notify(`${connector.host} is asked to log at ${level}.${unheard(rollout, connector.links)}`),
     onError: (error) => notifyProblem("The log level was not changed", error),
   });
   if (!connector.log_level) return null;
