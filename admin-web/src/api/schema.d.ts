@@ -2903,7 +2903,13 @@ export interface operations {
     };
     cut_link: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description The link's edge. While a link moves, its slot has two links at different edges: then this says which one is
+                 *     meant.
+                 */
+                edge?: string;
+            };
             header?: never;
             path: {
                 /** @description The tunnel's name. */
@@ -2984,7 +2990,13 @@ export interface operations {
     };
     drain_link: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description The link's edge. While a link moves, its slot has two links at different edges: then this says which one is
+                 *     meant.
+                 */
+                edge?: string;
+            };
             header?: {
                 /** @description With the same key the same request is done once, within 24 hours; the first answer is told again, unless it held a secret (409 `done_before`). */
                 "Idempotency-Key"?: string;
