@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicU16, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -76,8 +76,13 @@ impl Authority {
     }
 }
 
+/// Links so far.
+static LINKS: AtomicU64 = AtomicU64::new(0);
+
 #[derive(Clone)]
 pub struct Up {
+    /// No two links of a test run have the same one.
+    pub number: u64,
     pub slot: u8,
     pub transport: Transport,
     pub session: Session,
@@ -85,6 +90,8 @@ pub struct Up {
     pub said_goodbye: bool,
     /// What the connector tells of itself.
     pub facts: Facts,
+    /// Was its first message a ping? None before there is one.
+    pub pinged_first: Option<bool>,
 }
 
 /// An edge: both listeners on one port.
@@ -184,7 +191,15 @@ impl Shared {
             return drop(session.closed().await);
         }
         let session_of_link = session.clone();
-        let up = Up { slot, transport, session: session_of_link, said_goodbye: false, facts };
+        let up = Up {
+            number: LINKS.fetch_add(1, Ordering::Relaxed),
+            slot,
+            transport,
+            session: session_of_link,
+            said_goodbye: false,
+            facts,
+            pinged_first: None,
+        };
         self.links.send_modify(|links| links.push(up));
         tokio::select! {
             () = self.control(slot, &session, sender, receiver) => {}
@@ -211,9 +226,15 @@ impl Shared {
     ) {
         let (mut say, mut hold) = (self.say.clone(), self.hold.clone());
         let mut said_goodbye = false;
+        let mut is_first = true;
         loop {
             tokio::select! {
-                message = receiver.receive() => match message {
+                message = receiver.receive() => {
+                    if std::mem::take(&mut is_first) {
+                        let is_ping = matches!(message, Ok(Some(FromConnector::Ping { .. })));
+                        self.change(slot, |link| link.pinged_first = Some(is_ping));
+                    }
+                    match message {
                     Ok(Some(FromConnector::Ping { sequence, .. })) => {
                         if sender.send(&FromEdge::Pong { sequence }).await.is_err() {
                             return;
@@ -228,7 +249,8 @@ impl Shared {
                     }
                     Ok(Some(_)) => {}
                     Ok(None) | Err(_) => return,
-                },
+                    }
+                }
                 () = async { drop(hold.wait_for(|hold| !hold).await) }, if said_goodbye => {
                     session.close(CloseReason::Drained);
                     return;

@@ -4,7 +4,7 @@
 use std::process::Output;
 
 use connector::Options;
-use link::{listen::Http2Listener, tls::ServerIdentity};
+use link::{CloseReason, listen::Http2Listener, tls::ServerIdentity};
 use protocol::{
     address::EdgeAddress,
     control::{FromEdge, LinkRefusal, LinkRefusalCode},
@@ -288,9 +288,16 @@ async fn the_log_level_of_a_running_connector_can_be_changed_from_its_host() {
     assert_eq!(loglevel(&[]).await, (0, "debug\n".into()));
     assert_eq!(loglevel(&["loud"]).await.0, 2);
     assert!(status(port, "/status").await.unwrap().1.contains("\"loglevel\":\"debug\""));
-    edges[0]
+    let links = edges[0]
         .until(|links| links.iter().all(|up| up.facts.log_level.as_deref() == Some("debug")))
         .await;
+    // A link that comes up later has told it already, and its first message says that it is kept.
+    links.iter().for_each(|up| up.session.close(CloseReason::Cut));
+    let last = links.iter().map(|up| up.number).max().unwrap();
+    let is_new = |up: &Up| up.number > last && up.pinged_first.is_some();
+    let links = edges[0].until(|links| links.len() == 4 && links.iter().all(is_new)).await;
+    assert!(links.iter().all(|up| up.pinged_first == Some(true)));
+    assert!(links.iter().all(|up| up.facts.log_level.as_deref() == Some("debug")));
 }
 
 #[tokio::test]
