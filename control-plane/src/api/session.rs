@@ -87,7 +87,7 @@ async fn log_in(
     drop(db);
     let begun = match is_known {
         true => begun,
-        false => begun.from_anywhere(now_ms).map_err(Problem::too_many_logins)?,
+        false => begun.charge_account(now_ms).map_err(Problem::too_many_logins)?,
     };
     let hash = user.as_ref().and_then(User::password_hash);
     let asker = Asker::Stranger(source);
@@ -234,7 +234,7 @@ async fn change_password(
     new_password(&body.new)?;
     let (account, now_ms) = (Account::Password(caller.user.id), app.clock.now_ms());
     let begun = app.logins.begin(account, caller.source, now_ms);
-    let begun = begun.and_then(|begun| begun.from_anywhere(now_ms));
+    let begun = begun.and_then(|begun| begun.charge_account(now_ms));
     let begun = begun.map_err(Problem::too_many_logins)?;
     let hash = caller.user.password_hash();
     let is_right = match app.passwords.verify(body.current, hash, caller.asker()).await {

@@ -107,7 +107,7 @@ impl Backoff {
 impl Try<'_> {
     /// The account has not been used from this source. Refuses the try, with the milliseconds to wait, after very many
     /// failures from everywhere; then it is no failure of the source.
-    pub(crate) fn from_anywhere(mut self, now_ms: u64) -> Result<Self, u64> {
+    pub(crate) fn charge_account(mut self, now_ms: u64) -> Result<Self, u64> {
         match self.backoff.charge(&self.key.0, now_ms) {
             Ok(()) => {
                 self.is_charged = true;
@@ -208,7 +208,7 @@ mod tests {
     fn an_account_has_a_soft_bound_of_its_own() {
         let backoff = Backoff::default();
         let from = |n, account: &str, now_ms| {
-            backoff.begin(login(account), source(n), now_ms).unwrap().from_anywhere(now_ms)
+            backoff.begin(login(account), source(n), now_ms).unwrap().charge_account(now_ms)
         };
         for n in 0..ACCOUNT_FAILURES as u32 {
             assert!(from(n, "a", 0).is_ok(), "{n}");
@@ -241,7 +241,7 @@ mod tests {
         let backoff = Backoff::default();
         for n in 0..MAX_REMEMBERED as u64 + 10 {
             let begun = backoff.begin(login(&n.to_string()), source(1), n).unwrap();
-            assert!(begun.from_anywhere(n).is_ok());
+            assert!(begun.charge_account(n).is_ok());
         }
         assert_eq!(backoff.sources.lock().unwrap().len(), MAX_REMEMBERED);
         assert_eq!(backoff.accounts.lock().unwrap().len(), MAX_REMEMBERED);
