@@ -7,6 +7,7 @@ use http::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use protocol::{
+    control::FromConnector,
     feed::{FeedProxyToken, Item},
     presence::{Strain, Transport},
 };
@@ -67,8 +68,11 @@ async fn the_control_plane_hears_that_a_tunnel_refuses_requests_and_that_it_does
         held.begun().await;
     }
     assert_eq!(fetch(&world, get("http://wiki.corp/")).await.code(), "tunnel_full");
-    let strain =
-        |strain| move |heard: &Heard| heard.links.values().all(|link| link.strain == strain);
+    let strain = |strain| {
+        move |heard: &Heard| {
+            !heard.links.is_empty() && heard.links.values().all(|link| link.strain == strain)
+        }
+    };
     world.control_plane.until(strain(Some(Strain::Crowded))).await;
     world.metric_until("postern_edge_strained_links{strain=\"crowded\"}", 1).await;
     waiting.iter().for_each(|_| held.go_on());
@@ -79,11 +83,34 @@ async fn the_control_plane_hears_that_a_tunnel_refuses_requests_and_that_it_does
     world.metric_until("postern_edge_strained_links{strain=\"crowded\"}", 0).await;
 }
 
-async fn a_link_goes_deaf(carrier: Transport) {
+/// Pings on links while something is waited for, as a connector does: an edge closes links that are silent for 9 s.
+async fn pinged<T>(mut links: [&mut Held; 2], awaited: impl Future<Output = T>) -> T {
+    let mut awaited = std::pin::pin!(awaited);
+    let mut pace = tokio::time::interval(Duration::from_secs(2));
+    loop {
+        tokio::select! {
+            done = &mut awaited => return done,
+            _ = pace.tick() => {
+                let ping = FromConnector::Ping { sequence: 1, rtt_us: None };
+                for link in &mut links {
+                    link.sender.send(&ping).await.unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// How it ends that a link gets no answers.
+enum End {
+    TheConnectorAnswers,
+    TheLinkLeaves,
+}
+
+async fn a_link_goes_deaf(carrier: Transport, end: End) {
     let world = World::new().await;
     let connector = Connector::new(&world, 1);
-    let deaf = connector.hold(&world, carrier, 0).await;
-    let slow = connector.hold(&world, carrier, 1).await;
+    let mut deaf = connector.hold(&world, carrier, 0).await;
+    let mut slow = connector.hold(&world, carrier, 1).await;
     deaf.is_deaf(true);
     let client = h2(&world).await;
     let mut waiting = JoinSet::new();
@@ -96,23 +123,36 @@ async fn a_link_goes_deaf(carrier: Transport) {
     slow.begun().await;
     let strains = |strains: [Option<Strain>; 2]| {
         move |heard: &Heard| {
-            heard.links.iter().all(|((.., slot), link)| link.strain == strains[usize::from(*slot)])
+            let is_so = |slot: u8, strain| strain == strains[usize::from(slot)];
+            heard.links.len() == 2
+                && heard.links.iter().all(|((.., slot), link)| is_so(*slot, link.strain))
         }
     };
-    world.control_plane.until(strains([Some(Strain::Stuck), None])).await;
-    deaf.is_deaf(false);
-    world.control_plane.until(strains([None, None])).await;
+    let is_stuck = world.control_plane.until(strains([Some(Strain::Stuck), None]));
+    pinged([&mut deaf, &mut slow], is_stuck).await;
+    match end {
+        End::TheConnectorAnswers => deaf.is_deaf(false),
+        // It takes no more requests, so that it need not answer either; the one that is under way keeps it up.
+        End::TheLinkLeaves => deaf.sender.send(&FromConnector::Goodbye).await.unwrap(),
+    }
+    let is_well = world.control_plane.until(strains([None, None]));
+    pinged([&mut deaf, &mut slow], is_well).await;
     assert!(waiting.try_join_next().is_none(), "neither has been answered");
 }
 
 #[tokio::test]
 async fn the_control_plane_hears_of_a_deaf_quic_link() {
-    a_link_goes_deaf(Transport::Quic).await;
+    a_link_goes_deaf(Transport::Quic, End::TheConnectorAnswers).await;
 }
 
 #[tokio::test]
 async fn the_control_plane_hears_of_a_deaf_http2_link() {
-    a_link_goes_deaf(Transport::Http2).await;
+    a_link_goes_deaf(Transport::Http2, End::TheConnectorAnswers).await;
+}
+
+#[tokio::test]
+async fn a_deaf_link_that_leaves_is_no_trouble_any_more() {
+    a_link_goes_deaf(Transport::Quic, End::TheLinkLeaves).await;
 }
 
 #[tokio::test]
