@@ -34,11 +34,10 @@ use control::Control;
 mod control;
 pub(crate) mod monitor;
 
-/// Handshakes under way at once, over each transport; each holds some 50 KiB at most. Sources share them. As many again
-/// may have proven their secret, and are about to be links.
+/// Links that are not up yet, over each transport; each holds some 50 KiB at most. Sources share this room, with a
+/// proven secret or without: a secret must not open it to endless links that never speak.
 const HALF_OPEN: usize = 1024;
 /// A link is up by then, or has been refused: the handshake, news of its tunnel, the answer's way and the first word.
-/// Until then whoever dials shares the room by source, with a proven secret or without.
 const UP_WITHIN: Duration = Duration::from_secs(20);
 /// How long the edge's answer to a hello may take to leave.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -75,8 +74,8 @@ impl Links {
     ) -> Arc<Self> {
         let spread = Spread::new(workers);
         let runtimes = workers.iter().map(|worker| worker.runtime.clone()).collect();
-        let half_open_quic = Room::new("links over QUIC", 2 * HALF_OPEN, HALF_OPEN);
-        let half_open_http2 = Room::new("links over HTTP/2", 2 * HALF_OPEN, HALF_OPEN);
+        let half_open_quic = Room::of_strangers("links over QUIC", HALF_OPEN);
+        let half_open_http2 = Room::of_strangers("links over HTTP/2", HALF_OPEN);
         let draining = CancellationToken::new();
         let drained = AtomicUsize::new(0);
         Arc::new(Self {
