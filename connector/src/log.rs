@@ -52,11 +52,12 @@ impl FromCloud {
     }
 
     pub(crate) fn obey(&self, level: LogLevel, order: u64) {
+        let Some(wanted) = Level::of(level) else { return };
         // Held until the level is set, so that an older order on another link cannot come in between.
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         if *newest < order {
             *newest = order;
-            self.switch.set(level.into());
+            self.switch.set(wanted);
             tracing::warn!(%level, "log level was changed by the cloud");
         }
     }
@@ -72,19 +73,21 @@ impl FromStr for Level {
     type Err = InvalidLogLevel;
 
     fn from_str(text: &str) -> Result<Self, InvalidLogLevel> {
-        text.parse::<LogLevel>().map(Self::from)
+        Self::of(text.parse()?).ok_or(InvalidLogLevel)
     }
 }
 
-impl From<LogLevel> for Level {
-    fn from(level: LogLevel) -> Self {
-        Self(match level {
+impl Level {
+    /// `None` if only a newer version knows it.
+    fn of(level: LogLevel) -> Option<Self> {
+        Some(Self(match level {
             LogLevel::Error => LevelFilter::ERROR,
             LogLevel::Warn => LevelFilter::WARN,
             LogLevel::Info => LevelFilter::INFO,
             LogLevel::Debug => LevelFilter::DEBUG,
             LogLevel::Trace => LevelFilter::TRACE,
-        })
+            LogLevel::Unknown => return None,
+        }))
     }
 }
 
@@ -139,13 +142,16 @@ mod tests {
         let switch = LevelSwitch { filter: handle, changes: watch::Sender::new(level) };
         let cloud = FromCloud::new(switch.clone());
         cloud.obey(LogLevel::Debug, 7);
-        assert_eq!(switch.level(), Some(LogLevel::Debug.into()));
-        switch.set(LogLevel::Warn.into());
+        assert_eq!(switch.level(), Level::of(LogLevel::Debug));
+        let warn = Level(LevelFilter::WARN);
+        switch.set(warn);
         for (level, order) in [(LogLevel::Debug, 7), (LogLevel::Trace, 6)] {
             cloud.obey(level, order);
-            assert_eq!(switch.level(), Some(LogLevel::Warn.into()), "{order} was heard before");
+            assert_eq!(switch.level(), Some(warn), "{order} was heard before");
         }
+        cloud.obey(LogLevel::Unknown, 8);
+        assert_eq!(switch.level(), Some(warn), "nobody knows it here");
         cloud.obey(LogLevel::Error, 8);
-        assert_eq!(*switch.changes().borrow(), LogLevel::Error.into());
+        assert_eq!(switch.changes().borrow().to_string(), "error");
     }
 }

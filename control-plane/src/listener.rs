@@ -12,8 +12,8 @@ use tokio_util::{
 
 /// When accepting fails, as it does without free file descriptors, the next try waits that long.
 const BREATH: Duration = Duration::from_millis(100);
-/// Connections that are told to stop, and what goes on without one, have that long; with the runs' grace it is less than the ten
-/// seconds after which container engines kill.
+/// Connections that are told to stop, and what goes on without one, have that long; with the runs' grace it is less
+/// than the ten seconds after which container engines kill.
 pub(crate) const GRACE: Duration = Duration::from_secs(3);
 
 /// Serves until told to stop. `serve` gets each connection with its place, where it notes that its client has proven

@@ -61,10 +61,13 @@ pub enum LogLevel {
     Debug,
     /// And everything else.
     Trace,
+    /// Something that only a newer version knows.
+    #[serde(other)]
+    Unknown,
 }
 
 impl LogLevel {
-    /// Every level, the quietest first.
+    /// Every level that is known, the quietest first.
     pub const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
 
     /// As it is written.
@@ -75,6 +78,7 @@ impl LogLevel {
             Self::Info => "info",
             Self::Debug => "debug",
             Self::Trace => "trace",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -109,12 +113,16 @@ mod tests {
             assert_eq!(serde_json::to_value(level).unwrap(), level.as_str());
             assert_eq!(level.as_str().to_uppercase().parse(), Ok(level));
         }
-        assert_eq!("loud".parse::<LogLevel>(), Err(InvalidLogLevel));
+        for text in ["loud", "unknown"] {
+            assert_eq!(text.parse::<LogLevel>(), Err(InvalidLogLevel));
+        }
     }
 
     #[test]
     fn what_a_newer_control_plane_asks_is_no_error() {
         let json = r#"{"number":3,"connector":"04040404-0404-0404-0404-040404040404","task":{"do":"dance","slot":1}}"#;
         assert_eq!(serde_json::from_str::<Order>(json).unwrap().task, Task::Unknown);
+        let task = serde_json::from_str(r#"{"do":"log_level","level":"whisper"}"#);
+        assert_eq!(task.ok(), Some(Task::LogLevel { level: LogLevel::Unknown }));
     }
 }

@@ -107,6 +107,7 @@ impl Link {
                 Task::CutLink { slot, since_ms } if is_this(slot, since_ms) => {
                     self.session.close(CloseReason::Cut);
                 }
+                Task::LogLevel { level: LogLevel::Unknown } => {}
                 Task::LogLevel { level } => {
                     let newest = asked.log_level.map_or(0, |(number, _)| number);
                     if order.number > newest {
